@@ -1,0 +1,11 @@
+//! Compiles the .proto files of this folder without a system `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["cri.proto", "admin.proto"];
+    let descriptors = protox::compile(files, ["."])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    for file in files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The container's life: create, start, stop, exec, remove, restore.

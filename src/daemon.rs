@@ -1,0 +1,1 @@
+//! Wires the rooms together and runs until told to stop.

@@ -1,0 +1,23 @@
+//! cricket: a Kubernetes container runtime. The daemon and its command line in one binary.
+
+mod admin;
+mod cgroup;
+mod cli;
+mod config;
+mod container;
+mod cri;
+mod daemon;
+mod image;
+mod network;
+mod runtime;
+mod sandbox;
+mod security;
+mod spec;
+mod state;
+mod storage;
+mod sys;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,1 @@
+//! Pod networks by CNI: configuration, plugin execution, cached attachments, readiness.

@@ -1,0 +1,1 @@
+//! The pod's life: namespaces, files, network and cgroup.

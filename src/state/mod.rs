@@ -1,0 +1,1 @@
+//! What the daemon remembers: identities, records on disk, operations in flight.

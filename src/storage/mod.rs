@@ -1,0 +1,1 @@
+//! Layers, image records and root filesystems on disk.

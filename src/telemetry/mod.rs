@@ -1,0 +1,1 @@
+//! Logs: structured events on standard error or a file.
