@@ -1,1 +1,16 @@
-//! What the daemon remembers: identities, records on disk, operations in flight.
+//! What the daemon remembers: identities, records on disk, tables in memory, operations in flight.
+//!
+//! This room stores and never interprets: what a pod or a container is, and what its record means,
+//! the rooms above say. Nothing here waits for anything outside the process.
+
+mod id;
+mod operations;
+mod paths;
+mod records;
+mod table;
+
+pub use id::{Id, InvalidId};
+pub use operations::{Operations, Stage};
+pub use paths::RunDir;
+pub use records::{RecordError, Records};
+pub use table::{Lookup, LookupError, Table};

@@ -1,0 +1,60 @@
+//! Where the volatile files of pods and containers are: a function of their ids alone.
+//!
+//! ```text
+//! <runroot>/cricket/
+//!   sandboxes/<id>/    record.json, resolv.conf, hostname, hosts, shm/ (tmpfs), pause/ (only with a shared PID namespace)
+//!   containers/<id>/   the OCI bundle: record.json, config.json, conmon.sock, pidfile, exit
+//!   quarantine/        records that this version could not understand, kept for a person to look at
+//! ```
+//!
+//! The run root is a tmpfs on every normal host, so a reboot clears all of it together with the
+//! processes that it describes.
+
+use std::path::{Path, PathBuf};
+
+use super::Id;
+
+/// The daemon's own directory below `runroot`.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// The directory `cricket` below the configured `runroot`.
+    pub fn new(runroot: &Path) -> Self {
+        Self {
+            root: runroot.join("cricket"),
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Parent of all sandbox directories.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.root.join("sandboxes")
+    }
+
+    /// Parent of all bundles.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// Where records go that could not be understood.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// The directory of one sandbox.
+    pub fn sandbox(&self, id: &Id) -> PathBuf {
+        self.sandboxes().join(id.as_str())
+    }
+
+    /// The bundle directory of one container.
+    pub fn container(&self, id: &Id) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+}

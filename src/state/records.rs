@@ -1,0 +1,237 @@
+//! Records on disk: one JSON file per object, in the object's own directory.
+//!
+//! A record is written to a temporary name and renamed over the old one, without fsync: `rename`
+//! is atomic against the death of the daemon at any instruction, and a power cut takes the
+//! processes that a record describes with it. A file that cannot be understood is never deleted:
+//! its directory is moved to the quarantine and reported.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Id;
+
+/// Name of the record within the object's directory.
+const RECORD: &str = "record.json";
+/// Name that a record has while it is being written.
+const UNFINISHED: &str = "record.json.new";
+/// Largest record that is read back. A kubelet's largest pods stay below 100 KiB; labels,
+/// annotations and environment are bounded by the gRPC message (16 MiB).
+const MAX_RECORD_BYTES: u64 = 32 << 20;
+
+/// All records of one kind, below one directory.
+#[derive(Debug)]
+pub struct Records<T> {
+    directory: PathBuf,
+    quarantine: PathBuf,
+    kind: PhantomData<fn() -> T>,
+}
+
+/// A record could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A file system call on the record failed.
+    #[error("record {path}: {step}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The record is not what this version writes.
+    #[error("record {path}: {source}", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, and what.
+        source: serde_json::Error,
+    },
+}
+
+impl<T: Serialize + DeserializeOwned> Records<T> {
+    /// The records whose objects have their directories below `directory`; creates it.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn open(directory: PathBuf, quarantine: PathBuf) -> Result<Self, RecordError> {
+        for path in [&directory, &quarantine] {
+            create_private(path).map_err(io_error(path, "create the directory"))?;
+        }
+        Ok(Self {
+            directory,
+            quarantine,
+            kind: PhantomData,
+        })
+    }
+
+    /// Writes the record of object `id`, creating the object's directory.
+    ///
+    /// # Errors
+    /// When the file system refuses; the record on disk is then the old one.
+    pub fn write(&self, id: &Id, record: &T) -> Result<(), RecordError> {
+        let directory = self.directory.join(id.as_str());
+        let (unfinished, path) = (directory.join(UNFINISHED), directory.join(RECORD));
+        let text = serde_json::to_vec(record).map_err(|source| RecordError::Format {
+            path: path.clone(),
+            source,
+        })?;
+        let mut file = match fs::File::create(&unfinished) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_private(&directory).map_err(io_error(&directory, "create the directory"))?;
+                fs::File::create(&unfinished)
+            }
+            file => file,
+        }
+        .map_err(io_error(&unfinished, "create"))?;
+        file.write_all(&text)
+            .map_err(io_error(&unfinished, "write"))?;
+        fs::rename(&unfinished, &path).map_err(io_error(&path, "rename over the old record"))
+    }
+
+    /// Removes the object's directory with all that is in it. Gone already is fine.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed, a mount point for example.
+    pub fn remove(&self, id: &Id) -> Result<(), RecordError> {
+        let directory = self.directory.join(id.as_str());
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(&directory, "remove the directory")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every object that has a directory: its record, or what is wrong with it.
+    ///
+    /// A directory without a record is what a daemon leaves that was killed before its first
+    /// write: it is removed, nothing else was made yet.
+    ///
+    /// # Errors
+    /// When the parent directory cannot be listed.
+    pub fn load(&self) -> Result<Vec<(Id, Result<T, RecordError>)>, RecordError> {
+        let list = "list the records";
+        let mut found = Vec::new();
+        let entries = fs::read_dir(&self.directory).map_err(io_error(&self.directory, list))?;
+        for entry in entries {
+            let entry = entry.map_err(io_error(&self.directory, list))?;
+            let Some(id) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<Id>().ok())
+            else {
+                continue;
+            };
+            let path = entry.path().join(RECORD);
+            match read(&path) {
+                Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    self.remove(&id)?;
+                }
+                record => found.push((id, record)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Moves the object's directory to the quarantine and says where it is now.
+    ///
+    /// # Errors
+    /// When the directory cannot be moved.
+    pub fn quarantine(&self, id: &Id) -> Result<PathBuf, RecordError> {
+        let target = self.quarantine.join(id.as_str());
+        let source = self.directory.join(id.as_str());
+        fs::rename(&source, &target).map_err(io_error(&source, "move to the quarantine"))?;
+        Ok(target)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+    let file = fs::File::open(path).map_err(io_error(path, "open"))?;
+    let mut text = Vec::new();
+    file.take(MAX_RECORD_BYTES)
+        .read_to_end(&mut text)
+        .map_err(io_error(path, "read"))?;
+    serde_json::from_slice(&text).map_err(|source| RecordError::Format {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Creates a directory that only root may look into: bundles hold environments with secrets.
+fn create_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+}
+
+fn io_error(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> RecordError {
+    let path = path.to_owned();
+    move |source| RecordError::Io { path, step, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, Records<serde_json::Value>) {
+        let directory = tempfile::tempdir().unwrap();
+        let records = Records::open(
+            directory.path().join("things"),
+            directory.path().join("quarantine"),
+        )
+        .unwrap();
+        (directory, records)
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_written_and_the_last_write_counts() {
+        let (_directory, records) = scratch();
+        let id = Id::random();
+        records.write(&id, &serde_json::json!({"n": 1})).unwrap();
+        records.write(&id, &serde_json::json!({"n": 2})).unwrap();
+        let loaded = records.load().unwrap();
+        assert_eq!(loaded.len(), 1);
+        assert_eq!(loaded[0].0, id);
+        assert_eq!(loaded[0].1.as_ref().unwrap()["n"], 2);
+        records.remove(&id).unwrap();
+        records.remove(&id).unwrap();
+        assert!(records.load().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_record_is_reported_and_quarantined_not_lost() {
+        let (directory, records) = scratch();
+        let id = Id::random();
+        records.write(&id, &serde_json::json!({})).unwrap();
+        let path = directory
+            .path()
+            .join("things")
+            .join(id.as_str())
+            .join(RECORD);
+        fs::write(&path, b"{\"half\": ").unwrap();
+        let loaded = records.load().unwrap();
+        let error = loaded[0].1.as_ref().unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        let kept = records.quarantine(&id).unwrap();
+        assert_eq!(fs::read(kept.join(RECORD)).unwrap(), b"{\"half\": ");
+        assert!(records.load().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_a_killed_daemon_left_before_its_first_record_is_swept() {
+        let (directory, records) = scratch();
+        let left = directory.path().join("things").join(Id::random().as_str());
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join(UNFINISHED), b"{").unwrap();
+        assert!(records.load().unwrap().is_empty());
+        assert!(!left.exists());
+    }
+}
