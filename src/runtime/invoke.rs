@@ -1,0 +1,157 @@
+//! Calls of the runtime's program that the daemon makes itself: kill, delete, update.
+//!
+//! `create`, `start` and `exec` are made by the monitor, which must be the parent of what they
+//! leave behind.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use super::{Handler, RuntimeError};
+
+/// Longest part of the program's answer that is kept, in bytes; the rest is read and dropped, so
+/// that a chatty runtime can neither block nor fill memory.
+const MAX_OUTPUT_BYTES: usize = 16 << 10;
+
+/// How long a call may take that only sends a signal or removes what is dead.
+const CALL_DEADLINE: Duration = Duration::from_secs(60);
+
+impl Handler {
+    /// Sends `signal` to the container's init.
+    ///
+    /// Returns whether there was a process to send it to: a container that has ended is no error.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run, does not end in time or refuses for another reason.
+    pub async fn kill(&self, id: &str, signal: i32) -> Result<bool, RuntimeError> {
+        match self.call(&["kill", id, &signal.to_string()], CALL_DEADLINE).await {
+            Ok(()) => Ok(true),
+            Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what the runtime keeps of a container that has ended: its cgroups and state. Gone
+    /// already is fine. With `force` a running container is killed first.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run, does not end in time or refuses for another reason.
+    pub async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
+        let arguments: &[&str] =
+            if force { &["delete", "--force", id] } else { &["delete", id] };
+        match self.call(arguments, CALL_DEADLINE).await {
+            Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn call(&self, arguments: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
+        let mut command = Command::new(&self.path);
+        command.args(self.global_arguments()).args(arguments);
+        let step = format!("{} {}", self.name, arguments.join(" "));
+        let (status, stderr) = run(command, &step, deadline).await?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(RuntimeError::Failed { step, status: status.to_string(), stderr })
+        }
+    }
+}
+
+/// Both runc and crun answer in words only.
+fn means_gone(stderr: &str) -> bool {
+    const WORDS: [&str; 5] = [
+        "does not exist",
+        "not running",
+        "process already finished",
+        "No such process",
+        "No such file or directory",
+    ];
+    WORDS.iter().any(|words| stderr.contains(words))
+}
+
+async fn run(
+    mut command: Command,
+    step: &str,
+    deadline: Duration,
+) -> Result<(ExitStatus, String), RuntimeError> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let io = |source| RuntimeError::Spawn { step: step.to_owned(), source };
+    let mut child = command.spawn().map_err(io)?;
+    let stderr = child.stderr.take();
+    let finish = async {
+        let text = match stderr {
+            Some(pipe) => read_bounded(pipe).await,
+            None => String::new(),
+        };
+        child.wait().await.map(|status| (status, text))
+    };
+    match tokio::time::timeout(deadline, finish).await {
+        Ok(outcome) => outcome.map_err(io),
+        Err(_) => Err(RuntimeError::TimedOut { step: step.to_owned(), deadline }),
+    }
+}
+
+async fn read_bounded(mut pipe: impl AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        let room = MAX_OUTPUT_BYTES - kept.len();
+        kept.extend_from_slice(&buffer[..count.min(room)]);
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn handler(script: &str) -> (tempfile::TempDir, Handler) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("runtime");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let handler = Handler {
+            name: "fake".into(),
+            path,
+            root: directory.path().join("root"),
+            monitor: "/bin/true".into(),
+            systemd_cgroup: false,
+            privileged_without_host_devices: false,
+            create_timeout: Duration::from_secs(1),
+            min_memory_bytes: 0,
+        };
+        (directory, handler)
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_already_is_no_error() {
+        let (_directory, gone) = handler("echo 'container does not exist' >&2; exit 1");
+        assert!(!gone.kill("c", 15).await.unwrap());
+        gone.delete("c", true).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_call_and_what_the_runtime_said() {
+        let (_directory, refusing) = handler("echo 'cgroup is on fire' >&2; exit 3");
+        let error = refusing.kill("c1", 9).await.unwrap_err().to_string();
+        for part in ["kill c1 9", "cgroup is on fire", "3"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_writes_without_end_fills_no_memory_and_one_that_hangs_is_ended() {
+        let (_directory, chatty) = handler("yes error | head -c 10000000 >&2; exit 1");
+        let Err(RuntimeError::Failed { stderr, .. }) = chatty.delete("c", false).await else {
+            panic!("expected a refusal");
+        };
+        assert!(stderr.len() <= MAX_OUTPUT_BYTES);
+        let (_directory, hanging) = handler("exec sleep 1000");
+        let error = hanging.call(&["kill", "c", "9"], Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::TimedOut { .. }), "{error}");
+    }
+}
