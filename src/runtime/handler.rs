@@ -32,7 +32,10 @@ pub struct Handler {
 impl Handler {
     /// The arguments before the runtime's subcommand.
     pub fn global_arguments(&self) -> Vec<String> {
-        let mut arguments = vec!["--root".to_owned(), self.root.to_string_lossy().into_owned()];
+        let mut arguments = vec![
+            "--root".to_owned(),
+            self.root.to_string_lossy().into_owned(),
+        ];
         if self.systemd_cgroup {
             arguments.push("--systemd-cgroup".to_owned());
         }
@@ -66,7 +69,10 @@ impl Handlers {
         if by_name.contains_key(&default) {
             Ok(Self { default, by_name })
         } else {
-            Err(RuntimeError::NoHandler { name: default, known: by_name.into_keys().collect() })
+            Err(RuntimeError::NoHandler {
+                name: default,
+                known: by_name.into_keys().collect(),
+            })
         }
     }
 
@@ -76,10 +82,13 @@ impl Handlers {
     /// When there is no such handler.
     pub fn get(&self, name: &str) -> Result<Arc<Handler>, RuntimeError> {
         let wanted = if name.is_empty() { &self.default } else { name };
-        self.by_name.get(wanted).cloned().ok_or_else(|| RuntimeError::NoHandler {
-            name: wanted.to_owned(),
-            known: self.by_name.keys().cloned().collect(),
-        })
+        self.by_name
+            .get(wanted)
+            .cloned()
+            .ok_or_else(|| RuntimeError::NoHandler {
+                name: wanted.to_owned(),
+                known: self.by_name.keys().cloned().collect(),
+            })
     }
 
     /// The names of all handlers, in order.
@@ -90,7 +99,10 @@ impl Handlers {
 
 fn check_programs(handler: &Handler) -> Result<(), RuntimeError> {
     use std::os::unix::fs::PermissionsExt;
-    for (key, path) in [("runtime_path", &handler.path), ("monitor_path", &handler.monitor)] {
+    for (key, path) in [
+        ("runtime_path", &handler.path),
+        ("monitor_path", &handler.monitor),
+    ] {
         let runnable = std::fs::metadata(path)
             .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
         if !path.is_absolute() || !runnable {
@@ -133,7 +145,10 @@ mod tests {
 
     #[test]
     fn a_missing_other_runtime_is_left_out() {
-        let list = vec![handler("runc", "/bin/true"), handler("kata", "/nonexistent/kata")];
+        let list = vec![
+            handler("runc", "/bin/true"),
+            handler("kata", "/nonexistent/kata"),
+        ];
         let handlers = Handlers::new("runc".into(), list).unwrap();
         assert_eq!(handlers.get("").unwrap().name, "runc");
         let error = handlers.get("kata").unwrap_err().to_string();

@@ -26,7 +26,10 @@ impl Handler {
     /// # Errors
     /// When the runtime cannot be run, does not end in time or refuses for another reason.
     pub async fn kill(&self, id: &str, signal: i32) -> Result<bool, RuntimeError> {
-        match self.call(&["kill", id, &signal.to_string()], CALL_DEADLINE).await {
+        match self
+            .call(&["kill", id, &signal.to_string()], CALL_DEADLINE)
+            .await
+        {
             Ok(()) => Ok(true),
             Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(false),
             Err(error) => Err(error),
@@ -39,8 +42,11 @@ impl Handler {
     /// # Errors
     /// When the runtime cannot be run, does not end in time or refuses for another reason.
     pub async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
-        let arguments: &[&str] =
-            if force { &["delete", "--force", id] } else { &["delete", id] };
+        let arguments: &[&str] = if force {
+            &["delete", "--force", id]
+        } else {
+            &["delete", id]
+        };
         match self.call(arguments, CALL_DEADLINE).await {
             Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(()),
             outcome => outcome,
@@ -55,7 +61,11 @@ impl Handler {
         if status.success() {
             Ok(())
         } else {
-            Err(RuntimeError::Failed { step, status: status.to_string(), stderr })
+            Err(RuntimeError::Failed {
+                step,
+                status: status.to_string(),
+                stderr,
+            })
         }
     }
 }
@@ -77,8 +87,15 @@ async fn run(
     step: &str,
     deadline: Duration,
 ) -> Result<(ExitStatus, String), RuntimeError> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let io = |source| RuntimeError::Spawn { step: step.to_owned(), source };
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let io = |source| RuntimeError::Spawn {
+        step: step.to_owned(),
+        source,
+    };
     let mut child = command.spawn().map_err(io)?;
     let stderr = child.stderr.take();
     let finish = async {
@@ -90,7 +107,10 @@ async fn run(
     };
     match tokio::time::timeout(deadline, finish).await {
         Ok(outcome) => outcome.map_err(io),
-        Err(_) => Err(RuntimeError::TimedOut { step: step.to_owned(), deadline }),
+        Err(_) => Err(RuntimeError::TimedOut {
+            step: step.to_owned(),
+            deadline,
+        }),
     }
 }
 
@@ -151,7 +171,10 @@ mod tests {
         };
         assert!(stderr.len() <= MAX_OUTPUT_BYTES);
         let (_directory, hanging) = handler("exec sleep 1000");
-        let error = hanging.call(&["kill", "c", "9"], Duration::from_millis(50)).await.unwrap_err();
+        let error = hanging
+            .call(&["kill", "c", "9"], Duration::from_millis(50))
+            .await
+            .unwrap_err();
         assert!(matches!(error, RuntimeError::TimedOut { .. }), "{error}");
     }
 }

@@ -1,1 +1,88 @@
-//! Logs: structured events on standard error or a file.
+//! Logs: structured events on standard error or in a file.
+//!
+//! Rooms write `tracing` events with fields; here it is decided which appear, where and how.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::{self, format::FmtSpan};
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people: time, level, message, fields.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// The log file could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("log file {path}: open: {source}", path = path.display())]
+pub struct LogError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Starts logging for the whole process: events of `level` and above, to `file` or, without one,
+/// to standard error, which is the journal under systemd.
+///
+/// # Errors
+/// When the file cannot be opened for appending.
+pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<(), LogError> {
+    let builder = fmt::fmt()
+        .with_max_level(level)
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false);
+    match (file, format) {
+        (None, Format::Text) => builder.with_ansi(false).with_writer(io::stderr).init(),
+        (None, Format::Json) => builder.json().with_writer(io::stderr).init(),
+        (Some(path), format) => {
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|source| LogError {
+                    path: path.to_owned(),
+                    source,
+                })?;
+            let builder = builder.with_ansi(false).with_writer(Mutex::new(file));
+            match format {
+                Format::Text => builder.init(),
+                Format::Json => builder.json().init(),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The level of a name as crio.conf's `log_level` gives it; `fatal` and `panic`, which CRI-O
+/// knows beside `error`, show errors.
+pub fn level(name: &str) -> Option<LevelFilter> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "fatal" | "panic" | "error" => LevelFilter::ERROR,
+        "warn" | "warning" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_names_of_crio_conf_are_known() {
+        for name in [
+            "fatal", "panic", "error", "warn", "info", "debug", "trace", "INFO",
+        ] {
+            assert!(level(name).is_some(), "{name}");
+        }
+        assert_eq!(level("loud"), None);
+    }
+}

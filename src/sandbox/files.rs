@@ -1,0 +1,158 @@
+//! The files of a pod that its containers mount: resolv.conf, hostname and the shared memory.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde::{Deserialize, Serialize};
+
+use super::SandboxError;
+
+/// Name of the resolver configuration in the sandbox's directory.
+pub const RESOLV_CONF: &str = "resolv.conf";
+/// Name of the host name's file in the sandbox's directory.
+pub const HOSTNAME: &str = "hostname";
+/// Name of the mount point of the pod's `/dev/shm` in the sandbox's directory.
+pub const SHM: &str = "shm";
+
+/// Size of a pod's `/dev/shm`: what every container runtime gives.
+const SHM_OPTIONS: &str = "mode=1777,size=65536k";
+/// What a pod resolves with that brings no configuration of its own.
+const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// A pod's name resolution, `PodSandboxConfig.dns_config`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Addresses of name servers.
+    pub servers: Vec<String>,
+    /// Search domains.
+    pub searches: Vec<String>,
+    /// resolv.conf(5) options.
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    /// resolv.conf(5) text, or `None` when nothing is set and the host's file applies.
+    fn render(&self) -> Option<String> {
+        let mut text = String::new();
+        if !self.searches.is_empty() {
+            text += &format!("search {}\n", self.searches.join(" "));
+        }
+        for server in &self.servers {
+            text += &format!("nameserver {server}\n");
+        }
+        if !self.options.is_empty() {
+            text += &format!("options {}\n", self.options.join(" "));
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// An entry that would break out of its line, if there is one.
+    pub fn bad_entry(&self) -> Option<&str> {
+        let entries = self
+            .servers
+            .iter()
+            .chain(&self.searches)
+            .chain(&self.options);
+        entries
+            .map(String::as_str)
+            .find(|entry| entry.contains(['\n', '\r', '\0']))
+    }
+}
+
+/// Writes the files of a pod into its directory and mounts its shared memory there when the pod
+/// has an IPC namespace of its own.
+///
+/// # Errors
+/// Names the file and the step; what was made stays for [`remove`].
+pub fn create(
+    directory: &Path,
+    dns: Option<&Dns>,
+    hostname: &str,
+    own_ipc: bool,
+) -> Result<(), SandboxError> {
+    let write = |name: &str, text: &[u8]| {
+        let path = directory.join(name);
+        fs::write(&path, text).map_err(step("write", &path))
+    };
+    match dns.and_then(Dns::render) {
+        Some(text) => write(RESOLV_CONF, text.as_bytes())?,
+        // A host without the file resolves nothing, and so do its pods.
+        None => write(RESOLV_CONF, &fs::read(HOST_RESOLV_CONF).unwrap_or_default())?,
+    }
+    write(HOSTNAME, format!("{hostname}\n").as_bytes())?;
+    if own_ipc {
+        let path = directory.join(SHM);
+        fs::create_dir_all(&path).map_err(step("create the mount point", &path))?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(SHM_OPTIONS))
+            .map_err(io::Error::from)
+            .map_err(step("mount the shared memory at", &path))?;
+    }
+    Ok(())
+}
+
+/// Unmounts what [`create`] mounted. What is gone already is fine; the files go with the record.
+///
+/// # Errors
+/// When the shared memory cannot be unmounted.
+pub fn remove(directory: &Path) -> Result<(), SandboxError> {
+    let path = directory.join(SHM);
+    match umount2(&path, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(step("unmount the shared memory at", &path)(errno.into())),
+    }
+}
+
+fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    let path = path.to_owned();
+    move |source| SandboxError::Io { step, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dns() -> Dns {
+        Dns {
+            servers: vec!["10.10.10.10".into(), "fd00::10".into()],
+            searches: vec!["google.com".into(), "svc".into()],
+            options: vec!["ndots:8".into()],
+        }
+    }
+
+    #[test]
+    fn a_pods_own_resolution_is_written_line_by_line() {
+        assert_eq!(
+            dns().render().unwrap(),
+            "search google.com svc\nnameserver 10.10.10.10\nnameserver fd00::10\noptions ndots:8\n"
+        );
+        assert_eq!(Dns::default().render(), None);
+    }
+
+    #[test]
+    fn an_entry_with_a_line_break_is_found() {
+        let servers = vec!["1.1.1.1\noptions bad".to_owned()];
+        assert!(Dns { servers, ..dns() }.bad_entry().is_some());
+        assert!(dns().bad_entry().is_none());
+    }
+
+    #[test]
+    fn shared_memory_is_a_bounded_tmpfs_that_goes_with_the_pod() {
+        let directory = tempfile::tempdir().unwrap();
+        create(directory.path(), Some(&dns()), "h", true).unwrap();
+        let shm = directory.path().join(SHM);
+        let facts = nix::sys::statvfs::statvfs(&shm).unwrap();
+        assert_eq!(facts.blocks() * facts.fragment_size(), 64 << 20);
+        assert_eq!(
+            fs::read_to_string(directory.path().join(HOSTNAME)).unwrap(),
+            "h\n"
+        );
+        remove(directory.path()).unwrap();
+        remove(directory.path()).unwrap();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(shm.to_str().unwrap()));
+    }
+}

@@ -1,0 +1,347 @@
+//! A pod's namespaces: made without a process and kept by bind mounts.
+//!
+//! ```text
+//! <namespaces_dir>/{netns,ipcns,utsns}/<sandbox id>
+//! ```
+//!
+//! A thread of its own unshares, because `unshare(2)` changes only the calling thread and a worker
+//! of the async runtime must never be left in a pod's namespace. Namespaced sysctls are written by
+//! the same thread: `/proc/sys` shows the namespaces of the task that opens it.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
+use serde::{Deserialize, Serialize};
+
+use super::SandboxError;
+use crate::state::Id;
+
+/// The kinds of namespace that a pod's containers may share without a process.
+const KINDS: [(&str, &str, CloneFlags); 3] = [
+    ("netns", "net", CloneFlags::CLONE_NEWNET),
+    ("ipcns", "ipc", CloneFlags::CLONE_NEWIPC),
+    ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
+];
+
+/// Which namespaces a pod has of its own, and what is set in them.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// A network namespace, its loopback interface up.
+    pub network: bool,
+    /// An IPC namespace.
+    pub ipc: bool,
+    /// The host name in the pod's UTS namespace.
+    pub hostname: String,
+    /// Namespaced kernel parameters, dotted name and value.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// Where a pod's namespaces are pinned; `None` means the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// The network namespace.
+    pub network: Option<PathBuf>,
+    /// The IPC namespace.
+    pub ipc: Option<PathBuf>,
+    /// The UTS namespace.
+    pub uts: Option<PathBuf>,
+}
+
+/// Makes and pins the wanted namespaces of sandbox `id`. Blocks for well under a millisecond.
+///
+/// # Errors
+/// Names the step; what was pinned before the error stays for [`unpin`].
+pub fn pin(directory: &Path, id: &Id, wanted: &Wanted) -> Result<Namespaces, SandboxError> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("pin-namespaces".into())
+            .spawn_scoped(scope, || pin_in_this_thread(directory, id, wanted))
+            .map_err(step("start a thread to make namespaces in", directory))?
+            .join()
+            // A panic aborts the process, so a thread that ends has a result.
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn pin_in_this_thread(
+    directory: &Path,
+    id: &Id,
+    wanted: &Wanted,
+) -> Result<Namespaces, SandboxError> {
+    let mut flags = CloneFlags::CLONE_NEWUTS;
+    flags.set(CloneFlags::CLONE_NEWNET, wanted.network);
+    flags.set(CloneFlags::CLONE_NEWIPC, wanted.ipc);
+    unshare(flags)
+        .map_err(io::Error::from)
+        .map_err(step("unshare namespaces for", directory))?;
+    nix::unistd::sethostname(&wanted.hostname)
+        .map_err(io::Error::from)
+        .map_err(step("set the host name in", directory))?;
+    if wanted.network {
+        raise_loopback().map_err(step("bring up the loopback interface in", directory))?;
+    }
+    for (name, value) in &wanted.sysctls {
+        let path = sysctl_path(name);
+        fs::write(&path, value).map_err(|source| SandboxError::Sysctl {
+            name: name.clone(),
+            value: value.clone(),
+            source,
+        })?;
+    }
+    let mut paths = KINDS.iter().map(|(parent, name, flag)| {
+        flags
+            .contains(*flag)
+            .then(|| bind(&directory.join(parent), id, name))
+            .transpose()
+    });
+    let mut next = || paths.next().unwrap_or(Ok(None));
+    Ok(Namespaces {
+        network: next()?,
+        ipc: next()?,
+        uts: next()?,
+    })
+}
+
+fn bind(parent: &Path, id: &Id, name: &str) -> Result<PathBuf, SandboxError> {
+    let target = parent.join(id.as_str());
+    fs::create_dir_all(parent).map_err(step("create the directory", parent))?;
+    fs::File::create(&target).map_err(step("create the mount point", &target))?;
+    let source = format!("/proc/thread-self/ns/{name}");
+    mount(
+        Some(source.as_str()),
+        &target,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .map_err(io::Error::from)
+    .map_err(step("pin the namespace at", &target))?;
+    Ok(target)
+}
+
+/// Releases all pinned namespaces of sandbox `id`. What is gone already is fine.
+///
+/// # Errors
+/// When a mount or its mount point cannot be removed; the others are released all the same.
+pub fn unpin(directory: &Path, id: &Id) -> Result<(), SandboxError> {
+    let mut outcome = Ok(());
+    for (parent, _, _) in KINDS {
+        let path = directory.join(parent).join(id.as_str());
+        let released = match umount2(&path, MntFlags::MNT_DETACH) {
+            // EINVAL: a file that is no mount point, left between create and mount.
+            Ok(()) | Err(Errno::EINVAL) => fs::remove_file(&path),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        };
+        match released {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                outcome = Err(step("release the namespace", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    outcome
+}
+
+/// Ids of the sandboxes that have a namespace pinned below `directory`.
+pub fn pinned(directory: &Path) -> Vec<Id> {
+    let mut ids: Vec<Id> = KINDS
+        .iter()
+        .filter_map(|(parent, ..)| fs::read_dir(directory.join(parent)).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+/// sysctl(8)'s naming: the first separator decides, so that an interface name may hold a dot.
+fn sysctl_path(name: &str) -> PathBuf {
+    let path = match name.find(['.', '/']) {
+        Some(at) if name.as_bytes()[at] == b'.' => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    };
+    Path::new("/proc/sys").join(path)
+}
+
+/// Sets IFF_UP on interface 1, which is `lo` in every network namespace (rtnetlink(7)).
+fn raise_loopback() -> io::Result<()> {
+    const RTM_NEWLINK: u16 = 16;
+    const NLM_F_REQUEST_ACK: u16 = 1 | 4;
+    const NLMSG_ERROR: u16 = 2;
+    const IFF_UP: u32 = 1;
+    const LENGTH: u32 = 32;
+    let mut message = Vec::with_capacity(LENGTH as usize);
+    // struct nlmsghdr: length, type, flags, sequence, port
+    message.extend_from_slice(&LENGTH.to_ne_bytes());
+    message.extend_from_slice(&RTM_NEWLINK.to_ne_bytes());
+    message.extend_from_slice(&NLM_F_REQUEST_ACK.to_ne_bytes());
+    message.extend_from_slice(&[0; 8]);
+    // struct ifinfomsg: family, pad, type, index, flags, change mask
+    message.extend_from_slice(&[0; 4]);
+    message.extend_from_slice(&1u32.to_ne_bytes());
+    message.extend_from_slice(&IFF_UP.to_ne_bytes());
+    message.extend_from_slice(&IFF_UP.to_ne_bytes());
+
+    let route = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    sendto(
+        route.as_raw_fd(),
+        &message,
+        &NetlinkAddr::new(0, 0),
+        MsgFlags::empty(),
+    )?;
+    let mut answer = [0u8; 256];
+    let length = recv(route.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    // struct nlmsgerr behind the header: 0, or a negative errno.
+    match (answer.get(4..6), answer.get(16..20)) {
+        (Some(kind), Some(code)) if length >= 20 && kind == NLMSG_ERROR.to_ne_bytes() => {
+            match i32::from_ne_bytes([code[0], code[1], code[2], code[3]]) {
+                0 => Ok(()),
+                code => Err(io::Error::from_raw_os_error(-code)),
+            }
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "unexpected netlink answer",
+        )),
+    }
+}
+
+fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    let path = path.to_owned();
+    move |source| SandboxError::Io { step, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            network: true,
+            ipc: true,
+            hostname: "pod-under-test".into(),
+            sysctls: vec![
+                ("net.ipv4.ip_unprivileged_port_start".into(), "0".into()),
+                ("kernel.shm_rmid_forced".into(), "1".into()),
+                ("fs.mqueue.msg_max".into(), "100".into()),
+            ],
+        }
+    }
+
+    /// Runs a shell command inside pinned namespaces.
+    fn inside(namespaces: &Namespaces, command: &str) -> String {
+        let flag = |name: &str, path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| format!("--{name}={}", path.display()))
+        };
+        let output = std::process::Command::new("nsenter")
+            .args(flag("net", &namespaces.network))
+            .args(flag("ipc", &namespaces.ipc))
+            .args(flag("uts", &namespaces.uts))
+            .args(["sh", "-c", command])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn pinned_namespaces_have_their_name_parameters_and_loopback_and_go_without_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = Id::random();
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let namespaces = pin(directory.path(), &id, &wanted()).unwrap();
+        assert_eq!(fs::read_link("/proc/self/ns/net").unwrap(), own);
+        assert_eq!(inside(&namespaces, "hostname"), "pod-under-test");
+        assert_eq!(
+            inside(&namespaces, "cat /proc/sys/kernel/shm_rmid_forced"),
+            "1"
+        );
+        assert_eq!(
+            inside(&namespaces, "cat /proc/sys/fs/mqueue/msg_max"),
+            "100"
+        );
+        assert!(inside(&namespaces, "ip -o link show lo").contains("LOWER_UP"));
+        assert_eq!(pinned(directory.path()), [id.clone()]);
+        unpin(directory.path(), &id).unwrap();
+        unpin(directory.path(), &id).unwrap();
+        assert!(pinned(directory.path()).is_empty());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(id.as_str()));
+    }
+
+    #[test]
+    fn host_namespaces_are_not_pinned() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = Id::random();
+        let wanted = Wanted {
+            network: false,
+            ipc: false,
+            sysctls: vec![],
+            ..wanted()
+        };
+        let namespaces = pin(directory.path(), &id, &wanted).unwrap();
+        assert!(namespaces.network.is_none() && namespaces.ipc.is_none());
+        assert!(namespaces.uts.is_some());
+        unpin(directory.path(), &id).unwrap();
+    }
+
+    #[test]
+    fn a_parameter_that_the_kernel_refuses_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = Id::random();
+        let sysctls = vec![("net.ipv4.no_such_thing".to_owned(), "1".to_owned())];
+        let error = pin(
+            directory.path(),
+            &id,
+            &Wanted {
+                sysctls,
+                ..wanted()
+            },
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("net.ipv4.no_such_thing"),
+            "{error}"
+        );
+        unpin(directory.path(), &id).unwrap();
+    }
+
+    #[test]
+    fn the_first_separator_decides_what_a_dot_means() {
+        for (name, path) in [
+            ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
+            (
+                "net.ipv4.conf.eth0/100.forwarding",
+                "/proc/sys/net/ipv4/conf/eth0.100/forwarding",
+            ),
+            (
+                "net/ipv4/conf/eth0.100/forwarding",
+                "/proc/sys/net/ipv4/conf/eth0.100/forwarding",
+            ),
+        ] {
+            assert_eq!(sysctl_path(name), Path::new(path));
+        }
+    }
+}
