@@ -1,9 +1,8 @@
 //! How numbers, strings and lists lie in a packet.
 //!
-//! Numbers are little endian, of fixed width. A string is its length (u32), its bytes and a NUL
-//! that the length does not count; it holds no other NUL, so the monitor can hand it to execve
-//! where it lies. A list is the number of its strings (u32), its length in bytes (u32) and the
-//! strings. Bytes are their length (u32) and themselves.
+//! Numbers are little endian, of fixed width. Bytes are their length (u32) and themselves. A string
+//! is bytes without a NUL, for it becomes an argument or a path. A list is the number of its
+//! strings (u32), their length in bytes (u32) and the strings.
 
 use core::fmt;
 
@@ -125,7 +124,7 @@ impl<'a> List<'a> {
         self.len() == 0
     }
 
-    /// The strings, without their NUL.
+    /// The strings.
     pub fn iter(&self) -> ListIter<'a> {
         ListIter(self.0)
     }
@@ -261,7 +260,6 @@ impl<'b> Writer<'b> {
             self.error = Some(EncodeError::NulByte);
         }
         self.bytes(string);
-        self.u8(0);
     }
 
     pub(crate) fn list(&mut self, list: &List<'_>) {
@@ -280,8 +278,8 @@ impl<'b> Writer<'b> {
     }
 }
 
-/// What a string takes in a packet beyond its own bytes: its length and its NUL.
-const STRING_OVERHEAD: usize = 5;
+/// What a string takes in a packet beyond its own bytes: its length.
+const STRING_OVERHEAD: usize = 4;
 
 /// Reads fields from a packet.
 pub(crate) struct Reader<'a>(&'a [u8]);
@@ -363,7 +361,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn string(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let string = self.bytes()?;
-        if string.contains(&0) || self.u8()? != 0 {
+        if string.contains(&0) {
             return Err(DecodeError::BadField { field });
         }
         Ok(string)
