@@ -254,3 +254,22 @@ where
         Some(Box::new(T::default()))
     }
 }
+
+/// What a map's child is called in the documentation.
+pub const EXAMPLE_NAME: &str = "NAME";
+
+/// Every table of the file format by its full name, with its keys, in the order of printing.
+pub fn all() -> Vec<(String, &'static [Key])> {
+    fn visit(path: String, table: &dyn Table, found: &mut Vec<(String, &'static [Key])>) {
+        if let Some(child) = table.example_child() {
+            return visit(format!("{path}.{EXAMPLE_NAME}"), child.as_ref(), found);
+        }
+        found.push((path.clone(), table.keys()));
+        for (name, child) in table.children() {
+            visit(format!("{path}.{name}"), child, found);
+        }
+    }
+    let mut found = Vec::new();
+    visit("crio".to_owned(), &super::Config::default(), &mut found);
+    found
+}

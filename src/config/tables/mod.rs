@@ -4,10 +4,11 @@
 //! place that says a key has no effect, and why; whoever makes it work changes it there.
 
 mod api;
-mod handler;
+pub(super) mod handler;
 mod image;
 mod network;
 mod nri;
+mod options;
 mod root;
 mod runtime;
 mod telemetry;
@@ -18,6 +19,7 @@ pub use handler::Handler;
 pub use image::Image;
 pub use network::Network;
 pub use nri::{DefaultValidator, Nri};
+pub use options::{Options, RuntimeFlag};
 pub use root::Config;
 pub use runtime::{CheckpointRestore, Runtime};
 pub use telemetry::{Metrics, Stats, Tracing};
