@@ -1,1 +1,37 @@
 //! crio.conf(5): the schema of every key, the files and drop-ins it comes from, checks and printing.
+//!
+//! Other rooms do not import this one: the daemon fills their own small settings from [`Config`].
+
+mod check;
+mod choice;
+mod document;
+mod error;
+mod files;
+mod handlers;
+mod load;
+mod manual;
+mod place;
+mod print;
+mod quantity;
+mod rules;
+mod schema;
+mod suggest;
+mod tables;
+mod value;
+
+pub use choice::{
+    CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, LogLevel, RuntimeType, ShortNameMode,
+    TlsVersion,
+};
+pub use error::ConfigError;
+pub use handlers::{Handlers, ReadyHandler, handlers, pause_binary};
+pub use load::{Loaded, Sources, load};
+pub use manual::page as manual_page;
+pub use place::{Location, Origin, Origins, Problem};
+pub use print::{default_file, effective_file};
+pub use quantity::{ByteSize, Capability, CpuSet, Device, EnvVar, Sysctl, TextPort, Ulimit};
+pub use schema::{Key, Shape, Status, Table};
+pub use tables::{
+    Api, CheckpointRestore, Config, DefaultValidator, Handler, Image, Metrics, Network, Nri,
+    Options, Resources, Runtime, Stats, Tracing, Workload,
+};

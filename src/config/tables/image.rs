@@ -1,0 +1,91 @@
+//! `[crio.image]`: pulling and trusting images.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::choice::{ImageVolumes, ShortNameMode};
+use crate::config::rules;
+use crate::config::schema::table;
+
+table! {
+    /// Pulling and trusting images.
+    Image {
+        /// What a name without a transport is read as; images come from registries only.
+        default_transport: String = "docker://" => rules::transport,
+            flag = "default-transport", env = "CONTAINER_DEFAULT_TRANSPORT";
+
+        /// File with registry credentials for the whole node, in the format of
+        /// containers-auth.json(5). Empty uses what the kubelet sends.
+        global_auth_file: Option<PathBuf> = None,
+            flag = "global-auth-file", env = "CONTAINER_GLOBAL_AUTH_FILE";
+
+        /// Directory with credentials per namespace and image.
+        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth",
+            status = Accepted("this version takes credentials from the kubelet and global_auth_file");
+
+        /// Image that is reported as the pause image and kept from the kubelet's image collection.
+        /// cricket runs its own pause binary and never pulls it.
+        pause_image: String = "registry.k8s.io/pause:3.10.1",
+            flag = "pause-image", env = "CONTAINER_PAUSE_IMAGE", reload = true;
+
+        /// File with credentials for the pause image.
+        pause_image_auth_file: Option<PathBuf> = None,
+            flag = "pause-image-auth-file", env = "CONTAINER_PAUSE_IMAGE_AUTH_FILE", reload = true,
+            status = Accepted("the pause image is never pulled");
+
+        /// Command of the pause image.
+        pause_command: String = "/pause",
+            flag = "pause-command", env = "CONTAINER_PAUSE_COMMAND", reload = true,
+            status = Accepted("cricket runs its own pause binary");
+
+        /// Images that the kubelet may not remove: a name, `name*` for a beginning or `*word*` for a
+        /// part.
+        pinned_images: Vec<String> = [],
+            flag = "pinned-images", env = "CONTAINER_PINNED_IMAGES", reload = true;
+
+        /// Trust policy instead of /etc/containers/policy.json.
+        signature_policy: Option<PathBuf> = None,
+            flag = "signature-policy", env = "CONTAINER_SIGNATURE_POLICY";
+
+        /// Directory of trust policies per namespace, `NAMESPACE.json`.
+        signature_policy_dir: Option<PathBuf> = "/etc/crio/policies",
+            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR",
+            status = Accepted("this version has one policy for all namespaces");
+
+        /// Registries that are spoken to without TLS or without checking it.
+        insecure_registries: Vec<String> = [],
+            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY",
+            status = Deprecated("set insecure = true for the registry in registries.conf");
+
+        /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
+        image_volumes: ImageVolumes = ImageVolumes::Mkdir,
+            flag = "image-volumes", env = "CONTAINER_IMAGE_VOLUMES";
+
+        /// Directory for blobs during a pull.
+        big_files_temporary_dir: Option<PathBuf> = None,
+            flag = "big-files-temporary-dir", env = "CONTAINER_BIG_FILES_TEMPORARY_DIR",
+            status = Accepted("layers are unpacked from the socket without a temporary copy");
+
+        /// Cgroup that images are pulled in, or `pod`.
+        separate_pull_cgroup: String = "",
+            flag = "separate-pull-cgroup", env = "PULL_IN_A_CGROUP",
+            status = Accepted("pulls run in the daemon's own cgroup");
+
+        /// Read registries.conf.d again when a file in it changes.
+        auto_reload_registries: bool = false,
+            flag = "auto-reload-registries", env = "AUTO_RELOAD_REGISTRIES";
+
+        /// End a pull that has made no progress for this long; `0s` never does.
+        pull_progress_timeout: Duration = Duration::ZERO,
+            flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
+
+        /// Mount OCI artifacts as volumes.
+        oci_artifact_mount_support: bool = true,
+            flag = "oci-artifact-mount-support", env = "CONTAINER_OCI_ARTIFACT_SUPPORT",
+            status = Accepted("this version does not mount OCI artifacts");
+
+        /// What an image name without a registry means when registries.conf lists several:
+        /// `enforcing` is an error, `disabled` tries them in order.
+        short_name_mode: ShortNameMode = ShortNameMode::Enforcing;
+    }
+}

@@ -1,0 +1,34 @@
+//! `[crio.network]`: CNI.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::schema::table;
+
+table! {
+    /// Pod networks.
+    Network {
+        /// Name of the CNI network for pods. Empty means the first in `network_dir`.
+        cni_default_network: String = "",
+            flag = "cni-default-network", env = "CONTAINER_CNI_DEFAULT_NETWORK";
+
+        /// Directory of CNI configuration; it is watched.
+        network_dir: PathBuf = "/etc/cni/net.d/",
+            flag = "cni-config-dir", env = "CONTAINER_CNI_CONFIG_DIR";
+
+        /// Directories of CNI plugins, first match wins.
+        plugin_dirs: Vec<PathBuf> = ["/opt/cni/bin/", "/usr/lib/cni/"],
+            flag = "cni-plugin-dir", env = "CONTAINER_CNI_PLUGIN_DIR";
+
+        /// Directory of CNI plugins that is searched before `plugin_dirs`.
+        plugin_dir: Option<PathBuf> = None, status = Deprecated("use plugin_dirs");
+
+        /// Directory of CNI results, in the format that libcni and Multus read. CRI-O does not know
+        /// this key.
+        cni_cache_dir: PathBuf = "/var/lib/cni";
+
+        /// How long the network plugin may report an error before the node's network counts as not
+        /// ready; `0s` asks only until it is ready for the first time.
+        cni_status_grace_period: Duration = Duration::ZERO;
+    }
+}
