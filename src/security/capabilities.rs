@@ -78,8 +78,15 @@ fn hint(name: &str) -> String {
 /// The name in upper case without `CAP_`. Bounded: a name longer than any real one is cut, so
 /// that a hostile one costs nothing.
 fn plain(name: &str) -> String {
-    let upper: String = name.chars().take(64).collect::<String>().to_ascii_uppercase();
-    upper.strip_prefix("CAP_").map(str::to_owned).unwrap_or(upper)
+    let upper: String = name
+        .chars()
+        .take(64)
+        .collect::<String>()
+        .to_ascii_uppercase();
+    upper
+        .strip_prefix("CAP_")
+        .map(str::to_owned)
+        .unwrap_or(upper)
 }
 
 /// A set of capabilities.
@@ -99,12 +106,16 @@ impl CapSet {
             .iter()
             .position(|known| known[4..] == plain)
             .map(|number| CapSet(1 << number))
-            .ok_or_else(|| CapabilityError::Unknown { name: name.to_owned() })
+            .ok_or_else(|| CapabilityError::Unknown {
+                name: name.to_owned(),
+            })
     }
 
     /// The set of all the named capabilities. `ALL` is not a name here.
     pub fn of<S: AsRef<str>>(names: &[S]) -> Result<CapSet, CapabilityError> {
-        names.iter().try_fold(CapSet::EMPTY, |set, name| Ok(set.with(CapSet::named(name.as_ref())?)))
+        names.iter().try_fold(CapSet::EMPTY, |set, name| {
+            Ok(set.with(CapSet::named(name.as_ref())?))
+        })
     }
 
     /// Both sets together.
@@ -139,7 +150,11 @@ impl CapSet {
 
     /// Names with `CAP_`, in the kernel's order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        NAMES.into_iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, n)| n)
+        NAMES
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 >> bit & 1 == 1)
+            .map(|(_, n)| n)
     }
 
     /// The daemon's own bounding set: nothing outside it can be given to a container.
@@ -154,7 +169,9 @@ impl CapSet {
 
     fn own(which: caps::CapSet) -> Result<CapSet, CapabilityError> {
         let held = caps::read(None, which).map_err(CapabilityError::Read)?;
-        Ok(held.iter().fold(CapSet::EMPTY, |set, cap| set.with(CapSet(1 << cap.index()))))
+        Ok(held
+            .iter()
+            .fold(CapSet::EMPTY, |set, cap| set.with(CapSet(1 << cap.index()))))
     }
 }
 
@@ -289,11 +306,20 @@ mod tests {
     #[test]
     fn an_unknown_name_is_named_with_the_nearest_known_one() {
         for (name, message) in [
-            ("NET_RAWW", "unknown capability `NET_RAWW`, did you mean `CAP_NET_RAW`?"),
+            (
+                "NET_RAWW",
+                "unknown capability `NET_RAWW`, did you mean `CAP_NET_RAW`?",
+            ),
             ("frobnicate", "unknown capability `frobnicate`"),
             ("", "unknown capability ``"),
         ] {
-            assert!(CapSet::named(name).unwrap_err().to_string().starts_with(message), "{name}");
+            assert!(
+                CapSet::named(name)
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with(message),
+                "{name}"
+            );
         }
         let long = "x".repeat(1 << 20);
         assert!(CapSet::named(&long).is_err());
@@ -327,39 +353,98 @@ mod tests {
             .unwrap();
             let case = format!("add {add}, drop {drop}, ambient {ambient}");
             assert_eq!(got.bounding, set(want), "{case}");
-            assert_eq!((got.effective, got.permitted), (set(want), set(want)), "{case}");
-            assert_eq!((got.ambient, got.inheritable), (set(want_ambient), set(want_ambient)), "{case}");
+            assert_eq!(
+                (got.effective, got.permitted),
+                (set(want), set(want)),
+                "{case}"
+            );
+            assert_eq!(
+                (got.ambient, got.inheritable),
+                (set(want_ambient), set(want_ambient)),
+                "{case}"
+            );
         }
     }
 
     #[test]
     fn add_all_and_privileged_end_at_the_hosts_bounding_set() {
         let bounding = CapSet::ALL.without(set("SYS_RESOURCE"));
-        let request = CapsRequest { bounding, ..CapsRequest::default() };
-        let all = CapsRequest { add: &list("ALL"), drop: &list("CHOWN"), ..request };
-        assert_eq!(all.resolve().unwrap().effective, bounding.without(set("CHOWN")));
-        let privileged = CapsRequest { privileged: true, drop: &list("ALL"), ..request };
+        let request = CapsRequest {
+            bounding,
+            ..CapsRequest::default()
+        };
+        let all = CapsRequest {
+            add: &list("ALL"),
+            drop: &list("CHOWN"),
+            ..request
+        };
+        assert_eq!(
+            all.resolve().unwrap().effective,
+            bounding.without(set("CHOWN"))
+        );
+        let privileged = CapsRequest {
+            privileged: true,
+            drop: &list("ALL"),
+            ..request
+        };
         let got = privileged.resolve().unwrap();
-        assert_eq!((got.bounding, got.ambient, got.inheritable), (bounding, CapSet::EMPTY, CapSet::EMPTY));
-        let one = CapsRequest { add: &list("SYS_RESOURCE"), ..request };
+        assert_eq!(
+            (got.bounding, got.ambient, got.inheritable),
+            (bounding, CapSet::EMPTY, CapSet::EMPTY)
+        );
+        let one = CapsRequest {
+            add: &list("SYS_RESOURCE"),
+            ..request
+        };
         assert_eq!(one.resolve().unwrap().bounding, CapSet::EMPTY);
     }
 
     #[test]
     fn inheritable_is_filled_only_when_configured() {
-        let request = CapsRequest { base: set("KILL"), bounding: CapSet::ALL, ..Default::default() };
+        let request = CapsRequest {
+            base: set("KILL"),
+            bounding: CapSet::ALL,
+            ..Default::default()
+        };
         assert_eq!(request.resolve().unwrap().inheritable, CapSet::EMPTY);
-        let old = CapsRequest { inheritable: true, ..request };
+        let old = CapsRequest {
+            inheritable: true,
+            ..request
+        };
         assert_eq!(old.resolve().unwrap().inheritable, set("KILL"));
     }
 
     #[test]
     fn an_unknown_name_is_refused_in_every_list_even_when_privileged() {
         let bad = list("NOPE");
-        let request = CapsRequest { privileged: true, ..CapsRequest::default() };
-        assert!(CapsRequest { add: &bad, ..request }.resolve().is_err());
-        assert!(CapsRequest { drop: &bad, ..request }.resolve().is_err());
-        assert!(CapsRequest { add_ambient: &bad, ..request }.resolve().is_err());
+        let request = CapsRequest {
+            privileged: true,
+            ..CapsRequest::default()
+        };
+        assert!(
+            CapsRequest {
+                add: &bad,
+                ..request
+            }
+            .resolve()
+            .is_err()
+        );
+        assert!(
+            CapsRequest {
+                drop: &bad,
+                ..request
+            }
+            .resolve()
+            .is_err()
+        );
+        assert!(
+            CapsRequest {
+                add_ambient: &bad,
+                ..request
+            }
+            .resolve()
+            .is_err()
+        );
     }
 
     #[test]
@@ -373,6 +458,9 @@ mod tests {
     fn json_is_a_list_of_names() {
         let text = serde_json::to_string(&set("KILL CHOWN")).unwrap();
         assert_eq!(text, r#"["CAP_CHOWN","CAP_KILL"]"#);
-        assert_eq!(serde_json::from_str::<CapSet>(&text).unwrap(), set("KILL CHOWN"));
+        assert_eq!(
+            serde_json::from_str::<CapSet>(&text).unwrap(),
+            set("KILL CHOWN")
+        );
     }
 }

@@ -357,7 +357,9 @@ pub struct SelinuxOptions {
 impl SelinuxOptions {
     /// Whether the client asked for anything.
     pub fn is_empty(&self) -> bool {
-        [&self.user, &self.role, &self.kind, &self.level].iter().all(|part| part.is_empty())
+        [&self.user, &self.role, &self.kind, &self.level]
+            .iter()
+            .all(|part| part.is_empty())
     }
 }
 
@@ -397,8 +399,14 @@ mod tests {
         let config = ContainerConfig {
             name: "web".into(),
             envs: vec![
-                EnvVar { key: "TEXT".into(), value: b"a=b\nc".to_vec() },
-                EnvVar { key: "BYTES".into(), value: vec![0xff, 0x00, 0x41] },
+                EnvVar {
+                    key: "TEXT".into(),
+                    value: b"a=b\nc".to_vec(),
+                },
+                EnvVar {
+                    key: "BYTES".into(),
+                    value: vec![0xff, 0x00, 0x41],
+                },
             ],
             security: Security {
                 seccomp: Some(SecurityProfile::Localhost("/p.json".into())),
@@ -409,12 +417,21 @@ mod tests {
         };
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains(r#""value":"a=b\nc""#), "{text}");
-        assert_eq!(serde_json::from_str::<ContainerConfig>(&text).unwrap(), config);
+        assert_eq!(
+            serde_json::from_str::<ContainerConfig>(&text).unwrap(),
+            config
+        );
     }
 
     #[test]
     fn a_record_without_a_field_reads_as_its_zero_value() {
         let config: ContainerConfig = serde_json::from_str(r#"{"name":"web"}"#).unwrap();
-        assert_eq!(config, ContainerConfig { name: "web".into(), ..ContainerConfig::default() });
+        assert_eq!(
+            config,
+            ContainerConfig {
+                name: "web".into(),
+                ..ContainerConfig::default()
+            }
+        );
     }
 }
