@@ -128,7 +128,19 @@ pub enum ImageError {
         /// The digest of what came.
         actual: String,
     },
-    /// Content that ended early or went on too long.
+    /// Content that broke off.
+    #[error("{what}: truncated after {actual}{} bytes: {cause}", of(*expected))]
+    Truncated {
+        /// The content and where it came from.
+        what: String,
+        /// Bytes that were promised, where they were.
+        expected: Option<u64>,
+        /// Bytes that came.
+        actual: u64,
+        /// The connection's words.
+        cause: String,
+    },
+    /// Content of another length than its descriptor says.
     #[error("{what}: size mismatch: expected {expected} bytes, got {actual}")]
     SizeMismatch {
         /// The content and where it came from.
@@ -231,4 +243,10 @@ impl ImageError {
             reason: reason.to_string(),
         }
     }
+}
+
+fn of(expected: Option<u64>) -> String {
+    expected
+        .map(|bytes| format!(" of {bytes}"))
+        .unwrap_or_default()
 }

@@ -124,7 +124,7 @@ impl std::fmt::Display for Platform {
 }
 
 fn is_index(media_type: &MediaType) -> bool {
-    super::manifest::is_index(&media_type.to_string())
+    super::manifest::is_index(media_type.as_ref())
 }
 
 #[cfg(test)]

@@ -212,7 +212,8 @@ fn normalize(host: &str, path: &str) -> (String, String) {
     }
 }
 
-fn is_hex_id(name: &str) -> bool {
+/// 64 lower-case hex digits: an image id, which is no name.
+pub fn is_hex_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

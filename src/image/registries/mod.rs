@@ -53,15 +53,20 @@ pub struct Endpoint {
 }
 
 impl Registries {
-    /// Reads the files. Blocking, but small and local.
-    pub fn load(sources: &Sources) -> Result<Registries, ImageError> {
-        let mut registries = Registries {
+    /// What no file at all says.
+    pub fn empty(sources: &Sources) -> Registries {
+        Registries {
             search: Vec::new(),
             mode: ShortNameMode::Enforcing,
             aliases: BTreeMap::new(),
             registries: Vec::new(),
             file: sources.file.clone(),
-        };
+        }
+    }
+
+    /// Reads the files. Blocking, but small and local.
+    pub fn load(sources: &Sources) -> Result<Registries, ImageError> {
+        let mut registries = Registries::empty(sources);
         let mut paths = vec![sources.file.clone()];
         paths.extend(drop_ins(&sources.drop_ins)?);
         for path in paths {
