@@ -1,1 +1,109 @@
-//! Images: references, registries.conf, the registry client, trust, pull, load, list and remove.
+//! Images: what a reference means, whether it is trusted, where its bytes come from, and what is here.
+//!
+//! The room turns references into records of the storage room: `reference` and `registries` say what
+//! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
+//! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
+//! are the operation, `load` brings archives. It does not know what a layer looks like on disk
+//! (`storage/`), nor CRI's messages (`cri/`).
+//!
+//! Nothing here waits for a network while it answers a question: [`Images::list`] and
+//! [`Images::get`] are answered from memory.
+
+mod credentials;
+mod error;
+mod fetch;
+mod manifest;
+mod pinned;
+mod platform;
+mod pull;
+mod query;
+mod reference;
+mod registries;
+mod registry;
+mod trust;
+mod turns;
+mod unpack;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
+
+use crate::storage::Store;
+
+pub use credentials::RegistryAuth;
+pub use error::{ImageError, Repository};
+pub use pinned::Pinned;
+pub use platform::Platform;
+pub use pull::PullRequest;
+pub use query::{Image, User};
+pub use registries::{ShortNameMode, Sources};
+pub use registry::Timeouts;
+
+/// What the room needs to know from the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where images are kept.
+    pub store: Store,
+    /// registries.conf and its drop-ins.
+    pub registries: Sources,
+    /// policy.json.
+    pub policy: PathBuf,
+    /// Auth files, the first that has an entry wins.
+    pub auth_files: Vec<PathBuf>,
+    /// What to pick from an index.
+    pub platform: Platform,
+    /// Layers that are downloaded and unpacked at the same time, over all pulls.
+    pub parallel_layers: usize,
+    /// Images that the kubelet must not collect.
+    pub pinned: Pinned,
+    /// Deadlines towards registries.
+    pub timeouts: Timeouts,
+}
+
+impl Settings {
+    /// The field's usual files and the default bounds.
+    pub fn new(store: Store) -> Settings {
+        Settings {
+            store,
+            registries: Sources {
+                file: "/etc/containers/registries.conf".into(),
+                drop_ins: "/etc/containers/registries.conf.d".into(),
+                short_name_mode: None,
+            },
+            policy: "/etc/containers/policy.json".into(),
+            auth_files: Vec::new(),
+            platform: Platform::host(),
+            parallel_layers: 6,
+            pinned: Pinned::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// The image room. One a daemon.
+#[derive(Debug)]
+pub struct Images {
+    settings: Settings,
+    transport: Arc<registry::Transport>,
+    pulls: pull::Pulls,
+    turns: turns::Turns,
+    downloads: Arc<Semaphore>,
+    /// What registries.conf said last; for questions, which must not read files each time.
+    registries: ArcSwapOption<registries::Registries>,
+}
+
+impl Images {
+    /// Makes the room. Reads nothing and connects nowhere.
+    pub fn open(settings: Settings) -> Arc<Images> {
+        Arc::new(Images {
+            transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            pulls: pull::Pulls::default(),
+            turns: turns::Turns::default(),
+            downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            registries: ArcSwapOption::empty(),
+            settings,
+        })
+    }
+}

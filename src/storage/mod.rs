@@ -1,1 +1,53 @@
-//! Layers, image records and root filesystems on disk.
+//! Layers, images and root filesystems on disk. Only this room knows what they look like there.
+//!
+//! It unpacks layers, remembers images, mounts and removes the roots of containers, and says what
+//! all that occupies. It does not talk to registries, choose platforms or check signatures (`image/`),
+//! and it knows nothing of containers but their ids (`container/`).
+//!
+//! # Layout
+//!
+//! ```text
+//! <root>/cricket/                    <imagestore> instead of <root> for all but `containers` when set
+//!   lock                             flock'ed: one daemon a store
+//!   layers/<diff id hex>/diff/       the unpacked layer, overlay whiteouts, parents do not matter
+//!   layers/<diff id hex>/layer.json  its record (version 1)
+//!   images/<image id>/image.json     the record (version 1): names, digests, durable or not
+//!   images/<image id>/manifest       the manifest as it was pulled
+//!   images/<image id>/config         the config blob; its sha256 is the image id
+//!   staging/                         what is being built; swept at open
+//!   trash/                           what is being deleted; emptied in the background
+//!   quarantine/                      what could not be understood; never deleted by us
+//!   empty/                           the lower directory of an image without layers
+//! <root>/cricket/containers/
+//!   <container id>/root.json         the layers that the root uses (version 1)
+//!   <container id>/{diff,work,merged}
+//! ```
+//!
+//! # Crash rule
+//!
+//! Things are built in `staging/` and renamed into place; they leave by a rename into `trash/`. So a
+//! `kill -9` at any instruction leaves whole things and rubbish, and never something half made.
+//!
+//! A power cut may lose what the page cache had not written. An image is usable at once, but its
+//! record says `durable: false` and names the boot; a `syncfs` in the background is followed by
+//! rewriting the record as durable. At open, records of another boot that are not durable are dropped,
+//! and then every layer that no image refers to.
+//!
+//! # Locks
+//!
+//! `Index` is in memory, its lock is held only for memory work, so reads never wait for a disk.
+//! `Shared::disk` serialises what changes names below `layers/` and `images/`; no read takes it.
+//! Order: `disk` before the index.
+//!
+//! System calls: all file work here is relative to directory descriptors and goes through rustix,
+//! because openat2, the xattr calls on descriptors and the mount API are there and not in nix.
+
+mod error;
+mod image;
+mod layer;
+mod store;
+
+pub use error::StorageError;
+pub use image::{ImageRecord, NewImage};
+pub use layer::{LayerInfo, Lease};
+pub use store::{LayerLimits, RootOptions, Settings, Store, Usage};

@@ -1,0 +1,329 @@
+//! One image from one endpoint: resolve, configuration, layers, record.
+
+use std::sync::Arc;
+
+use oci_spec::image::{Descriptor, Digest, ImageConfiguration};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use super::Images;
+use super::credentials::{self, RegistryAuth};
+use super::error::{ImageError, Repository};
+use super::manifest::{self, Document, Manifest};
+use super::platform::Platform;
+use super::pull::blocking;
+use super::reference::Reference;
+use super::registries::Endpoint;
+use super::registry::{Session, Target};
+use super::unpack::{Job, Piece, Pieces};
+use crate::storage::{Lease, NewImage};
+
+/// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
+/// 400 KiB, so this bounds what a layer holds in memory.
+const PIECES_IN_FLIGHT: usize = 8;
+/// Indexes inside indexes that are followed.
+const MAX_INDEX_DEPTH: usize = 2;
+
+/// The work for one reference, at one endpoint after the other.
+pub(super) struct Fetch<'a> {
+    images: &'a Arc<Images>,
+    reference: &'a Reference,
+    auth: Option<&'a RegistryAuth>,
+    lease: Arc<Lease>,
+    unpacking: TaskTracker,
+}
+
+/// A manifest as it came and what it says.
+struct Resolved {
+    /// Digest of what the reference named: the index's, where there is one.
+    top: String,
+    digest: String,
+    bytes: Vec<u8>,
+    manifest: Box<Manifest>,
+}
+
+impl<'a> Fetch<'a> {
+    pub(super) fn new(
+        images: &'a Arc<Images>,
+        reference: &'a Reference,
+        auth: Option<&'a RegistryAuth>,
+    ) -> Fetch<'a> {
+        let lease = Arc::new(images.settings.store.lease());
+        Fetch {
+            images,
+            reference,
+            auth,
+            lease,
+            unpacking: TaskTracker::new(),
+        }
+    }
+
+    /// Waits until nothing of a failed attempt is at work, and gives up what is not needed.
+    pub(super) async fn finish(self) {
+        self.unpacking.close();
+        self.unpacking.wait().await;
+        // freeing layers is disk work
+        let freed = tokio::task::spawn_blocking(move || drop(self.lease)).await;
+        debug_assert!(freed.is_ok(), "dropping a lease panicked");
+    }
+
+    /// Fetches the image from `endpoint` and returns its id.
+    pub(super) async fn from(&mut self, endpoint: &Endpoint) -> Result<String, ImageError> {
+        let session = Arc::new(self.session(endpoint).await?);
+        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        let what = |part: &str| format!("image {}: {part}", self.reference);
+        let config = self.config(&session, &resolved.manifest.config).await?;
+        let layers = resolved.manifest.layers.len();
+        let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
+        self.check_platform(&parsed)?;
+        self.layers(&session, &resolved.manifest, &diff_ids).await?;
+        self.record(resolved, config).await
+    }
+
+    async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
+        let (given, asked) = (self.auth.cloned(), self.reference.clone());
+        let (actual, mirror) = (endpoint.reference.clone(), endpoint.mirror);
+        let files = self.images.settings.auth_files.clone();
+        let find = move || credentials::find(given.as_ref(), &asked, &actual, mirror, &files);
+        let credential = blocking(find).await?;
+        let repository = Repository {
+            registry: endpoint.reference.registry.clone(),
+            path: endpoint.reference.repository.clone(),
+        };
+        let target = Target {
+            repository,
+            insecure: endpoint.insecure,
+            credential,
+        };
+        Session::open(&self.images.transport, target).await
+    }
+
+    /// Follows indexes to the manifest for this machine. Everything named by digest is verified.
+    async fn resolve(
+        &self,
+        session: &Session,
+        reference: &Reference,
+    ) -> Result<Resolved, ImageError> {
+        let mut name = reference.manifest_name().to_owned();
+        let mut expected = reference.digest.as_ref().map(ToString::to_string);
+        let mut top = None;
+        for _ in 0..=MAX_INDEX_DEPTH {
+            let raw = session.manifest(&name).await?;
+            let what = format!("{}: manifest {name}", session.repository());
+            let digest = format!("sha256:{}", hex::encode(Sha256::digest(&raw.bytes)));
+            if let Some(expected) = expected.filter(|expected| *expected != digest) {
+                return Err(ImageError::DigestMismatch {
+                    what,
+                    expected,
+                    actual: digest,
+                });
+            }
+            let top_digest = top.get_or_insert_with(|| digest.clone()).clone();
+            match manifest::parse(&raw.bytes, raw.content_type.as_deref(), &what)? {
+                Document::Manifest(manifest) => {
+                    return Ok(Resolved {
+                        top: top_digest,
+                        digest,
+                        bytes: raw.bytes,
+                        manifest,
+                    });
+                }
+                Document::Index(entries) => {
+                    let entry = self.pick(&entries)?;
+                    let digest = super::reference::parse_sha256(entry.digest().as_ref())
+                        .map_err(|reason| ImageError::malformed(what, reason))?;
+                    name = digest.to_string();
+                    expected = Some(name.clone());
+                }
+            }
+        }
+        let what = format!("{}: manifest {name}", session.repository());
+        Err(ImageError::malformed(
+            what,
+            "an index in an index in an index is not followed",
+        ))
+    }
+
+    fn pick<'e>(&self, entries: &'e [Descriptor]) -> Result<&'e Descriptor, ImageError> {
+        let platform = &self.images.settings.platform;
+        platform
+            .pick(entries)
+            .ok_or_else(|| self.no_platform(Platform::offered(entries)))
+    }
+
+    fn no_platform(&self, offered: String) -> ImageError {
+        let wanted = self.images.settings.platform.to_string();
+        ImageError::NoPlatform {
+            reference: self.reference.to_string(),
+            wanted,
+            offered,
+        }
+    }
+
+    /// Another system cannot run here at all; another processor may, by emulation.
+    fn check_platform(&self, config: &ImageConfiguration) -> Result<(), ImageError> {
+        let platform = &self.images.settings.platform;
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        if os != platform.os {
+            return Err(self.no_platform(format!("{os}/{architecture}")));
+        }
+        if architecture != platform.architecture {
+            let image = self.reference.to_string();
+            tracing::warn!(image, architecture, "the image is for another processor");
+        }
+        Ok(())
+    }
+
+    /// The configuration, from disk where the image is known.
+    async fn config(
+        &self,
+        session: &Session,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, ImageError> {
+        let store = self.images.settings.store.clone();
+        let id = descriptor.digest().digest().to_owned();
+        let known = blocking(move || {
+            // unreadable: fetched again, and put in its place
+            Ok(store.image(&id).and_then(|_| store.raw_config(&id).ok()))
+        });
+        let fetched = match known.await? {
+            Some(bytes) => bytes,
+            None => {
+                session
+                    .document(descriptor, manifest::MAX_CONFIG_BYTES)
+                    .await?
+            }
+        };
+        let what = || format!("{}: configuration", session.repository());
+        let actual = format!("sha256:{}", hex::encode(Sha256::digest(&fetched)));
+        if actual != descriptor.digest().as_ref() {
+            let expected = descriptor.digest().to_string();
+            return Err(ImageError::DigestMismatch {
+                what: what(),
+                expected,
+                actual,
+            });
+        }
+        let (expected, actual) = (descriptor.size(), fetched.len() as u64);
+        if expected != actual {
+            return Err(ImageError::SizeMismatch {
+                what: what(),
+                expected,
+                actual,
+            });
+        }
+        Ok(fetched)
+    }
+
+    /// Brings all layers, in parallel. The first failure ends the others.
+    async fn layers(
+        &self,
+        session: &Arc<Session>,
+        manifest: &Manifest,
+        diff_ids: &[Digest],
+    ) -> Result<(), ImageError> {
+        let mut tasks = JoinSet::new();
+        for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            let layer = Layer {
+                images: Arc::clone(self.images),
+                session: Arc::clone(session),
+                lease: Arc::clone(&self.lease),
+                unpacking: self.unpacking.clone(),
+                descriptor: descriptor.clone(),
+                diff_id: diff_id.clone(),
+            };
+            tasks.spawn(layer.bring());
+        }
+        while let Some(joined) = tasks.join_next().await {
+            let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
+            if let Err(error) = result {
+                tasks.shutdown().await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(&self, resolved: Resolved, config: Vec<u8>) -> Result<String, ImageError> {
+        let what = format!("image {}", self.reference);
+        let manifest_digest = super::reference::parse_sha256(&resolved.digest)
+            .map_err(|reason| ImageError::malformed(what.as_str(), reason))?;
+        let size_bytes = resolved.manifest.size_bytes();
+        let new = NewImage {
+            manifest_digest,
+            manifest: resolved.bytes,
+            config,
+            names: self.reference.tagged_name().into_iter().collect(),
+            digests: vec![self.reference.repo_digest(&resolved.top)],
+            size_bytes,
+            annotations: resolved.manifest.annotations.into_iter().collect(),
+        };
+        let store = self.images.settings.store.clone();
+        blocking(move || match store.put_image(new) {
+            Ok(record) => Ok(record.id.clone()),
+            Err(source) => Err(ImageError::Storage {
+                what,
+                source: Arc::new(source),
+            }),
+        })
+        .await
+    }
+}
+
+/// One layer on its way.
+struct Layer {
+    images: Arc<Images>,
+    session: Arc<Session>,
+    lease: Arc<Lease>,
+    unpacking: TaskTracker,
+    descriptor: Descriptor,
+    diff_id: Digest,
+}
+
+impl Layer {
+    /// Downloads and unpacks the layer, unless it is there or comes by another pull.
+    async fn bring(self) -> Result<(), ImageError> {
+        if self.lease.has_layer(&self.diff_id) {
+            return Ok(());
+        }
+        let turn = self.images.turns.take(self.diff_id.digest()).await;
+        if self.lease.has_layer(&self.diff_id) {
+            return Ok(());
+        }
+        let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
+        let mut blob = self.session.blob(&self.descriptor).await?;
+        let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+        let job = Job {
+            lease: self.lease,
+            diff_id: self.diff_id,
+            what: format!(
+                "{}: layer {}",
+                self.session.repository(),
+                self.descriptor.digest()
+            ),
+            blob: Some(self.descriptor),
+        };
+        let unpacked = self.unpacking.spawn_blocking(move || {
+            // both end with the thread: it may outlive a cancelled pull for a moment
+            let _held = (turn, permit);
+            job.run(Pieces::new(receiver))
+        });
+        loop {
+            let piece = match blob.chunk().await {
+                Ok(Some(bytes)) => Piece::Data(bytes),
+                Ok(None) => Piece::End,
+                Err(error) => Piece::Failed(error),
+            };
+            let last = !matches!(piece, Piece::Data(_));
+            // nobody receives any more: the thread has failed and says why below
+            if sender.send(piece).await.is_err() || last {
+                break;
+            }
+        }
+        unpacked
+            .await
+            .unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
+    }
+}

@@ -1,0 +1,159 @@
+//! The pull as an operation: joined by those who ask for the same, cancelled with the last of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+
+use super::credentials::RegistryAuth;
+use super::error::ImageError;
+use super::fetch::Fetch;
+use super::reference::Reference;
+use super::registries::Registries;
+use super::{Images, trust};
+
+/// What to pull and for whom. Two equal requests are one pull.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct PullRequest {
+    /// The image as the pod's author wrote it.
+    pub reference: String,
+    /// The caller's credentials, if any.
+    pub auth: Option<RegistryAuth>,
+    /// The pod's Kubernetes namespace; empty where there is no pod.
+    pub namespace: String,
+}
+
+type Outcome = Result<String, ImageError>;
+type Running = Shared<BoxFuture<'static, Outcome>>;
+
+/// The pulls in flight. Weak: a pull lives as long as somebody waits for it, and when the last one
+/// has gone, its future is dropped, and with it connections, threads' input and leases.
+#[derive(Default)]
+pub(super) struct Pulls {
+    running: Mutex<HashMap<PullRequest, WeakShared<BoxFuture<'static, Outcome>>>>,
+}
+
+impl std::fmt::Debug for Pulls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pulls")
+    }
+}
+
+impl Pulls {
+    /// The running pull of `request`, or a new one.
+    fn join(&self, images: &Arc<Images>, request: PullRequest) -> Running {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = running.get(&request).and_then(WeakShared::upgrade);
+        // one that is done but still held by a waiter answers an older question
+        if let Some(pull) = found.filter(|pull| pull.peek().is_none()) {
+            return pull;
+        }
+        let pull = run(Arc::clone(images), request.clone()).boxed().shared();
+        if let Some(weak) = pull.downgrade() {
+            running.insert(request, weak);
+        }
+        pull
+    }
+
+    /// Forgets pulls that nobody waits for, and that are done.
+    fn sweep(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|_, pull| pull.upgrade().is_some_and(|pull| pull.peek().is_none()));
+    }
+}
+
+/// Sweeps also when its pull is dropped in the middle.
+struct SweepOnDrop<'a>(&'a Pulls, Option<Running>);
+
+impl Drop for SweepOnDrop<'_> {
+    fn drop(&mut self) {
+        drop(self.1.take());
+        self.0.sweep();
+    }
+}
+
+impl Images {
+    /// Pulls an image and returns its id. Joins a pull of the same that is under way; dropping the
+    /// future leaves it, and the last one to leave cancels it.
+    pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<String, ImageError> {
+        let mut waiting = SweepOnDrop(&self.pulls, Some(self.pulls.join(self, request)));
+        match waiting.1.as_mut() {
+            Some(running) => running.await,
+            // it was put there one line above, and only drop takes it
+            None => unreachable!("a pull that was never joined"),
+        }
+    }
+}
+
+async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
+    let sources = images.settings.registries.clone();
+    let registries = blocking(move || Registries::load(&sources)).await?;
+    let registries = Arc::new(registries);
+    images.registries.store(Some(Arc::clone(&registries)));
+    let mut failures = Vec::new();
+    for reference in registries.candidates(&request.reference)? {
+        match pull_reference(&images, &registries, &reference, &request).await {
+            Ok(id) => return Ok(id),
+            Err(error) => failures.push(error),
+        }
+    }
+    Err(join_failures(failures))
+}
+
+/// Pulls one full reference from the first of its endpoints that has it.
+async fn pull_reference(
+    images: &Arc<Images>,
+    registries: &Registries,
+    reference: &Reference,
+    request: &PullRequest,
+) -> Outcome {
+    let endpoints = registries.endpoints(reference)?;
+    let (policy, origin) = (images.settings.policy.clone(), reference.clone());
+    blocking(move || trust::check(&policy, &trust::Origin::Registry(&origin))).await?;
+    // one lease for all endpoints: what a mirror gave before it broke need not come again
+    let mut fetch = Fetch::new(images, reference, request.auth.as_ref());
+    let mut failures = Vec::new();
+    for endpoint in endpoints {
+        match fetch.from(&endpoint).await {
+            Ok(id) => {
+                fetch.finish().await;
+                return Ok(id);
+            }
+            Err(error) => {
+                let local = matches!(error, ImageError::Storage { .. });
+                failures.push(error);
+                if local {
+                    break;
+                }
+            }
+        }
+    }
+    fetch.finish().await;
+    Err(join_failures(failures))
+}
+
+fn join_failures(mut failures: Vec<ImageError>) -> ImageError {
+    match failures.pop() {
+        Some(last) if failures.is_empty() => last,
+        Some(last) => {
+            let earlier: Vec<String> = failures.iter().map(ToString::to_string).collect();
+            ImageError::Endpoints {
+                last: Box::new(last),
+                earlier: earlier.join("; "),
+            }
+        }
+        // registries.rs: candidates and endpoints are never empty
+        None => ImageError::malformed("registries.conf", "it leaves nowhere to pull from"),
+    }
+}
+
+/// Runs small file work outside the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ImageError::malformed("image work", error)),
+    }
+}

@@ -1,0 +1,290 @@
+//! registries.conf: which registries a reference may mean and where its bytes are fetched.
+//!
+//! Reads the file and its drop-ins (containers-registries.conf(5), version 2), answers two
+//! questions: [`Registries::candidates`], the full references a text may stand for, and
+//! [`Registries::endpoints`], the places to ask for one, mirrors first. Talks to no registry.
+
+mod parse;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub use parse::ShortNameMode;
+use parse::{File, PullFromMirror, Registry};
+
+use super::error::ImageError;
+use super::reference::{Name, Reference};
+
+/// Largest configuration file of this room that is read.
+pub const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Where registries.conf and its drop-ins are.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The main file; it may be missing.
+    pub file: PathBuf,
+    /// `*.conf` here override it, in the order of their names; it may be missing.
+    pub drop_ins: PathBuf,
+    /// crio.conf's `short_name_mode`, which stands above the files' own.
+    pub short_name_mode: Option<ShortNameMode>,
+}
+
+/// What the files say together.
+#[derive(Debug)]
+pub struct Registries {
+    search: Vec<String>,
+    mode: ShortNameMode,
+    aliases: BTreeMap<String, String>,
+    registries: Vec<Registry>,
+    file: PathBuf,
+}
+
+/// One place to fetch a reference from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The reference as this place knows it.
+    pub reference: Reference,
+    /// TLS certificates are not checked, and plain HTTP is tried where HTTPS fails.
+    pub insecure: bool,
+    /// A mirror: credentials that the caller gave for the registry are not for it.
+    pub mirror: bool,
+}
+
+impl Registries {
+    /// What no file at all says.
+    pub fn empty(sources: &Sources) -> Registries {
+        Registries {
+            search: Vec::new(),
+            mode: ShortNameMode::Enforcing,
+            aliases: BTreeMap::new(),
+            registries: Vec::new(),
+            file: sources.file.clone(),
+        }
+    }
+
+    /// Reads the files. Blocking, but small and local.
+    pub fn load(sources: &Sources) -> Result<Registries, ImageError> {
+        let mut registries = Registries::empty(sources);
+        let mut paths = vec![sources.file.clone()];
+        paths.extend(drop_ins(&sources.drop_ins)?);
+        for path in paths {
+            if let Some(text) = read_bounded(&path)? {
+                registries.merge(parse::parse(&text, &path)?);
+            }
+        }
+        if let Some(mode) = sources.short_name_mode {
+            registries.mode = mode;
+        }
+        Ok(registries)
+    }
+
+    /// A later file wins: lists and tables of the same prefix are replaced, aliases are added.
+    fn merge(&mut self, file: File) {
+        if let Some(search) = file.unqualified_search_registries {
+            self.search = search;
+        }
+        if let Some(mode) = file.short_name_mode {
+            self.mode = mode;
+        }
+        for (alias, name) in file.aliases {
+            if name.is_empty() {
+                self.aliases.remove(&alias);
+            } else {
+                self.aliases.insert(alias, name);
+            }
+        }
+        for registry in file.registry {
+            self.registries
+                .retain(|known| known.prefix != registry.prefix);
+            self.registries.push(registry);
+        }
+    }
+
+    /// The references to try for a pull of `text`, in order; never empty.
+    pub fn candidates(&self, text: &str) -> Result<Vec<Reference>, ImageError> {
+        let short = match Name::parse(text)? {
+            Name::Full(reference) => return Ok(vec![reference.or_latest()]),
+            Name::Short(short) => short,
+        };
+        let fail = |reason: String| ImageError::ShortName {
+            reference: text.to_owned(),
+            reason,
+        };
+        if let Some(name) = self.aliases.get(&short.path) {
+            return Ok(vec![short.with_name(name)?.or_latest()]);
+        }
+        let file = self.file.display();
+        if self.search.is_empty() {
+            return Err(fail(format!(
+                "the name has no registry; write it in full, or set unqualified-search-registries \
+                 = [\"docker.io\"] or an alias in {file}"
+            )));
+        }
+        if self.search.len() > 1 && self.mode == ShortNameMode::Enforcing {
+            return Err(fail(format!(
+                "the name has no registry and {} search registries may have it; write it in full, \
+                 add an alias for it in {file}, or set short-name-mode = \"disabled\"",
+                self.search.len()
+            )));
+        }
+        self.search
+            .iter()
+            .map(|host| Ok(short.at(host)?.or_latest()))
+            .collect()
+    }
+
+    /// The references that a *stored* image may have been meant by `text`: lenient, so that a
+    /// status call finds what any earlier configuration pulled.
+    pub fn stored_candidates(&self, text: &str) -> Vec<Reference> {
+        let Ok(Name::Short(short)) = Name::parse(text) else {
+            return Reference::from_str(text)
+                .map(Reference::or_latest)
+                .into_iter()
+                .collect();
+        };
+        let alias = self
+            .aliases
+            .get(&short.path)
+            .and_then(|name| short.with_name(name).ok());
+        let hosts = self
+            .search
+            .iter()
+            .map(String::as_str)
+            .chain(["docker.io", "localhost"]);
+        let searched = hosts.filter_map(|host| short.at(host).ok());
+        alias
+            .into_iter()
+            .chain(searched)
+            .map(Reference::or_latest)
+            .collect()
+    }
+
+    /// Where to fetch `reference`: mirrors in the order written, then the registry itself.
+    pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, ImageError> {
+        let own = |insecure| Endpoint {
+            reference: reference.clone(),
+            insecure,
+            mirror: false,
+        };
+        let Some((registry, matched)) = self.find(reference) else {
+            return Ok(vec![own(false)]);
+        };
+        if registry.blocked {
+            return Err(ImageError::Blocked {
+                reference: reference.to_string(),
+                prefix: registry.prefix.clone(),
+            });
+        }
+        let mut endpoints = Vec::new();
+        let by_digest = reference.digest.is_some();
+        for mirror in &registry.mirror {
+            let wanted = match mirror.pull_from_mirror {
+                PullFromMirror::All => by_digest || !registry.mirror_by_digest_only,
+                PullFromMirror::DigestOnly => by_digest,
+                PullFromMirror::TagOnly => !by_digest,
+            };
+            if wanted {
+                let reference = rewrite(reference, matched, &mirror.location)?;
+                endpoints.push(Endpoint {
+                    reference,
+                    insecure: mirror.insecure,
+                    mirror: true,
+                });
+            }
+        }
+        endpoints.push(match registry.location.as_str() {
+            "" => own(registry.insecure),
+            location => Endpoint {
+                reference: rewrite(reference, matched, location)?,
+                insecure: registry.insecure,
+                mirror: false,
+            },
+        });
+        Ok(endpoints)
+    }
+
+    /// The table whose prefix fits best, and how many bytes of the reference it covers.
+    fn find(&self, reference: &Reference) -> Option<(&Registry, usize)> {
+        let text = reference.to_string();
+        let matches = self.registries.iter().filter_map(|registry| {
+            let covered = covered(&registry.prefix, &text, &reference.registry)?;
+            Some((registry, covered))
+        });
+        matches.max_by_key(|(registry, _)| registry.prefix.len())
+    }
+}
+
+/// Bytes of `text` that `prefix` covers, if it matches at a component's end.
+fn covered(prefix: &str, text: &str, host: &str) -> Option<usize> {
+    if let Some(domain) = prefix.strip_prefix('*') {
+        let name = host.split(':').next().unwrap_or(host);
+        // the port stays outside the pattern, but is replaced together with the host
+        return (name.len() > domain.len() && name.ends_with(domain)).then_some(host.len());
+    }
+    let rest = text.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with(['/', ':', '@'])).then_some(prefix.len())
+}
+
+fn rewrite(reference: &Reference, matched: usize, location: &str) -> Result<Reference, ImageError> {
+    let text = format!("{location}{}", &reference.to_string()[matched..]);
+    match Name::parse(&text)? {
+        Name::Full(rewritten) => Ok(rewritten),
+        // `location = "registry"`: a host without a dot is still the host here
+        Name::Short(_) => Err(ImageError::Reference {
+            reference: text,
+            reason: format!("location {location:?} in registries.conf does not start with a host"),
+        }),
+    }
+}
+
+fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    let fail = |error: std::io::Error| ImageError::Config {
+        path: directory.to_owned(),
+        reason: error.to_string(),
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fail(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads a configuration file of this room; `None` when there is none.
+pub fn read_bounded(path: &Path) -> Result<Option<String>, ImageError> {
+    let fail = |reason: String| ImageError::Config {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(error.to_string())),
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| fail(error.to_string()))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(fail(format!(
+            "larger than the limit of {MAX_FILE_BYTES} bytes"
+        )));
+    }
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests;

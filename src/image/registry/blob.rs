@@ -1,0 +1,131 @@
+//! A layer on its way: pieces, silence, and going on after a broken connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oci_spec::image::Descriptor;
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
+
+use super::body::{Broken, Exchange};
+use super::session::{Ask, Session};
+use crate::image::error::ImageError;
+
+/// How often one layer goes on after a broken connection before the pull fails.
+const MAX_RESUMES: u32 = 3;
+
+/// The stream of one layer. Counts bytes; whether they are the right ones is the reader's to check.
+#[derive(Debug)]
+pub struct Blob {
+    session: Arc<Session>,
+    descriptor: Descriptor,
+    response: Response,
+    received: u64,
+    resumes: u32,
+    step: String,
+}
+
+impl Blob {
+    pub(super) async fn open(
+        session: Arc<Session>,
+        descriptor: Descriptor,
+    ) -> Result<Blob, ImageError> {
+        let step = format!("layer {}", descriptor.digest());
+        let response = request(&session, &descriptor, &step, 0).await?;
+        if let Some(length) = response.content_length()
+            && length != descriptor.size()
+        {
+            return Err(ImageError::SizeMismatch {
+                what: format!("{}: {step}", session.repository()),
+                expected: descriptor.size(),
+                actual: length,
+            });
+        }
+        Ok(Blob {
+            session,
+            descriptor,
+            response,
+            received: 0,
+            resumes: 0,
+            step,
+        })
+    }
+
+    /// The next piece, `None` at the end. Never more than the descriptor's size in all.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ImageError> {
+        loop {
+            let exchange = Exchange {
+                repository: self.session.repository(),
+                step: &self.step,
+            };
+            let stall = self.session.timeouts().stall;
+            let size = self.descriptor.size();
+            match exchange.chunk(&mut self.response, stall).await {
+                Ok(Some(chunk)) => {
+                    self.received += chunk.len() as u64;
+                    if self.received > size {
+                        return Err(ImageError::SizeMismatch {
+                            what: exchange.what(),
+                            expected: size,
+                            actual: self.received,
+                        });
+                    }
+                    return Ok(Some(chunk));
+                }
+                Ok(None) if self.received == size => return Ok(None),
+                Ok(None) => return Err(self.truncated("the body ended".to_owned())),
+                Err(Broken::Silent(error)) => return Err(error),
+                Err(Broken::Cut(cause)) => self.resume(cause).await?,
+            }
+        }
+    }
+
+    /// Asks for the rest on a new connection; `cause` is why.
+    async fn resume(&mut self, cause: String) -> Result<(), ImageError> {
+        if self.resumes == MAX_RESUMES || self.received == 0 {
+            return Err(self.truncated(cause));
+        }
+        self.resumes += 1;
+        let response = request(&self.session, &self.descriptor, &self.step, self.received).await?;
+        let range = response
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok());
+        let wanted = format!("bytes {}-", self.received);
+        let continues = response.status() == StatusCode::PARTIAL_CONTENT
+            && range.is_some_and(|range| range.starts_with(&wanted));
+        if !continues {
+            return Err(self.truncated(format!("{cause}; the registry does not resume")));
+        }
+        self.response = response;
+        Ok(())
+    }
+
+    fn truncated(&self, cause: String) -> ImageError {
+        ImageError::Truncated {
+            what: format!("{}: {}", self.session.repository(), self.step),
+            expected: Some(self.descriptor.size()),
+            actual: self.received,
+            cause,
+        }
+    }
+}
+
+async fn request(
+    session: &Session,
+    descriptor: &Descriptor,
+    step: &str,
+    offset: u64,
+) -> Result<Response, ImageError> {
+    let exchange = Exchange {
+        repository: session.repository(),
+        step,
+    };
+    let ask = Ask {
+        offset,
+        ..Ask::default()
+    };
+    session
+        .get(&session.blob_path(descriptor), ask, exchange)
+        .await
+}

@@ -1,0 +1,375 @@
+//! One repository at one endpoint: requests, authentication, redirects.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, LOCATION, RANGE, WWW_AUTHENTICATE,
+};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::body::Exchange;
+use super::challenge::{self, Challenge};
+use super::token::bearer;
+use super::transport::{Timeouts, Transport, chain};
+use super::{Blob, MAX_REDIRECTS};
+use crate::image::credentials::Credential;
+use crate::image::error::{ImageError, Repository};
+use crate::image::manifest;
+use crate::image::reference::DOCKER_HUB;
+use oci_spec::image::Descriptor;
+
+/// Where a session goes and how.
+#[derive(Debug)]
+pub struct Target {
+    /// The repository at the endpoint.
+    pub repository: Repository,
+    /// Certificates are not checked, and plain HTTP is tried where HTTPS fails.
+    pub insecure: bool,
+    /// Who we are there.
+    pub credential: Option<Credential>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    client: Arc<reqwest::Client>,
+    target: Target,
+    /// Scheme and authority.
+    origin: Url,
+    timeouts: Timeouts,
+    /// What the last challenge led to. Never locked across an await: two layers that meet a new
+    /// challenge at once both answer it.
+    authorization: Mutex<Option<HeaderValue>>,
+}
+
+/// What a request asks besides its path.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ask<'a> {
+    pub accept: Option<&'a str>,
+    /// First byte wanted.
+    pub offset: u64,
+}
+
+/// A manifest document as it came.
+#[derive(Debug)]
+pub struct RawManifest {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The registry's word on its type.
+    pub content_type: Option<String>,
+}
+
+impl Session {
+    /// Opens a session; for an insecure endpoint this finds out whether it speaks HTTPS.
+    pub async fn open(transport: &Arc<Transport>, target: Target) -> Result<Session, ImageError> {
+        let insecure = target.insecure;
+        let clients = Arc::clone(transport);
+        let client = tokio::task::spawn_blocking(move || clients.client(insecure))
+            .await
+            .map_err(|error| ImageError::Tls {
+                reason: error.to_string(),
+            })??;
+        let authorization = match &target.credential {
+            Some(Credential::RegistryToken(token)) => bearer(token),
+            Some(Credential::Basic { .. } | Credential::IdentityToken(_)) | None => None,
+        };
+        let origin = origin("https", &target.repository)?;
+        let mut session = Session {
+            client,
+            origin,
+            timeouts: transport.timeouts(),
+            authorization: Mutex::new(authorization),
+            target,
+        };
+        if insecure {
+            session.choose_scheme().await?;
+        }
+        Ok(session)
+    }
+
+    /// HTTPS if anything answers there, else HTTP, as containers/image does it.
+    async fn choose_scheme(&mut self) -> Result<(), ImageError> {
+        let mut causes = Vec::new();
+        for scheme in ["https", "http"] {
+            self.origin = origin(scheme, &self.target.repository)?;
+            let exchange = Exchange {
+                repository: self.repository(),
+                step: "ping",
+            };
+            let request = reqwest::Request::new(Method::GET, self.url("/v2/", exchange)?);
+            let sent = self.client.execute(request);
+            match tokio::time::timeout(self.timeouts.first_byte, sent).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => causes.push(format!("{scheme}: {}", chain(&error))),
+                Err(_) => causes.push(format!(
+                    "{scheme}: no answer in {:?}",
+                    self.timeouts.first_byte
+                )),
+            }
+        }
+        let exchange = Exchange {
+            repository: self.repository(),
+            step: "ping",
+        };
+        Err(exchange.unavailable(format!("{}; {}", causes.join("; "), CHECK)))
+    }
+
+    /// Fetches a manifest or index by tag or digest. The bytes are bounded, not yet verified.
+    pub async fn manifest(&self, name: &str) -> Result<RawManifest, ImageError> {
+        let step = format!("manifest {name}");
+        let exchange = Exchange {
+            repository: self.repository(),
+            step: &step,
+        };
+        let path = format!("/v2/{}/manifests/{name}", self.repository().path);
+        let accept = manifest::ACCEPT.join(", ");
+        let ask = Ask {
+            accept: Some(&accept),
+            ..Ask::default()
+        };
+        let response = self.get(&path, ask, exchange).await?;
+        let header = response.headers().get(reqwest::header::CONTENT_TYPE);
+        let content_type = header
+            .and_then(|value| value.to_str().ok())
+            .map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
+        let bytes = exchange
+            .read(response, manifest::MAX_MANIFEST_BYTES, self.timeouts)
+            .await?;
+        Ok(RawManifest {
+            bytes,
+            content_type,
+        })
+    }
+
+    /// Fetches a small blob of at most `limit` bytes. Not yet verified.
+    pub async fn document(
+        &self,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, ImageError> {
+        let step = format!("configuration {}", descriptor.digest());
+        let exchange = Exchange {
+            repository: self.repository(),
+            step: &step,
+        };
+        let path = self.blob_path(descriptor);
+        let response = self.get(&path, Ask::default(), exchange).await?;
+        exchange
+            .read(response, limit.min(descriptor.size()), self.timeouts)
+            .await
+    }
+
+    /// Starts to fetch a layer.
+    pub async fn blob(self: &Arc<Self>, descriptor: &Descriptor) -> Result<Blob, ImageError> {
+        Blob::open(Arc::clone(self), descriptor.clone()).await
+    }
+
+    pub(super) fn blob_path(&self, descriptor: &Descriptor) -> String {
+        format!(
+            "/v2/{}/blobs/{}",
+            self.repository().path,
+            descriptor.digest()
+        )
+    }
+
+    /// The repository as errors name it.
+    pub fn repository(&self) -> &Repository {
+        &self.target.repository
+    }
+
+    pub(super) fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.target.credential.as_ref()
+    }
+
+    pub(super) fn basic_header(&self) -> Option<HeaderValue> {
+        let Some(Credential::Basic { username, password }) = &self.target.credential else {
+            return None;
+        };
+        let pair =
+            base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+        let mut value = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Whether a URL that the registry names may be used: a secure registry cannot send us, or our
+    /// credentials, over plain HTTP.
+    pub(super) fn check_scheme(&self, url: &Url) -> Result<(), String> {
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if self.target.insecure => Ok(()),
+            "http" => Err(format!(
+                "the registry names {url}, which is not encrypted; set insecure = \
+                 true for it in registries.conf if that is meant"
+            )),
+            other => Err(format!("the registry names a URL with scheme {other:?}")),
+        }
+    }
+
+    /// Sends a GET, answers one challenge, and returns a success or the error that it means.
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        ask: Ask<'_>,
+        exchange: Exchange<'_>,
+    ) -> Result<Response, ImageError> {
+        let mut answered = false;
+        loop {
+            let mut request = reqwest::Request::new(Method::GET, self.url(path, exchange)?);
+            let headers = request.headers_mut();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            if let Some(accept) = ask
+                .accept
+                .and_then(|accept| HeaderValue::from_str(accept).ok())
+            {
+                headers.insert(ACCEPT, accept);
+            }
+            if ask.offset > 0 {
+                headers.insert(RANGE, range_from(ask.offset));
+            }
+            if let Some(value) = self.authorization() {
+                headers.insert(AUTHORIZATION, value);
+            }
+            let response = self.execute(request, exchange).await?;
+            let challenged = response.status() == StatusCode::UNAUTHORIZED
+                && response.url().origin() == self.origin.origin();
+            if challenged && !answered {
+                answered = true;
+                self.answer(response, exchange).await?;
+            } else if response.status().is_success() {
+                return Ok(response);
+            } else {
+                return Err(self.explain(exchange.refusal(response, self.timeouts).await));
+            }
+        }
+    }
+
+    /// Sends a request and follows redirects. `Authorization` stays with the first origin, and only
+    /// a GET is sent again elsewhere.
+    pub(super) async fn execute(
+        &self,
+        request: reqwest::Request,
+        exchange: Exchange<'_>,
+    ) -> Result<Response, ImageError> {
+        let first = request.url().origin();
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let mut next = request;
+        for _ in 0..=MAX_REDIRECTS {
+            let url = next.url().clone();
+            let sent = self.client.execute(next);
+            let response = exchange
+                .within(self.timeouts.first_byte, "answer", sent)
+                .await?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|value| value.to_str().ok());
+            let target = location
+                .and_then(|location| url.join(location).ok())
+                .filter(|_| method == Method::GET)
+                .ok_or_else(|| exchange.protocol("a redirect that cannot be followed"))?;
+            self.check_scheme(&target)
+                .map_err(|reason| exchange.protocol(reason))?;
+            next = reqwest::Request::new(Method::GET, target);
+            *next.headers_mut() = headers.clone();
+            if next.url().origin() != first {
+                next.headers_mut().remove(AUTHORIZATION);
+            }
+        }
+        Err(exchange.protocol(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Answers the challenge of a 401, so that the request can be sent again.
+    async fn answer(&self, response: Response, exchange: Exchange<'_>) -> Result<(), ImageError> {
+        let headers = response.headers().get_all(WWW_AUTHENTICATE);
+        let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
+        let bearer = challenges.iter().find_map(|challenge| match challenge {
+            Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            } => Some((realm, service, scope)),
+            Challenge::Basic => None,
+        });
+        let fixed = matches!(self.target.credential, Some(Credential::RegistryToken(_)));
+        let value = match bearer {
+            Some((realm, service, scope)) if !fixed => {
+                let token = self
+                    .fetch_token(realm, service.as_deref(), scope.as_deref())
+                    .await;
+                Some(token.map_err(|error| self.explain(error))?)
+            }
+            None if challenges.contains(&Challenge::Basic) => self.basic_header(),
+            Some(_) | None => None,
+        };
+        let Some(value) = value else {
+            return Err(self.explain(exchange.refusal(response, self.timeouts).await));
+        };
+        *self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
+    }
+
+    /// Adds to a refusal what the user can do about it.
+    fn explain(&self, error: ImageError) -> ImageError {
+        let ImageError::Denied {
+            repository,
+            step,
+            cause,
+        } = error
+        else {
+            return error;
+        };
+        let tried = match &self.target.credential {
+            None => "no credentials were given for it; the repository may need some, or not exist",
+            Some(_) => "the given credentials were not accepted for it",
+        };
+        ImageError::Denied {
+            repository,
+            step,
+            cause: format!("{cause} ({tried})"),
+        }
+    }
+
+    fn authorization(&self) -> Option<HeaderValue> {
+        self.authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn url(&self, path: &str, exchange: Exchange<'_>) -> Result<Url, ImageError> {
+        self.origin
+            .join(path)
+            .map_err(|error| exchange.protocol(error.to_string()))
+    }
+}
+
+const CHECK: &str =
+    "check that the name is right, that the registry runs, and the firewall between";
+
+fn range_from(offset: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("bytes={offset}-"))
+        .unwrap_or(HeaderValue::from_static("bytes=0-"))
+}
+
+fn origin(scheme: &str, repository: &Repository) -> Result<Url, ImageError> {
+    // the hub's API lives on a host of its own
+    let host = if repository.registry == DOCKER_HUB {
+        "registry-1.docker.io"
+    } else {
+        &repository.registry
+    };
+    Url::parse(&format!("{scheme}://{host}/"))
+        .map_err(|error| ImageError::malformed(format!("registry {host:?}"), error))
+}

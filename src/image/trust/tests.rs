@@ -1,0 +1,132 @@
+use std::str::FromStr;
+
+use super::*;
+
+const ACCEPT: &str = r#"[{"type":"insecureAcceptAnything"}]"#;
+const REJECT: &str = r#"[{"type":"reject"}]"#;
+
+fn verdict(policy: &str, origin: &Origin<'_>) -> Result<(), ImageError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.json");
+    std::fs::write(&file, policy).unwrap();
+    check(&file, origin)
+}
+
+fn pull(policy: &str, reference: &str) -> Result<(), ImageError> {
+    let reference = Reference::from_str(reference).unwrap();
+    verdict(policy, &Origin::Registry(&reference))
+}
+
+#[test]
+fn the_closest_scope_decides() {
+    let policy = format!(
+        r#"{{"default":{REJECT},"transports":{{"docker":{{
+            "quay.io":{ACCEPT},"quay.io/bad":{REJECT},"quay.io/bad/but:good":{ACCEPT},
+            "*.example.com":{ACCEPT},"a.example.com:5000/x":{REJECT},"docker.io/library":{ACCEPT}
+        }}}}}}"#
+    );
+    let digest = format!("quay.io/bad/but@sha256:{:064x}", 1);
+    let table = [
+        ("quay.io/a:1", true),
+        ("quay.io/bad/x:1", false),
+        ("quay.io/badly/x:1", true),
+        ("quay.io/bad/but:good", true),
+        ("quay.io/bad/but:other", false),
+        (digest.as_str(), false),
+        ("q.x.example.com/y", true),
+        ("example.com/y", false),
+        ("a.example.com:5000/x:1", false),
+        ("a.example.com:5000/y:1", true),
+        ("busybox", true),
+        ("docker.io/other/x", false),
+        ("localhost/x", false),
+    ];
+    for (reference, want) in table {
+        let result = pull(&policy, reference);
+        assert_eq!(result.is_ok(), want, "{reference}: {result:?}");
+        if let Err(error) = result {
+            assert!(
+                error.to_string().starts_with("SignatureValidationFailed: "),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_transport_may_have_its_own_default() {
+    let policy = format!(
+        r#"{{"default":{ACCEPT},"transports":{{"docker":{{"":{REJECT},"quay.io":{ACCEPT}}}}}}}"#
+    );
+    pull(&policy, "busybox").unwrap_err();
+    pull(&policy, "quay.io/x").unwrap();
+    verdict(&policy, &Origin::DockerArchive(Path::new("/a/b.tar"))).unwrap();
+}
+
+#[test]
+fn archives_are_scoped_by_path() {
+    let policy =
+        format!(r#"{{"default":{REJECT},"transports":{{"oci":{{"/srv/good":{ACCEPT}}}}}}}"#);
+    verdict(&policy, &Origin::OciLayout(Path::new("/srv/good/layout"))).unwrap();
+    verdict(&policy, &Origin::OciLayout(Path::new("/srv/goodish"))).unwrap_err();
+    verdict(&policy, &Origin::OciArchive(Path::new("/srv/good/x.tar"))).unwrap_err();
+}
+
+#[test]
+fn requirements_that_need_signatures_refuse_the_image() {
+    let signed = r#"{"default":[{"type":"insecureAcceptAnything"},{"type":"sigstoreSigned","keyPath":"/k"}]}"#;
+    let error = pull(signed, "busybox").unwrap_err().to_string();
+    assert!(
+        error.contains("requirement type sigstoreSigned in "),
+        "{error}"
+    );
+    assert!(
+        error.contains("scope default is not supported yet by this build"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_understood_is_an_error() {
+    let table = [
+        "",
+        "[]",
+        "{}",
+        r#"{"default":[]}"#,
+        r#"{"default":{}}"#,
+        r#"{"default":[{}]}"#,
+        r#"{"default":[{"type":"accept"}]}"#,
+        r#"{"default":[{"type":"reject","keyPath":"/x"}]}"#,
+        r#"{"default":[{"type":"reject"}],"defualt":[]}"#,
+        r#"{"default":[{"type":"reject"}],"default":[{"type":"insecureAcceptAnything"}]}"#,
+        r#"{"default":[{"type":"reject","type":"insecureAcceptAnything"}]}"#,
+        r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{"a.io":[{"type":"reject"}],"a.io":[{"type":"insecureAcceptAnything"}]}}}"#,
+        r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{"a.io":[]}}}"#,
+    ];
+    for text in table {
+        let error = pull(text, "busybox").expect_err(text);
+        assert!(
+            matches!(error, ImageError::Config { .. }),
+            "{text}: {error}"
+        );
+        assert!(
+            error.to_string().contains("policy.json: "),
+            "{text}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_policy_says_what_to_write_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.json");
+    let reference = Reference::from_str("busybox").unwrap();
+    let error = check(&file, &Origin::Registry(&reference))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&file.display().to_string()), "{error}");
+    let advice = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+    assert!(error.contains(advice), "{error}");
+    std::fs::write(&file, advice).unwrap();
+    check(&file, &Origin::Registry(&reference)).unwrap();
+}
