@@ -126,17 +126,6 @@ pub enum NetworkError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Nothing is cached for a pod that may be attached, and no configuration can stand in.
-    #[error(
-        "sandbox {sandbox_id}: nothing in the CNI cache and no configuration to detach it with: {0}",
-        cause.reason
-    )]
-    NoConfiguration {
-        /// The pod sandbox.
-        sandbox_id: String,
-        /// Why there is no configuration.
-        cause: NotReady,
-    },
     /// The attachment failed, and so did cleaning up after it. The cache record is kept.
     #[error("{attach}; cleaning up after it: {cleanup} (tried again when the pod is stopped)")]
     CleanUp {

@@ -1,14 +1,55 @@
 //! Pod networks by CNI: configuration, plugin execution, cached attachments, readiness.
+//!
+//! `Networks` is the door. It knows the configured networks, watches for changes, attaches pods
+//! (`attach`) and detaches them (`detach`) by running external plugins, and keeps a record of each
+//! attachment from before its first side effect until it is undone (`cache`). It leaves to others:
+//! making and pinning network namespaces and bringing up `lo` in them (sandbox), what a pod is and
+//! what becomes of its addresses (sandbox), and which attachments are still wanted.
+//!
+//! ```text
+//!   conf_dir, plugin_dirs ──watch──▶ current: catalog ──▶ readiness
+//!                                          │ default network
+//!   attach / detach ──admission──▶ chain of plugins ──▶ plugin processes
+//!            │
+//!          cache: <cache_dir>/results
+//! ```
+//!
+//! A stuck plugin holds up its own pod: until its deadline, when it and its children are killed.
+//! `readiness` never waits for any of this.
 
+mod admission;
+mod attach;
 mod bandwidth;
+mod bounded;
+mod cache;
+mod catalog;
+mod chain;
+mod config;
+mod current;
+mod detach;
 mod error;
+mod plugin;
 mod pod;
+mod result;
+mod version;
+mod watch;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+#[cfg(test)]
+mod tests;
 
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+pub use admission::InFlight;
 pub use bandwidth::{Bandwidth, NotABandwidth};
 pub use error::{Command, ConfigProblem, MissingPlugin, NetworkError, NotReady, PluginFailure};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
+
+use admission::Admission;
+use cache::Cache;
+use current::Current;
+use watch::Watcher;
 
 /// The name of a pod's interface, as kubelet and every plugin expect it.
 pub const INTERFACE: &str = "eth0";
@@ -27,9 +68,9 @@ pub struct Settings {
     pub netns_dir: PathBuf,
     /// The network to use (`cni_default_network`); `None` is the first one in `conf_dir`.
     pub default_network: Option<String>,
-    /// Time for one pod's ADD, all plugins together.
+    /// Time for one pod's ADD, all plugins together; as long again it may wait for its turn.
     pub add_timeout: Duration,
-    /// Time for one pod's DEL, all plugins together.
+    /// Time for one pod's DEL, all plugins together; as long again it may wait for its turn.
     pub del_timeout: Duration,
     /// How many pods may be attached at once; as many may be detached at the same time.
     pub concurrency: usize,
@@ -43,7 +84,93 @@ pub struct Attachment {
     /// The pod's addresses, in the order of the result. The first is the primary one. Not empty.
     pub ips: Vec<IpAddr>,
     /// The result in a 1.x form of the CNI specification.
-    pub result: serde_json::Value,
+    pub result: Value,
     /// How long each plugin took, in order.
     pub plugins: Vec<(String, Duration)>,
+}
+
+/// The networks of the node.
+#[derive(Debug)]
+pub struct Networks {
+    settings: Settings,
+    current: Arc<Current>,
+    admission: Arc<Admission>,
+    cache: Cache,
+    _watcher: Option<Watcher>,
+}
+
+impl Networks {
+    /// Reads the configuration and begins to watch it. Never fails: what is missing or wrong is
+    /// the reason why the network is not ready.
+    pub fn open(settings: Settings) -> Arc<Self> {
+        let current = Arc::new(Current::read(&settings));
+        Arc::new(Self {
+            admission: Admission::new(settings.concurrency),
+            cache: Cache::new(settings.cache_dir.clone()),
+            _watcher: Watcher::start(Arc::clone(&current)),
+            current,
+            settings,
+        })
+    }
+
+    /// Whether pods can get a network now. From memory.
+    pub fn readiness(&self) -> Result<(), NotReady> {
+        self.current.default_network().map(drop)
+    }
+
+    /// Waits until pods can get a network, for at most `patience`.
+    pub async fn ready(&self, patience: Duration) -> Result<(), NotReady> {
+        if self.readiness().is_err() {
+            let wait = async {
+                self.refresh().await;
+                self.current
+                    .until(patience, |catalog| catalog.default.is_ok())
+                    .await
+            };
+            // Reading the disk is a part of the wait.
+            let _ = tokio::time::timeout(patience, wait).await;
+        }
+        self.readiness()
+    }
+
+    /// What is under way, oldest first. From memory.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.admission.in_flight()
+    }
+
+    /// Reads the configuration now.
+    async fn refresh(&self) {
+        let current = Arc::clone(&self.current);
+        // It fails only when the runtime is going down, and then nobody waits for the result.
+        let _ = tokio::task::spawn_blocking(move || current.refresh()).await;
+    }
+}
+
+/// Runs an operation as a task of its own, so that it ends whoever waits for it.
+async fn owned<T: Send + 'static>(
+    sandbox_id: String,
+    command: Command,
+    operation: impl Future<Output = Result<T, NetworkError>> + Send + 'static,
+) -> Result<T, NetworkError> {
+    tokio::spawn(operation)
+        .await
+        .unwrap_or(Err(NetworkError::Stopped {
+            sandbox_id,
+            command,
+        }))
+}
+
+/// Runs what blocks on the disk.
+async fn off_thread<T: Send + 'static>(
+    sandbox_id: &str,
+    command: Command,
+    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let sandbox_id = sandbox_id.to_owned();
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(NetworkError::Stopped {
+            sandbox_id,
+            command,
+        }))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{bandwidth::Bandwidth, error::NetworkError};
+use super::{bandwidth::Bandwidth, config::is_valid_name, error::NetworkError};
 
 /// One pod sandbox, as far as its network goes.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +82,20 @@ pub struct Dns {
 }
 
 impl Pod {
+    /// The id becomes a part of file names and an environment variable, so it must be one by
+    /// the specification's rule.
+    pub(super) fn check_id(&self) -> Result<(), NetworkError> {
+        if is_valid_name(&self.sandbox_id) {
+            return Ok(());
+        }
+        Err(NetworkError::Unpassable {
+            sandbox_id: self.sandbox_id.clone(),
+            field: "id",
+            value: self.sandbox_id.clone(),
+            rule: "letters, digits, '_', '.' and '-', beginning with a letter or digit",
+        })
+    }
+
     /// The pairs of `CNI_ARGS`, in the order CRI-O writes them.
     pub(super) fn cni_args(&self) -> Result<Vec<(String, String)>, NetworkError> {
         let args = [

@@ -1,0 +1,273 @@
+//! Who may run plugins when: one operation per sandbox at a time, so many ADDs and so many DELs
+//! at once, all in the order they came. A pod holds at most one place, and only while its plugins
+//! run, which has a deadline; DELs have places of their own. So a stuck plugin delays others by
+//! its deadline at most, and never a DEL by an ADD.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+
+use super::error::{Command, NetworkError};
+
+/// An operation that is under way, for those who ask what the daemon waits for.
+#[derive(Debug, Clone)]
+pub struct InFlight {
+    /// The pod sandbox.
+    pub sandbox_id: String,
+    /// ADD or DEL.
+    pub command: Command,
+    /// The plugin that runs, with its process id; `None` between plugins.
+    pub plugin: Option<(String, u32)>,
+    /// When it got its place.
+    pub since: Instant,
+}
+
+/// The places, and who has them.
+#[derive(Debug)]
+pub(super) struct Admission {
+    adds: Arc<Semaphore>,
+    dels: Arc<Semaphore>,
+    /// One lock per sandbox that has an operation under way or waiting.
+    sandboxes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    in_flight: Mutex<BTreeMap<u64, InFlight>>,
+}
+
+/// The right to run plugins for one sandbox. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    admission: Arc<Admission>,
+    sandbox_id: String,
+    number: u64,
+    // Declared, and so dropped, before the lock: the next operation of the sandbox finds a place.
+    _place: OwnedSemaphorePermit,
+    lock: Option<OwnedMutexGuard<()>>,
+}
+
+impl Admission {
+    pub(super) fn new(concurrency: usize) -> Arc<Self> {
+        let places = || Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Arc::new(Self {
+            adds: places(),
+            dels: places(),
+            sandboxes: Mutex::default(),
+            in_flight: Mutex::default(),
+        })
+    }
+
+    /// What is under way, oldest first.
+    pub(super) fn in_flight(&self) -> Vec<InFlight> {
+        locked(&self.in_flight).values().cloned().collect()
+    }
+
+    /// Waits for the sandbox's own operations, then for a place.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        sandbox_id: &str,
+        command: Command,
+        patience: Duration,
+    ) -> Result<Turn, NetworkError> {
+        let deadline = Instant::now() + patience;
+        let busy = |waits_for: String| NetworkError::Busy {
+            sandbox_id: sandbox_id.to_owned(),
+            command,
+            waited: patience,
+            waits_for,
+        };
+        let lock = Arc::clone(
+            locked(&self.sandboxes)
+                .entry(sandbox_id.to_owned())
+                .or_default(),
+        );
+        let Ok(lock) = timeout_at(deadline, lock.lock_owned()).await else {
+            self.forget(sandbox_id);
+            return Err(busy(
+                self.describe(|running| running.sandbox_id == sandbox_id),
+            ));
+        };
+        let mut turn = SandboxLock {
+            admission: self,
+            sandbox_id,
+            lock: Some(lock),
+        };
+        let places = match command {
+            Command::Add => &self.adds,
+            Command::Del => &self.dels,
+        };
+        let place = timeout_at(deadline, Arc::clone(places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(busy(self.describe(|running| running.command == command)));
+        };
+        Ok(Turn {
+            admission: Arc::clone(self),
+            sandbox_id: sandbox_id.to_owned(),
+            number: self.register(sandbox_id, command),
+            _place: place,
+            lock: turn.lock.take(),
+        })
+    }
+
+    fn register(&self, sandbox_id: &str, command: Command) -> u64 {
+        let mut in_flight = locked(&self.in_flight);
+        let number = in_flight.last_key_value().map_or(0, |(last, _)| last + 1);
+        let sandbox_id = sandbox_id.to_owned();
+        in_flight.insert(
+            number,
+            InFlight {
+                sandbox_id,
+                command,
+                plugin: None,
+                since: Instant::now(),
+            },
+        );
+        number
+    }
+
+    /// The oldest operation in the way, in words.
+    fn describe(&self, in_the_way: impl Fn(&InFlight) -> bool) -> String {
+        let in_flight = locked(&self.in_flight);
+        let Some(oldest) = in_flight.values().find(|running| in_the_way(running)) else {
+            return "an operation that is just ending".to_owned();
+        };
+        let InFlight {
+            sandbox_id,
+            command,
+            plugin,
+            since,
+        } = oldest;
+        let plugin = plugin.as_ref().map_or(String::new(), |(name, pid)| {
+            format!(", in plugin {name:?} (process {pid})")
+        });
+        let others = in_flight
+            .values()
+            .filter(|running| in_the_way(running))
+            .count()
+            - 1;
+        let others = if others == 0 {
+            String::new()
+        } else {
+            format!(" and {others} more")
+        };
+        let seconds = since.elapsed().as_secs();
+        format!("{command} of sandbox {sandbox_id}, running for {seconds} s{plugin}{others}")
+    }
+
+    /// Drops the sandbox's lock from the table when nobody has or wants it.
+    fn forget(&self, sandbox_id: &str) {
+        let mut sandboxes = locked(&self.sandboxes);
+        if sandboxes
+            .get(sandbox_id)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            sandboxes.remove(sandbox_id);
+        }
+    }
+}
+
+impl Turn {
+    /// Notes which plugin runs now.
+    pub(super) fn running(&self, plugin: &str, pid: u32) {
+        if let Some(entry) = locked(&self.admission.in_flight).get_mut(&self.number) {
+            entry.plugin = Some((plugin.to_owned(), pid));
+        }
+    }
+
+    /// Notes that the plugin has ended.
+    pub(super) fn between_plugins(&self) {
+        if let Some(entry) = locked(&self.admission.in_flight).get_mut(&self.number) {
+            entry.plugin = None;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        locked(&self.admission.in_flight).remove(&self.number);
+        drop(self.lock.take());
+        self.admission.forget(&self.sandbox_id);
+    }
+}
+
+/// A sandbox's lock while a place is waited for, which may be cancelled.
+struct SandboxLock<'a> {
+    admission: &'a Admission,
+    sandbox_id: &'a str,
+    lock: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for SandboxLock<'_> {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            drop(lock);
+            self.admission.forget(self.sandbox_id);
+        }
+    }
+}
+
+/// A panic elsewhere leaves these tables whole: every change is one call.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const NONE: Duration = Duration::ZERO;
+
+    #[tokio::test]
+    async fn dels_have_places_when_adds_have_taken_all_of_theirs() {
+        let admission = Admission::new(1);
+        let add = admission.enter("a", Command::Add, LONG).await.unwrap();
+        add.running("slow", 7);
+        let error = admission
+            .enter("b", Command::Add, NONE)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ADD of sandbox a") && error.contains("\"slow\" (process 7)"),
+            "{error}"
+        );
+        admission.enter("b", Command::Del, LONG).await.unwrap();
+        drop(add);
+        admission.enter("b", Command::Add, LONG).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_sandbox_has_one_operation_at_a_time() {
+        let admission = Admission::new(8);
+        let add = admission.enter("a", Command::Add, LONG).await.unwrap();
+        let error = admission
+            .enter("a", Command::Del, NONE)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sandbox a: CNI DEL") && error.contains("ADD of sandbox a"),
+            "{error}"
+        );
+        let waiting = Arc::clone(&admission);
+        let del = tokio::spawn(async move { waiting.enter("a", Command::Del, LONG).await });
+        drop(add);
+        drop(del.await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_sandboxes_that_are_done() {
+        let admission = Admission::new(1);
+        let turn = admission.enter("a", Command::Add, LONG).await.unwrap();
+        assert!(admission.enter("a", Command::Add, NONE).await.is_err());
+        assert!(admission.enter("b", Command::Add, NONE).await.is_err());
+        assert_eq!(admission.in_flight().len(), 1);
+        drop(turn);
+        assert!(locked(&admission.sandboxes).is_empty() && admission.in_flight().is_empty());
+    }
+}

@@ -1,0 +1,383 @@
+//! The record of each attachment, in libcni's place and format, so that DEL can be run after a
+//! crash, an upgrade or a reboot, and so that other tools (Multus, CRI-O) can read it.
+//!
+//! Layout: `<cache_dir>/results/<network>-<sandbox id>-<interface>`, mode 0600, one JSON object of
+//! kind `cniCacheV1`. Crash rule: the record is written before the first plugin runs, without
+//! `result`, and replaced by one with it after the last. So whatever a crash leaves has a record,
+//! and a record without result means "may be attached". It is written beside `results` and
+//! renamed into it: readers list that directory. There is no fsync: host-local's leases, which a
+//! record stands for, have none either.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{bounded, config::Network, error::NetworkError};
+
+/// The only kind of record there is.
+const KIND: &str = "cniCacheV1";
+
+/// The largest record: a configuration in base64 and a result are at most 1 MiB each, and the
+/// capability arguments hold a pod's annotations (256 KiB by Kubernetes' own limit).
+const MAX_RECORD: u64 = 4 << 20;
+
+/// One attachment. Names are libcni's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    kind: String,
+    pub(super) container_id: String,
+    /// The network's configuration list in base64.
+    config: String,
+    pub(super) if_name: String,
+    pub(super) network_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) netns: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cni_args: Option<Vec<(String, String)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) capability_args: Option<Map<String, Value>>,
+    /// What the last plugin answered; `None` until it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) result: Option<Map<String, Value>>,
+}
+
+impl Record {
+    /// The record of an attachment that is about to be made.
+    pub(super) fn intent(
+        network: &Network,
+        sandbox_id: &str,
+        interface: &str,
+        netns: String,
+        cni_args: Vec<(String, String)>,
+        capability_args: Map<String, Value>,
+    ) -> Self {
+        Self {
+            kind: KIND.to_owned(),
+            container_id: sandbox_id.to_owned(),
+            config: network.to_base64(),
+            if_name: interface.to_owned(),
+            network_name: network.name.clone(),
+            netns,
+            cni_args: Some(cni_args),
+            capability_args: Some(capability_args).filter(|args| !args.is_empty()),
+            result: None,
+        }
+    }
+
+    /// The network as it was when the pod was attached.
+    pub(super) fn network(&self) -> Result<Network, String> {
+        let bytes = BASE64_STANDARD
+            .decode(&self.config)
+            .map_err(|e| format!("config: {e}"))?;
+        let network = Network::parse_list(&bytes).map_err(|e| format!("config: {e}"))?;
+        if network.plugins.is_empty() {
+            return Err("config: has no plugins".to_owned());
+        }
+        Ok(network)
+    }
+}
+
+/// What stands in the cache for a sandbox.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A record.
+    Record(PathBuf, Box<Record>),
+    /// A file in a record's place that is none, for example cut short by a power failure.
+    Damaged(PathBuf, String),
+}
+
+/// The directory of records. Its methods block on the disk.
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    dir: PathBuf,
+}
+
+impl Cache {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn results(&self) -> PathBuf {
+        self.dir.join("results")
+    }
+
+    fn path(&self, record: &Record) -> PathBuf {
+        let Record {
+            network_name,
+            container_id,
+            if_name,
+            ..
+        } = record;
+        self.results()
+            .join(format!("{network_name}-{container_id}-{if_name}"))
+    }
+
+    /// Writes the record, in place of an older one of the same attachment.
+    pub(super) fn store(&self, record: &Record) -> Result<(), NetworkError> {
+        let path = self.path(record);
+        let temporary = self
+            .dir
+            .join(format!(".{}-{}.tmp", record.container_id, record.if_name));
+        let text = serde_json::to_vec(record).map_err(io::Error::from);
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&text?)?;
+            fs::rename(&temporary, &path)
+        };
+        // The directory is there nearly always: look for it only when it was not.
+        let results = self.results();
+        if !results.is_dir() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&results)
+                .map_err(|source| NetworkError::Cache {
+                    path: results,
+                    step: "create the directory",
+                    source,
+                })?;
+        }
+        write().map_err(|source| {
+            // Best effort: the error that counts is the one of the write.
+            let _ = fs::remove_file(&temporary);
+            NetworkError::Cache {
+                path,
+                step: "write the record",
+                source,
+            }
+        })
+    }
+
+    /// Everything that is cached for one sandbox.
+    pub(super) fn of(&self, sandbox_id: &str) -> Result<Vec<Found>, NetworkError> {
+        let part = format!("-{sandbox_id}-");
+        let mut found: Vec<Found> = self
+            .files()?
+            .into_iter()
+            .filter(|path| file_name(path).contains(&part))
+            .filter_map(|path| match read(&path) {
+                Ok(Some(record)) if record.container_id == sandbox_id => {
+                    Some(Found::Record(path, Box::new(record)))
+                }
+                Ok(_) => None,
+                Err(problem) => Some(Found::Damaged(path, problem)),
+            })
+            .collect();
+        found.sort_by(|a, b| a.path().cmp(b.path()));
+        Ok(found)
+    }
+
+    /// All records of attachments whose network namespace was pinned below `netns_dir`.
+    pub(super) fn below(&self, netns_dir: &Path) -> Result<Vec<Record>, NetworkError> {
+        let mut records = Vec::new();
+        for path in self.files()? {
+            match read(&path) {
+                Ok(Some(record)) if Path::new(&record.netns).starts_with(netns_dir) => {
+                    records.push(record);
+                }
+                Ok(_) => {}
+                Err(problem) => {
+                    tracing::warn!(path = %path.display(), problem, "not a CNI cache record, left in place");
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Removes a record; one that is not there is removed already.
+    pub(super) fn remove(&self, path: &Path) -> Result<(), NetworkError> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(NetworkError::Cache {
+                path: path.to_owned(),
+                step: "remove the record",
+                source: e,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the record of an attachment.
+    pub(super) fn forget(&self, record: &Record) -> Result<(), NetworkError> {
+        self.remove(&self.path(record))
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, NetworkError> {
+        let results = self.results();
+        let list = || -> io::Result<Vec<PathBuf>> {
+            match fs::read_dir(&results) {
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+                entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+            }
+        };
+        list().map_err(|source| NetworkError::Cache {
+            path: results.clone(),
+            step: "list",
+            source,
+        })
+    }
+}
+
+impl Found {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Record(path, _) | Self::Damaged(path, _) => path,
+        }
+    }
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Reads a record. `None` is one of another kind, which is not for us.
+fn read(path: &Path) -> Result<Option<Record>, String> {
+    let bytes = bounded::read(path, MAX_RECORD).map_err(|e| e.to_string())?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| format!("not JSON: {e}"))?;
+    if value.get("kind").and_then(Value::as_str) != Some(KIND) {
+        return Ok(None);
+    }
+    serde_json::from_value(value)
+        .map(Some)
+        .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "5f0c3b8e9a4d4d0c8e3e7d1f2a6b9c0d5f0c3b8e9a4d4d0c8e3e7d1f2a6b9c0d";
+
+    /// Written by libcni 1.3.0 (AddNetworkList).
+    const GOLDEN: &str = include_str!("testdata/libcni-1.3.0-cache.json");
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().join("cni"));
+        (dir, cache)
+    }
+
+    fn record() -> Record {
+        let network =
+            Network::parse_list(br#"{"name":"n","cniVersion":"1.0.0","plugins":[{"type":"a"}]}"#);
+        let args = vec![("IgnoreUnknown".to_owned(), "1".to_owned())];
+        Record::intent(
+            &network.unwrap(),
+            ID,
+            "eth0",
+            "/run/netns/x".into(),
+            args,
+            Map::new(),
+        )
+    }
+
+    #[test]
+    fn a_record_of_libcni_is_read_and_written_alike() {
+        let record: Record = serde_json::from_str(GOLDEN).unwrap();
+        assert_eq!(record.container_id, ID);
+        assert_eq!(record.network().unwrap().plugins[0].kind, "fake");
+        assert_eq!(record.cni_args.as_ref().unwrap()[1].1, "default");
+        assert_eq!(
+            record.result.as_ref().unwrap()["ips"][0]["address"],
+            "10.1.2.3/24"
+        );
+        let ours = serde_json::to_value(&record).unwrap();
+        assert_eq!(ours, serde_json::from_str::<Value>(GOLDEN).unwrap());
+    }
+
+    #[test]
+    fn an_intent_is_replaced_by_the_result_and_removed() {
+        let (_dir, cache) = cache();
+        let mut record = record();
+        cache.store(&record).unwrap();
+        record.result = json!({"cniVersion": "1.0.0"}).as_object().cloned();
+        cache.store(&record).unwrap();
+        let found = cache.of(ID).unwrap();
+        let [Found::Record(path, read)] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!(**read, record);
+        assert!(path.ends_with(format!("results/n-{ID}-eth0")));
+        assert_eq!(
+            fs::read_dir(&cache.dir).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
+        cache.forget(&record).unwrap();
+        cache.forget(&record).unwrap();
+        assert!(cache.of(ID).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_cache_that_does_not_exist_is_empty() {
+        let (_dir, cache) = cache();
+        assert!(cache.of(ID).unwrap().is_empty());
+        assert!(cache.below(Path::new("/")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_attachments_below_our_namespaces_are_ours() {
+        let (_dir, cache) = cache();
+        cache.store(&record()).unwrap();
+        let other = Record {
+            container_id: "other".into(),
+            netns: "/run/netns-other/x".into(),
+            ..record()
+        };
+        cache.store(&other).unwrap();
+        let ours = cache.below(Path::new("/run/netns")).unwrap();
+        assert_eq!(ours, [record()]);
+    }
+
+    #[test]
+    fn damaged_and_foreign_files_are_told_apart() {
+        let (_dir, cache) = cache();
+        cache.store(&record()).unwrap();
+        let results = cache.results();
+        for (name, text) in [
+            (format!("empty-{ID}-eth0"), ""),
+            (format!("cut-{ID}-eth0"), r#"{"kind":"cniCa"#),
+            (
+                format!("types-{ID}-eth0"),
+                r#"{"kind":"cniCacheV1","containerId":7}"#,
+            ),
+            (format!("legacy-{ID}-eth0"), r#"{"cniVersion":"0.4.0"}"#),
+            ("somebody-elses".to_owned(), "x"),
+        ] {
+            fs::write(results.join(name), text).unwrap();
+        }
+        let damaged: Vec<String> = cache
+            .of(ID)
+            .unwrap()
+            .iter()
+            .filter(|f| matches!(f, Found::Damaged(..)))
+            .map(|f| file_name(f.path()).split('-').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(damaged, ["cut", "empty", "types"]);
+        assert_eq!(cache.below(Path::new("/run")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_whose_configuration_cannot_be_used_says_so() {
+        for config in ["!!!", "e30=", "eyJuYW1lIjoibiJ9"] {
+            let record = Record {
+                config: config.into(),
+                ..record()
+            };
+            assert!(record.network().unwrap_err().starts_with("config: "));
+        }
+    }
+}
