@@ -19,6 +19,9 @@ mod suggest;
 mod tables;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use choice::{
     CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, LogLevel, RuntimeType, ShortNameMode,
     TlsVersion,

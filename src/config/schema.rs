@@ -44,6 +44,8 @@ pub struct Key {
     pub flag: &'static str,
     /// One-letter form of the flag.
     pub short: Option<char>,
+    /// Another name of the flag; empty for none.
+    pub alias: &'static str,
     /// Environment variable, as CRI-O spells it; empty for none.
     pub env: &'static str,
     /// What setting it does.
@@ -63,6 +65,7 @@ impl Key {
         doc: "",
         flag: "",
         short: None,
+        alias: "",
         env: "",
         status: Status::Honoured,
         reload: false,

@@ -279,7 +279,8 @@ table! {
 
         /// Time zone of containers: a name such as `Europe/Berlin`, or `Local` for the node's. Empty
         /// leaves it to the image.
-        timezone: String = "" => rules::timezone, flag = "timezone", env = "CONTAINER_TIME_ZONE";
+        timezone: String = "" => rules::timezone,
+            flag = "timezone", alias = "tz", env = "CONTAINER_TIME_ZONE";
 
         nested {
             /// `[crio.runtime.runtimes.NAME]`, by handler name.
