@@ -76,7 +76,7 @@ fn each() -> Vec<(&'static str, &'static Key)> {
         }
     }
     let mut found = Vec::new();
-    visit("Options", &Options::default(), &mut found);
+    visit("Configuration and log", &Options::default(), &mut found);
     visit("Storage", &Config::default(), &mut found);
     found
 }

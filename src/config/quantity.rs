@@ -89,8 +89,8 @@ fn print_duration(value: Duration) -> String {
         }
     }
     let (unit, nanos_per_unit) = match rest {
-        _ if rest % 1_000_000_000 == 0 => ("s", 1_000_000_000),
-        _ if rest % 1_000_000 == 0 => ("ms", 1_000_000),
+        _ if rest.is_multiple_of(1_000_000_000) => ("s", 1_000_000_000),
+        _ if rest.is_multiple_of(1_000_000) => ("ms", 1_000_000),
         _ => ("ns", 1),
     };
     if rest > 0 || out.is_empty() {
@@ -129,7 +129,7 @@ impl Item for ByteSize {
         let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
         let fits = units
             .iter()
-            .find(|(shift, _)| self.0 > 0 && self.0 % (1 << shift) == 0);
+            .find(|(shift, _)| self.0 > 0 && self.0.is_multiple_of(1 << shift));
         match fits {
             Some((shift, unit)) => format!("{}{unit}", self.0 >> shift),
             None => self.0.to_string(),
