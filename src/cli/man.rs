@@ -80,7 +80,8 @@ Socket of the daemon.
 
 /// cricket(8) in roff.
 pub(super) fn page() -> io::Result<Vec<u8>> {
-    let command = super::command();
+    // clap_mangen leaves out the help of what a short help hides.
+    let command = super::command().mut_args(|arg| arg.hide_short_help(false));
     let subcommands: Vec<Command> = command.get_subcommands().cloned().collect();
     let man = Man::new(command)
         .section("8")

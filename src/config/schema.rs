@@ -50,8 +50,6 @@ pub struct Key {
     pub env: &'static str,
     /// What setting it does.
     pub status: Status,
-    /// Whether a running daemon picks a change up on SIGHUP.
-    pub reload: bool,
     /// What a value must look like, for messages: `a string`.
     pub expected: &'static str,
     /// How a value is written.
@@ -68,7 +66,6 @@ impl Key {
         alias: "",
         env: "",
         status: Status::Honoured,
-        reload: false,
         expected: "",
         shape: Shape::Scalar,
     };

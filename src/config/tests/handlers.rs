@@ -129,9 +129,42 @@ fn conmon_and_pause_are_found_where_they_are_installed() {
 }
 
 #[test]
+fn a_monitor_of_cri_o_is_passed_over_for_our_own() {
+    let node = Node::new();
+    let c_conmon = node.path("usr/bin/conmon");
+    node.program("usr/bin/conmon");
+    std::fs::write(&c_conmon, "\0conmon version 2.1.13\0").unwrap();
+    let text = format!(
+        "[crio.runtime]\nconmon = \"{0}\"\n[crio.runtime.runtimes.runc]\nmonitor_path = \"{0}\"\n",
+        c_conmon.display()
+    );
+    let node = node.file("crio.conf", &text);
+    let handlers = ready(&node).unwrap();
+    for handler in &handlers.ready {
+        assert_eq!(handler.monitor_path, node.path("usr/lib/cricket/conmon"));
+    }
+    let said: Vec<_> = handlers.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("crio.conf:4:1: "), "{said:?}");
+    assert!(said[1].contains("crio.conf:2:1: "), "{said:?}");
+    assert!(
+        said[0].contains("usr/bin/conmon is not cricket's conmon; "),
+        "{said:?}"
+    );
+
+    let node = node.without_program("usr/lib/cricket/conmon");
+    let error = ready(&node).unwrap_err().to_string();
+    assert!(
+        error.contains("cricket's own `conmon` is not installed"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_executed_is_no_program() {
     let node =
-        Node::with("[crio.runtime]\nconmon = \"/etc/passwd\"\npause_path = \"/etc/passwd\"\n");
+        Node::with("[crio.runtime]\nconmon = \"/etc/passwd\"\npause_path = \"/etc/passwd\"\n")
+            .without_program("usr/lib/cricket/conmon");
     let error = ready(&node).unwrap_err().to_string();
     assert_eq!(
         error,

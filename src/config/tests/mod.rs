@@ -5,6 +5,7 @@ mod keys;
 mod mistakes;
 mod precedence;
 mod printing;
+mod quantities;
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,8 @@ impl Node {
         use std::os::unix::fs::PermissionsExt;
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, "").unwrap();
+        // What tells cricket's conmon from the C program.
+        std::fs::write(&path, "\0conmon 0 of cricket\n\0").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
