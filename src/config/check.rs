@@ -13,10 +13,8 @@ pub(super) fn whole(config: &Config, origins: &Origins, findings: &mut Findings)
         findings.errors.push(Problem::new(origin.clone(), text));
     };
     if config.root == config.runroot {
-        refuse(
-            "crio.runroot",
-            "it must not be the same directory as `root`".to_owned(),
-        );
+        let text = "`runroot`: it must not be the same directory as `root`".to_owned();
+        refuse(origins.of("crio.runroot"), text);
     }
     let names: Vec<&str> = names(config).collect();
     let default = config.runtime.default_runtime.as_str();

@@ -1,18 +1,16 @@
 //! From the handlers of the file to programs on this machine.
 //!
 //! Files say names and leave things empty; this says which binary is run with which state
-//! directory. It looks at the file system and so stays out of [`super::load`], except for one
+//! directory. It looks at the file system and so stays out of [`super::load()`], except for one
 //! question: whether runc has to stand in for crun.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::choice::{CgroupManager, RuntimeType};
 use super::error::ConfigError;
 use super::load::{Loaded, Sources};
 use super::place::{Origin, Origins, Problem};
+use super::programs;
 use super::quantity::EnvVar;
 use super::tables::{Config, Handler, handler};
 
@@ -42,12 +40,9 @@ pub struct Handlers {
     pub default: String,
     /// By name.
     pub ready: Vec<ReadyHandler>,
-    /// What was configured and cannot be used.
+    /// What was configured and cannot be used as it is.
     pub warnings: Vec<Problem>,
 }
-
-const CONMON: &str = "cricket-conmon";
-const PAUSE: &str = "cricket-pause";
 
 /// The environment of a monitor when the file gives none, as in CRI-O.
 const MONITOR_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -59,8 +54,8 @@ pub(super) fn choose_default(config: &mut Config, origins: &mut Origins, sources
     if !origins.is_default(KEY) || configured.contains_key(handler::DEFAULT) {
         return;
     }
-    let installed = |name: &str| search(name, sources).is_some();
-    if !installed("crun") && (configured.contains_key("runc") || installed("runc")) {
+    let installed = |name: &str| programs::search(name, sources).is_some();
+    if !installed(handler::DEFAULT) && (configured.contains_key("runc") || installed("runc")) {
         config.runtime.default_runtime = "runc".to_owned();
         origins.set(
             KEY.to_owned(),
@@ -78,9 +73,8 @@ pub fn handlers(loaded: &Loaded) -> Result<Handlers, ConfigError> {
     let runtime = &loaded.config.runtime;
     let mut ready = Vec::new();
     let mut warnings = Vec::new();
-    let built_in = handler::BUILT_IN
-        .into_iter()
-        .filter(|name| !runtime.runtimes.contains_key(*name));
+    let is_new = |name: &&str| !runtime.runtimes.contains_key(*name);
+    let built_in = handler::BUILT_IN.into_iter().filter(is_new);
     let built_in = built_in.map(|name| (name.to_owned(), Handler::built_in(name), false));
     let configured = runtime
         .runtimes
@@ -88,7 +82,7 @@ pub fn handlers(loaded: &Loaded) -> Result<Handlers, ConfigError> {
         .map(|(name, one)| (name.clone(), one.clone(), true));
     for (name, settings, asked_for) in configured.chain(built_in) {
         let is_default = name == runtime.default_runtime;
-        match prepare(&name, settings, loaded) {
+        match prepare(&name, settings, loaded, &mut warnings) {
             Ok(handler) => ready.push(handler),
             Err(error) if is_default => return Err(error),
             Err(error) if asked_for => {
@@ -103,6 +97,8 @@ pub fn handlers(loaded: &Loaded) -> Result<Handlers, ConfigError> {
         }
     }
     ready.sort_by(|a, b| a.name.cmp(&b.name));
+    // The key for all handlers is blamed once, not once for each.
+    warnings.dedup();
     Ok(Handlers {
         default: runtime.default_runtime.clone(),
         ready,
@@ -114,6 +110,7 @@ fn prepare(
     name: &str,
     mut settings: Handler,
     loaded: &Loaded,
+    warnings: &mut Vec<Problem>,
 ) -> Result<ReadyHandler, ConfigError> {
     let runtime = &loaded.config.runtime;
     let mut binary_name = name;
@@ -134,44 +131,18 @@ fn prepare(
         let detail = "this version runs no runtimes of type `vm`".to_owned();
         return Err(ConfigError::Binary { what, detail });
     }
-    let slice = match runtime.cgroup_manager {
-        CgroupManager::Systemd => "system.slice",
-        CgroupManager::Cgroupfs => "",
-    };
-    let monitor_cgroup = first(&[&settings.monitor_cgroup, &runtime.conmon_cgroup, slice]);
+    let runtime_path = runtime_binary(binary_name, &what, &settings, loaded)?;
+    let monitor_path = monitor_binary(name, &what, &settings, loaded, warnings)?;
+    let runtime_root = settings.runtime_root.clone();
     Ok(ReadyHandler {
         name: name.to_owned(),
-        runtime_path: runtime_binary(binary_name, &what, &settings, loaded)?,
-        runtime_root: settings
-            .runtime_root
-            .clone()
-            .unwrap_or_else(|| Path::new("/run").join(binary_name)),
-        monitor_path: monitor_binary(&what, &settings, loaded)?,
-        monitor_cgroup,
+        runtime_path,
+        runtime_root: runtime_root.unwrap_or_else(|| Path::new("/run").join(binary_name)),
+        monitor_path,
+        monitor_cgroup: monitor_cgroup(&settings, &loaded.config),
         monitor_env: monitor_env(&settings, &runtime.conmon_env),
         settings,
     })
-}
-
-fn first(texts: &[&str]) -> String {
-    texts
-        .iter()
-        .find(|text| !text.is_empty())
-        .copied()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn monitor_env(settings: &Handler, deprecated: &[EnvVar]) -> Vec<EnvVar> {
-    let path = EnvVar {
-        name: "PATH".to_owned(),
-        value: MONITOR_PATH.to_owned(),
-    };
-    match (settings.monitor_env.as_slice(), deprecated) {
-        ([], []) => vec![path],
-        ([], old) => old.to_vec(),
-        (own, _) => own.to_vec(),
-    }
 }
 
 fn runtime_binary(
@@ -184,11 +155,11 @@ fn runtime_binary(
     let of_platform = settings
         .platform_runtime_paths
         .get(&platform)
-        .map(PathBuf::from);
-    if let Some(path) = of_platform.or_else(|| settings.runtime_path.clone()) {
-        return executable(path, what);
+        .map(Path::new);
+    if let Some(path) = of_platform.or(settings.runtime_path.as_deref()) {
+        return programs::executable(path, what);
     }
-    search(name, &loaded.sources).ok_or_else(|| ConfigError::Binary {
+    programs::search(name, &loaded.sources).ok_or_else(|| ConfigError::Binary {
         what: what.to_owned(),
         detail: format!(
             "there is no `{name}` in $PATH ({}); install it, or set runtime_path in \
@@ -203,95 +174,53 @@ fn runtime_binary(
     })
 }
 
-fn monitor_binary(what: &str, settings: &Handler, loaded: &Loaded) -> Result<PathBuf, ConfigError> {
-    let named = settings
-        .monitor_path
-        .clone()
-        .or_else(|| loaded.config.runtime.conmon.clone());
-    let what = format!("{what}: its monitor");
-    match named {
-        Some(path) => executable(path, &what),
-        None => own_binary(
-            "conmon",
-            CONMON,
-            "monitor_path of the handler",
-            &what,
-            &loaded.sources,
-        ),
-    }
-}
-
-/// cricket's pause binary.
-pub fn pause_binary(loaded: &Loaded) -> Result<PathBuf, ConfigError> {
-    match &loaded.config.runtime.pause_path {
-        Some(path) => executable(path.clone(), "pause_path"),
-        None => own_binary(
-            "pause",
-            PAUSE,
-            "pause_path in [crio.runtime]",
-            "the pause process",
-            &loaded.sources,
-        ),
-    }
-}
-
-/// A binary that is installed with cricket: private directories first, because there `conmon`
-/// cannot be the C program; then $PATH by a name that nobody else has.
-fn own_binary(
+fn monitor_binary(
     name: &str,
-    public_name: &str,
-    key: &str,
     what: &str,
-    sources: &Sources,
+    settings: &Handler,
+    loaded: &Loaded,
+    warnings: &mut Vec<Problem>,
 ) -> Result<PathBuf, ConfigError> {
-    let mut tried = Vec::new();
-    if let Some(bin) = sources.executable.as_deref().and_then(Path::parent) {
-        let up = bin.parent().unwrap_or(bin);
-        let private = ["lib/cricket", "libexec/cricket"].map(|dir| up.join(dir).join(name));
-        let beside = [bin.join(public_name), bin.join(name)];
-        for path in private.into_iter().chain(beside) {
-            if is_executable(&path) {
-                return Ok(path);
-            }
-            tried.push(path.display().to_string());
-        }
-    }
-    search(public_name, sources).ok_or_else(|| ConfigError::Binary {
-        what: what.to_owned(),
-        detail: format!(
-            "cricket's own `{name}` is not installed; looked at {} and for `{public_name}` in \
-             $PATH; install it there, or set {key}",
-            tried.join(", ")
+    let (named, key) = match (&settings.monitor_path, &loaded.config.runtime.conmon) {
+        (Some(path), _) => (
+            Some(path),
+            format!("crio.runtime.runtimes.{name}.monitor_path"),
         ),
-    })
-}
-
-fn executable(path: PathBuf, what: &str) -> Result<PathBuf, ConfigError> {
-    if is_executable(&path) {
-        return Ok(path);
-    }
-    let detail = match fs::metadata(&path) {
-        Ok(_) => format!("{} is not an executable file", path.display()),
-        Err(error) => format!("{}: {error}", path.display()),
+        (None, deprecated) => (deprecated.as_ref(), "crio.runtime.conmon".to_owned()),
     };
-    Err(ConfigError::Binary {
-        what: what.to_owned(),
-        detail,
-    })
+    let monitor = programs::monitor(named.map(PathBuf::as_path), what, &loaded.sources)?;
+    if let Some(text) = monitor.instead {
+        warnings.push(Problem::new(loaded.origins.of(&key).clone(), text));
+    }
+    Ok(monitor.path)
 }
 
-/// The first executable of that name in $PATH. Relative directories there are passed over: the
-/// daemon's working directory must not choose its runtime.
-fn search(name: &str, sources: &Sources) -> Option<PathBuf> {
-    let path = sources.search_path.as_deref().unwrap_or(OsStr::new(""));
-    let dirs = std::env::split_paths(path).filter(|dir| dir.is_absolute());
-    dirs.map(|dir| dir.join(name))
-        .find(|path| is_executable(path))
+fn monitor_cgroup(settings: &Handler, config: &Config) -> String {
+    let default = match config.runtime.cgroup_manager {
+        CgroupManager::Systemd => "system.slice",
+        CgroupManager::Cgroupfs => "",
+    };
+    let named = [
+        settings.monitor_cgroup.as_str(),
+        config.runtime.conmon_cgroup.as_str(),
+    ];
+    named
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or(default)
+        .to_owned()
 }
 
-fn is_executable(path: &Path) -> bool {
-    let runs = |metadata: fs::Metadata| metadata.permissions().mode() & 0o111 != 0;
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && runs(metadata))
+fn monitor_env(settings: &Handler, deprecated: &[EnvVar]) -> Vec<EnvVar> {
+    let path = EnvVar {
+        name: "PATH".to_owned(),
+        value: MONITOR_PATH.to_owned(),
+    };
+    match (settings.monitor_env.as_slice(), deprecated) {
+        ([], []) => vec![path],
+        ([], old) => old.to_vec(),
+        (own, _) => own.to_vec(),
+    }
 }
 
 /// The architecture as Go and OCI platforms call it.

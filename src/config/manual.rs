@@ -32,7 +32,7 @@ is not read.
 A wrong type or value stops the daemon. An unknown key is a warning with the nearest known name.
 Both come with file, line and column.
 .B cricket config \-\-check
-reports them without starting anything and exits with 1;
+reports them without starting anything and does not exit with 0;
 .B cricket config
 prints what is in effect and where it comes from;
 .B cricket config \-\-default
@@ -45,7 +45,7 @@ or
 .BR 500ms ,
 sizes like
 .BR 12MiB .
-An empty string unsets a key where that makes sense. Keys marked with \(bu are read again on SIGHUP.
+An empty string unsets a key where that makes sense.
 "#;
 
 const TAIL: &str = r#".SH FILES
@@ -106,10 +106,9 @@ fn entry(out: &mut String, key: &Key, table: &dyn Table) {
         .get(key.name)
         .map(|value| value.to_string())
         .unwrap_or_default();
-    let mark = if key.reload { " \\(bu" } else { "" };
     let _ = writeln!(
         out,
-        ".TP\n\\fB{}\\fR = {}{mark}",
+        ".TP\n\\fB{}\\fR = {}",
         escape(key.name),
         escape(&value)
     );

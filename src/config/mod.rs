@@ -12,6 +12,7 @@ mod load;
 mod manual;
 mod place;
 mod print;
+mod programs;
 mod quantity;
 mod rules;
 mod schema;
@@ -19,16 +20,20 @@ mod suggest;
 mod tables;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use choice::{
     CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, LogLevel, RuntimeType, ShortNameMode,
     TlsVersion,
 };
 pub use error::ConfigError;
-pub use handlers::{Handlers, ReadyHandler, handlers, pause_binary};
+pub use handlers::{Handlers, ReadyHandler, handlers};
 pub use load::{Loaded, Sources, load};
 pub use manual::page as manual_page;
 pub use place::{Location, Origin, Origins, Problem};
 pub use print::{default_file, effective_file};
+pub use programs::pause_binary;
 pub use quantity::{ByteSize, Capability, CpuSet, Device, EnvVar, Sysctl, TextPort, Ulimit};
 pub use schema::{Key, Shape, Status, Table};
 pub use tables::{

@@ -148,10 +148,14 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(origin: Origin, text: impl Into<String>) -> Self {
-        Self {
-            origin,
-            text: text.into(),
-        }
+        let text: String = text.into();
+        // Names and values are quoted from files; none may talk to the terminal or forge a line.
+        let plain = |c: char| match c.is_control() {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        };
+        let text = text.chars().map(plain).collect();
+        Self { origin, text }
     }
 
     /// The problem with the line that it is about and a caret under the culprit.

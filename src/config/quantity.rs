@@ -69,13 +69,20 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
     } else {
         whole.parse().ok()?
     };
-    let mut part: u64 = 0;
-    let mut scale = unit;
-    for digit in fraction.chars() {
-        scale /= 10;
-        part += u64::from(digit.to_digit(10)?) * scale;
+    // More digits than this cannot change a 64-bit result's nanoseconds or bytes.
+    let fraction = fraction.get(..fraction.len().min(18))?;
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
-    whole.checked_mul(unit)?.checked_add(part)
+    let digits: u128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    let part = digits * u128::from(unit) / 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    whole
+        .checked_mul(unit)?
+        .checked_add(u64::try_from(part).ok()?)
 }
 
 fn print_duration(value: Duration) -> String {
@@ -89,8 +96,8 @@ fn print_duration(value: Duration) -> String {
         }
     }
     let (unit, nanos_per_unit) = match rest {
-        _ if rest % 1_000_000_000 == 0 => ("s", 1_000_000_000),
-        _ if rest % 1_000_000 == 0 => ("ms", 1_000_000),
+        _ if rest.is_multiple_of(1_000_000_000) => ("s", 1_000_000_000),
+        _ if rest.is_multiple_of(1_000_000) => ("ms", 1_000_000),
         _ => ("ns", 1),
     };
     if rest > 0 || out.is_empty() {
@@ -129,7 +136,7 @@ impl Item for ByteSize {
         let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
         let fits = units
             .iter()
-            .find(|(shift, _)| self.0 > 0 && self.0 % (1 << shift) == 0);
+            .find(|(shift, _)| self.0 > 0 && self.0.is_multiple_of(1 << shift));
         match fits {
             Some((shift, unit)) => format!("{}{unit}", self.0 >> shift),
             None => self.0.to_string(),

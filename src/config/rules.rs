@@ -17,7 +17,7 @@ fn refuse(text: impl Into<String>) -> Verdict {
 const SOCKET_PATH_MAX: usize = 107;
 
 /// A path that a unix socket can be bound to.
-pub(super) fn socket(path: &PathBuf) -> Verdict {
+pub(super) fn socket(path: &Path) -> Verdict {
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_MAX {
         return refuse(format!(
@@ -35,10 +35,10 @@ pub(super) fn socket(path: &PathBuf) -> Verdict {
 
 /// As [`socket`], where empty is "none".
 pub(super) fn optional_socket(path: &Option<PathBuf>) -> Verdict {
-    path.as_ref().map_or(Ok(()), socket)
+    path.as_ref().map_or(Ok(()), |path| socket(path))
 }
 
-pub(super) fn not_empty(text: &String) -> Verdict {
+pub(super) fn not_empty(text: &str) -> Verdict {
     if text.is_empty() {
         refuse("it cannot be empty")
     } else {
@@ -46,8 +46,8 @@ pub(super) fn not_empty(text: &String) -> Verdict {
     }
 }
 
-pub(super) fn overlay(driver: &String) -> Verdict {
-    match driver.as_str() {
+pub(super) fn overlay(driver: &str) -> Verdict {
+    match driver {
         "overlay" | "overlay2" | "" => Ok(()),
         other => refuse(format!(
             "the only storage driver is `overlay`, found `{other}`"
@@ -56,7 +56,7 @@ pub(super) fn overlay(driver: &String) -> Verdict {
 }
 
 /// An address to listen on: an IP address or a host name.
-pub(super) fn host(host: &String) -> Verdict {
+pub(super) fn host(host: &str) -> Verdict {
     let name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     if host.parse::<IpAddr>().is_ok() || (!host.is_empty() && host.chars().all(name)) {
         return Ok(());
@@ -67,7 +67,7 @@ pub(super) fn host(host: &String) -> Verdict {
 }
 
 /// `host:port`.
-pub(super) fn endpoint(text: &String) -> Verdict {
+pub(super) fn endpoint(text: &str) -> Verdict {
     match text.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
         _ => refuse(format!(
@@ -101,7 +101,7 @@ pub(super) fn log_size(bytes: &i64) -> Verdict {
 }
 
 /// A name of the zone database, which is a path below it and so must not leave it.
-pub(super) fn timezone(name: &String) -> Verdict {
+pub(super) fn timezone(name: &str) -> Verdict {
     let legal = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
     if name.starts_with('/') || !name.chars().all(legal) {
         return refuse(format!(
@@ -111,8 +111,8 @@ pub(super) fn timezone(name: &String) -> Verdict {
     Ok(())
 }
 
-pub(super) fn transport(name: &String) -> Verdict {
-    match name.as_str() {
+pub(super) fn transport(name: &str) -> Verdict {
+    match name {
         "docker://" | "" => Ok(()),
         other => refuse(format!(
             "images are pulled by `docker://` only, found `{other}`"
@@ -120,8 +120,8 @@ pub(super) fn transport(name: &String) -> Verdict {
     }
 }
 
-pub(super) fn exec_cgroup(name: &String) -> Verdict {
-    match name.as_str() {
+pub(super) fn exec_cgroup(name: &str) -> Verdict {
+    match name {
         "" | "container" => Ok(()),
         other => refuse(format!(
             "expected `container` or an empty string, found `{other}`"
@@ -129,8 +129,8 @@ pub(super) fn exec_cgroup(name: &String) -> Verdict {
     }
 }
 
-pub(super) fn exec_affinity(name: &String) -> Verdict {
-    match name.as_str() {
+pub(super) fn exec_affinity(name: &str) -> Verdict {
+    match name {
         "" | "first" => Ok(()),
         other => refuse(format!(
             "expected `first` or an empty string, found `{other}`"
@@ -160,7 +160,7 @@ const POD_METRICS: [&str; 11] = [
     "spec",
 ];
 
-pub(super) fn pod_metrics(groups: &Vec<String>) -> Verdict {
+pub(super) fn pod_metrics(groups: &[String]) -> Verdict {
     match groups
         .iter()
         .find(|group| !POD_METRICS.contains(&group.as_str()))

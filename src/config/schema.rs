@@ -44,12 +44,12 @@ pub struct Key {
     pub flag: &'static str,
     /// One-letter form of the flag.
     pub short: Option<char>,
+    /// Another name of the flag; empty for none.
+    pub alias: &'static str,
     /// Environment variable, as CRI-O spells it; empty for none.
     pub env: &'static str,
     /// What setting it does.
     pub status: Status,
-    /// Whether a running daemon picks a change up on SIGHUP.
-    pub reload: bool,
     /// What a value must look like, for messages: `a string`.
     pub expected: &'static str,
     /// How a value is written.
@@ -63,9 +63,9 @@ impl Key {
         doc: "",
         flag: "",
         short: None,
+        alias: "",
         env: "",
         status: Status::Honoured,
-        reload: false,
         expected: "",
         shape: Shape::Scalar,
     };

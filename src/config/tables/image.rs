@@ -26,22 +26,22 @@ table! {
         /// Image that is reported as the pause image and kept from the kubelet's image collection.
         /// cricket runs its own pause binary and never pulls it.
         pause_image: String = "registry.k8s.io/pause:3.10.1",
-            flag = "pause-image", env = "CONTAINER_PAUSE_IMAGE", reload = true;
+            flag = "pause-image", env = "CONTAINER_PAUSE_IMAGE";
 
         /// File with credentials for the pause image.
         pause_image_auth_file: Option<PathBuf> = None,
-            flag = "pause-image-auth-file", env = "CONTAINER_PAUSE_IMAGE_AUTH_FILE", reload = true,
+            flag = "pause-image-auth-file", env = "CONTAINER_PAUSE_IMAGE_AUTH_FILE",
             status = Accepted("the pause image is never pulled");
 
         /// Command of the pause image.
         pause_command: String = "/pause",
-            flag = "pause-command", env = "CONTAINER_PAUSE_COMMAND", reload = true,
+            flag = "pause-command", env = "CONTAINER_PAUSE_COMMAND",
             status = Accepted("cricket runs its own pause binary");
 
         /// Images that the kubelet may not remove: a name, `name*` for a beginning or `*word*` for a
         /// part.
         pinned_images: Vec<String> = [],
-            flag = "pinned-images", env = "CONTAINER_PINNED_IMAGES", reload = true;
+            flag = "pinned-images", env = "CONTAINER_PINNED_IMAGES";
 
         /// Trust policy instead of /etc/containers/policy.json.
         signature_policy: Option<PathBuf> = None,

@@ -38,7 +38,7 @@ table! {
         /// Handler for pods that name no RuntimeClass: a name of the table `runtimes`. Unless it is
         /// set, runc takes the place of crun on a machine that has runc and no crun.
         default_runtime: String = handler::DEFAULT => rules::not_empty,
-            flag = "default-runtime", env = "CONTAINER_DEFAULT_RUNTIME", reload = true;
+            flag = "default-runtime", env = "CONTAINER_DEFAULT_RUNTIME";
 
         /// Resource limits of containers, as `nofile=1024:2048`. What is not listed is inherited
         /// from the daemon.
@@ -51,7 +51,7 @@ table! {
 
         /// Directory of keys for encrypted images.
         decryption_keys_path: Option<PathBuf> = "/etc/crio/keys/",
-            flag = "decryption-keys-path", reload = true,
+            flag = "decryption-keys-path",
             status = Accepted("this version does not decrypt images");
 
         /// Further read-only stores of OCI artifacts.
@@ -92,32 +92,31 @@ table! {
 
         /// File with the default seccomp profile. Empty means the built-in one.
         seccomp_profile: Option<PathBuf> = None,
-            flag = "seccomp-profile", env = "CONTAINER_SECCOMP_PROFILE", reload = true;
+            flag = "seccomp-profile", env = "CONTAINER_SECCOMP_PROFILE";
 
         /// File with a seccomp profile for privileged containers, which have none otherwise.
         privileged_seccomp_profile: Option<PathBuf> = None,
-            flag = "privileged-seccomp-profile", env = "CONTAINER_PRIVILEGED_SECCOMP_PROFILE",
-            reload = true;
+            flag = "privileged-seccomp-profile", env = "CONTAINER_PRIVILEGED_SECCOMP_PROFILE";
 
         /// AppArmor profile of containers that ask for the runtime's default.
         apparmor_profile: String = "crio-default",
-            flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE", reload = true;
+            flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE";
 
         /// File with blockio classes.
         blockio_config_file: Option<PathBuf> = None,
-            flag = "blockio-config-file", reload = true, status = Accepted(NO_RESCTRL);
+            flag = "blockio-config-file", status = Accepted(NO_RESCTRL);
 
         /// Read that file and look for block devices anew for every container.
         blockio_reload: bool = false,
-            flag = "blockio-reload", reload = true, status = Accepted(NO_RESCTRL);
+            flag = "blockio-reload", status = Accepted(NO_RESCTRL);
 
         /// File with classes of the resctrl filesystem.
         rdt_config_file: Option<PathBuf> = None,
-            flag = "rdt-config-file", reload = true, status = Accepted(NO_RESCTRL);
+            flag = "rdt-config-file", status = Accepted(NO_RESCTRL);
 
         /// Directories of CDI device specifications; later ones win.
         cdi_spec_dirs: Vec<PathBuf> = ["/etc/cdi", "/var/run/cdi"],
-            flag = "cdi-spec-dirs", env = "CONTAINER_CDI_SPEC_DIRS", reload = true;
+            flag = "cdi-spec-dirs", env = "CONTAINER_CDI_SPEC_DIRS";
 
         /// Configuration of irqbalance that is edited for pods that ask for CPUs without interrupts.
         irqbalance_config_file: Option<PathBuf> = "/etc/sysconfig/irqbalance",
@@ -174,13 +173,13 @@ table! {
             status = Deprecated("use podPidsLimit of the kubelet");
 
         /// Regular expression for log messages that are written.
-        log_filter: String = "", flag = "log-filter", env = "CONTAINER_LOG_FILTER", reload = true,
+        log_filter: String = "", flag = "log-filter", env = "CONTAINER_LOG_FILTER",
             status = Accepted("this version filters log messages by level only");
 
         /// Least important log message that is written: `fatal`, `panic`, `error`, `warn`, `info`,
         /// `debug` or `trace`.
         log_level: LogLevel = LogLevel::Info,
-            flag = "log-level", short = Some('l'), env = "CONTAINER_LOG_LEVEL", reload = true;
+            flag = "log-level", short = Some('l'), env = "CONTAINER_LOG_LEVEL";
 
         /// Largest container log in bytes, 8192 or more; negative means no limit.
         log_size_max: i64 = -1 => rules::log_size,
@@ -279,7 +278,8 @@ table! {
 
         /// Time zone of containers: a name such as `Europe/Berlin`, or `Local` for the node's. Empty
         /// leaves it to the image.
-        timezone: String = "" => rules::timezone, flag = "timezone", env = "CONTAINER_TIME_ZONE";
+        timezone: String = "" => rules::timezone,
+            flag = "timezone", alias = "tz", env = "CONTAINER_TIME_ZONE";
 
         nested {
             /// `[crio.runtime.runtimes.NAME]`, by handler name.

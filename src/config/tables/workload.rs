@@ -1,7 +1,6 @@
 //! `[crio.runtime.workloads.NAME]`: resources for pods that carry an annotation.
 
 use crate::config::quantity::CpuSet;
-use crate::config::rules;
 use crate::config::schema::table;
 
 const NO_WORKLOADS: &str = "this version has no workloads";
@@ -10,7 +9,7 @@ table! {
     /// Pods that an annotation selects, and what their containers may use.
     Workload {
         /// Annotation that puts a pod into the workload; it must be set.
-        activation_annotation: String = "" => rules::not_empty, status = Accepted(NO_WORKLOADS);
+        activation_annotation: String = "", status = Accepted(NO_WORKLOADS);
 
         /// Beginning of the annotations that set a resource of one container:
         /// `PREFIX.RESOURCE/CONTAINER`.

@@ -1,0 +1,58 @@
+//! `cricket config`: the configuration in effect, the defaults, or what is wrong with it.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::{CliError, exit, load_config, print};
+use crate::config;
+
+pub(super) fn command() -> Command {
+    Command::new("config")
+        .about("Print the configuration in effect, where each value comes from, or what is wrong")
+        .arg(
+            Arg::new("default")
+                .long("default")
+                .action(ArgAction::SetTrue)
+                .help("Print every key with its default and its meaning, whatever is configured"),
+        )
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("default")
+                .help(
+                    "Only check: files, values, and the programs that handlers need; the exit code \
+                     is not 0 when there is anything to report",
+                ),
+        )
+}
+
+pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
+    if own.get_flag("default") {
+        print(config::default_file().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let loaded = load_config(matches)?;
+    if own.get_flag("check") {
+        return check(&loaded);
+    }
+    for warning in &loaded.warnings {
+        eprintln!("warning: {}", warning.with_excerpt());
+    }
+    print(config::effective_file(&loaded).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
+    let handlers = config::handlers(loaded)?;
+    let warnings: Vec<_> = loaded.warnings.iter().chain(&handlers.warnings).collect();
+    for warning in &warnings {
+        eprintln!("warning: {}", warning.with_excerpt());
+    }
+    if warnings.is_empty() {
+        print(b"the configuration is in order\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(exit::failed())
+}

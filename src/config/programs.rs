@@ -1,0 +1,161 @@
+//! Finding the programs that the daemon runs: OCI runtimes, and cricket's own conmon and pause.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::error::ConfigError;
+use super::load::{Loaded, Sources};
+
+/// A program that is installed with cricket.
+struct Own {
+    /// Its name in a directory that is cricket's alone.
+    name: &'static str,
+    /// Its name where everybody's programs are.
+    public_name: &'static str,
+    /// The key that names another place.
+    key: &'static str,
+}
+
+const CONMON: Own = Own {
+    name: "conmon",
+    public_name: "cricket-conmon",
+    key: "monitor_path of the handler",
+};
+
+const PAUSE: Own = Own {
+    name: "pause",
+    public_name: "cricket-pause",
+    key: "pause_path in [crio.runtime]",
+};
+
+/// What cricket's conmon answers to `--version`, and so a text that is in its file.
+const MONITOR_MARK: &[u8] = b" of cricket\n";
+/// How much of a file is searched for the mark; no monitor is larger.
+const MONITOR_MAX: u64 = 8 << 20;
+
+/// The first executable of that name in $PATH. Relative directories there are passed over: the
+/// daemon's working directory must not choose its runtime.
+pub(super) fn search(name: &str, sources: &Sources) -> Option<PathBuf> {
+    let path = sources.search_path.as_deref().unwrap_or(OsStr::new(""));
+    let dirs = std::env::split_paths(path).filter(|dir| dir.is_absolute());
+    dirs.map(|dir| dir.join(name))
+        .find(|path| is_executable(path))
+}
+
+/// `path` if it can be run; `what` says in an error what it is for.
+pub(super) fn executable(path: &Path, what: &str) -> Result<PathBuf, ConfigError> {
+    if is_executable(path) {
+        return Ok(path.to_owned());
+    }
+    let detail = match fs::metadata(path) {
+        Ok(_) => format!("{} is not an executable file", path.display()),
+        Err(error) => format!("{}: {error}", path.display()),
+    };
+    Err(ConfigError::Binary {
+        what: what.to_owned(),
+        detail,
+    })
+}
+
+/// cricket's pause binary.
+pub fn pause_binary(loaded: &Loaded) -> Result<PathBuf, ConfigError> {
+    match &loaded.config.runtime.pause_path {
+        Some(path) => executable(path, "pause_path"),
+        None => own(&PAUSE, "the pause process", &loaded.sources),
+    }
+}
+
+/// A monitor, and why it is not the one that was named.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    /// cricket's conmon.
+    pub path: PathBuf,
+    /// Set when the named one was passed over.
+    pub instead: Option<String>,
+}
+
+/// The monitor that a key names, or the installed one.
+///
+/// A configuration that was written for CRI-O names the C program conmon. That one speaks another
+/// protocol and every container would fail, so it is passed over for cricket's own.
+pub(super) fn monitor(
+    named: Option<&Path>,
+    what: &str,
+    sources: &Sources,
+) -> Result<Monitor, ConfigError> {
+    let what = format!("{what}: its monitor");
+    let Some(named) = named else {
+        return own(&CONMON, &what, sources).map(|path| Monitor {
+            path,
+            instead: None,
+        });
+    };
+    let named_works = executable(named, &what);
+    if named_works.is_ok() && is_own_monitor(named) {
+        return Ok(Monitor {
+            path: named.to_owned(),
+            instead: None,
+        });
+    }
+    let path = match (own(&CONMON, &what, sources), named_works) {
+        (Ok(path), _) => path,
+        (Err(_), Err(named)) => return Err(named),
+        (Err(missing), Ok(_)) => return Err(missing),
+    };
+    let text = format!(
+        "{} is not cricket's conmon; {} is used instead, remove the key",
+        named.display(),
+        path.display()
+    );
+    Ok(Monitor {
+        path,
+        instead: Some(text),
+    })
+}
+
+fn is_own_monitor(path: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MONITOR_MAX).read_to_end(&mut bytes));
+    read.is_ok()
+        && bytes
+            .windows(MONITOR_MARK.len())
+            .any(|window| window == MONITOR_MARK)
+}
+
+/// A program that is installed with cricket: private directories first, because there `conmon`
+/// cannot be the C program; then $PATH by a name that nobody else has.
+fn own(program: &Own, what: &str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+    let mut tried = Vec::new();
+    if let Some(bin) = sources.executable.as_deref().and_then(Path::parent) {
+        let up = bin.parent().unwrap_or(bin);
+        let private = ["lib/cricket", "libexec/cricket"].map(|dir| up.join(dir).join(program.name));
+        let beside = [bin.join(program.public_name), bin.join(program.name)];
+        for path in private.into_iter().chain(beside) {
+            // `usr/bin/conmon` beside `usr/bin/cricket` is the C program's place.
+            let usable = program.name != CONMON.name || is_own_monitor(&path);
+            if is_executable(&path) && usable {
+                return Ok(path);
+            }
+            tried.push(path.display().to_string());
+        }
+    }
+    search(program.public_name, sources).ok_or_else(|| ConfigError::Binary {
+        what: what.to_owned(),
+        detail: format!(
+            "cricket's own `{}` is not installed; looked at {} and for `{}` in $PATH; install it \
+             there, or set {}",
+            program.name,
+            tried.join(", "),
+            program.public_name,
+            program.key
+        ),
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    let runs = |metadata: fs::Metadata| metadata.permissions().mode() & 0o111 != 0;
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && runs(metadata))
+}
