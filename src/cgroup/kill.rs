@@ -31,7 +31,7 @@ impl Cgroups {
             return Ok(());
         };
         let own = tree::read_proc("/proc/self/cgroup")?;
-        if layout::own_path(&own, &hierarchy.mount).is_some_and(|own| path.holds(&own)) {
+        if holds_daemon(hierarchy, &path, &own) {
             return Err(CgroupError::OwnCgroup {
                 path: path.to_string(),
             });
@@ -127,6 +127,12 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// True if the cgroup would take the daemon with it; `own` is the text of /proc/self/cgroup. It is
+/// read each time, for the daemon can be moved.
+pub(super) fn holds_daemon(hierarchy: &Hierarchy, path: &CgroupPath, own: &str) -> bool {
+    layout::own_path(own, &hierarchy.mount).is_some_and(|own| path.holds(&own))
 }
 
 /// Sends SIGKILL to all processes until a listing shows no new one. Returns some of them, to wait

@@ -191,10 +191,10 @@ impl Cgroups {
         }
     }
 
-    /// A sample of what the cgroup and those below it use. For repeated samples keep a
+    /// A sample of everything that the cgroup and those below it use. For repeated ones keep a
     /// [`reader`](Cgroups::reader).
     pub fn stats(&self, path: &str) -> Result<Stats, CgroupError> {
-        self.reader(path)?.sample()
+        self.reader(path)?.sample_all()
     }
 
     /// Opens a cgroup for repeated samples.

@@ -1,8 +1,9 @@
 //! What a cgroup uses, in the units of the CRI: nanoseconds, bytes, counts.
 //!
 //! [`StatsReader`] reads the kernel's files; `v1` and `v2` turn their text into [`Stats`] and do
-//! no input or output. A part is `None` where the kernel does not account for it: the controller
-//! is off, the file is newer than the kernel, or the version of cgroups never had it.
+//! no input or output. A figure is `None` where the kernel does not account for it: the controller
+//! is off, the file is newer than the kernel, or the version of cgroups never had it; and where it
+//! says so because [`StatsReader::sample`] leaves it to [`StatsReader::sample_all`].
 
 mod reader;
 mod text;
@@ -20,9 +21,9 @@ pub struct Stats {
     pub memory: Option<MemoryStats>,
     /// Tasks.
     pub pids: Option<PidsStats>,
-    /// Block devices; only in [`StatsReader::sample_all`].
+    /// Block devices; only in `sample_all`.
     pub io: Option<IoStats>,
-    /// Huge pages by size; only in [`StatsReader::sample_all`].
+    /// Huge pages by size; only in `sample_all`.
     pub hugetlb: Vec<HugetlbStats>,
     /// Time lost waiting for block devices (cgroup v2 with PSI).
     pub io_pressure: Option<Pressure>,
@@ -33,11 +34,11 @@ pub struct Stats {
 pub struct CpuStats {
     /// User and kernel time of all processors, in nanoseconds.
     pub usage_ns: u64,
-    /// User time in nanoseconds (cgroup v1: to the 10 ms).
-    pub user_ns: u64,
-    /// Kernel time in nanoseconds (cgroup v1: to the 10 ms).
-    pub system_ns: u64,
-    /// What the quota took, where a cpu controller is on.
+    /// User time in nanoseconds (cgroup v1: to the 10 ms); only in `sample_all`.
+    pub user_ns: Option<u64>,
+    /// Kernel time in nanoseconds (cgroup v1: to the 10 ms); only in `sample_all`.
+    pub system_ns: Option<u64>,
+    /// What the quota took, where a cpu controller is on; only in `sample_all`.
     pub throttling: Option<Throttling>,
     /// Time lost waiting for a processor (cgroup v2 with PSI).
     pub pressure: Option<Pressure>,
@@ -68,9 +69,10 @@ pub struct MemoryStats {
     pub cache_bytes: u64,
     /// Files mapped into memory.
     pub mapped_file_bytes: u64,
-    /// Memory of the kernel for the cgroup; `None` before Linux 5.18 on cgroup v2.
+    /// Memory of the kernel for the cgroup; not before Linux 5.18 on cgroup v2, only in
+    /// `sample_all`.
     pub kernel_bytes: Option<u64>,
-    /// The most that was ever charged; `None` before Linux 5.19 on cgroup v2.
+    /// The most that was ever charged; not before Linux 5.19 on cgroup v2, only in `sample_all`.
     pub peak_bytes: Option<u64>,
     /// The cgroup's own limit; `None`: unlimited.
     pub limit_bytes: Option<u64>,
@@ -78,10 +80,10 @@ pub struct MemoryStats {
     pub page_faults: u64,
     /// Page faults that had to wait for a device.
     pub major_page_faults: u64,
-    /// How often usage ran into the limit.
+    /// How often usage ran into the limit; only in `sample_all`.
     pub limit_hits: Option<u64>,
-    /// Processes that the kernel killed for want of memory. cgroup v1 does not count those in
-    /// cgroups below this one.
+    /// Processes that the kernel killed for want of memory; only in `sample_all`. cgroup v1 does
+    /// not count those in cgroups below this one.
     pub oom_kills: Option<u64>,
     /// Swap; `None` if the kernel does not account for it.
     pub swap: Option<SwapStats>,
@@ -120,7 +122,7 @@ impl SwapStats {
 pub struct PidsStats {
     /// Processes and threads now.
     pub current: u64,
-    /// How many there may be; `None`: unlimited.
+    /// How many there may be; `None`: unlimited. Only in `sample_all`.
     pub limit: Option<u64>,
 }
 

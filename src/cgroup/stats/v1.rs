@@ -7,17 +7,21 @@ use crate::cgroup::error::{CgroupError, quote};
 /// Nanoseconds in a tick of `cpuacct.stat`: USER_HZ is 100 on every architecture we run on.
 const NS_PER_TICK: u64 = 10_000_000;
 
-/// `cpuacct.usage` and `cpuacct.stat`.
-pub(super) fn cpu(usage: &str, stat: &str) -> Result<CpuStats, CgroupError> {
+/// `cpuacct.usage`, and for user and kernel time `cpuacct.stat`.
+pub(super) fn cpu(usage: &str, stat: Option<&str>) -> Result<CpuStats, CgroupError> {
     let mut cpu = CpuStats {
         usage_ns: number("cpuacct.usage", usage)?,
         ..CpuStats::default()
     };
-    keyed("cpuacct.stat", stat, |key, value| match key {
-        "user" => cpu.user_ns = value.saturating_mul(NS_PER_TICK),
-        "system" => cpu.system_ns = value.saturating_mul(NS_PER_TICK),
-        _ => {}
-    })?;
+    keyed(
+        "cpuacct.stat",
+        stat.unwrap_or_default(),
+        |key, value| match key {
+            "user" => cpu.user_ns = Some(value.saturating_mul(NS_PER_TICK)),
+            "system" => cpu.system_ns = Some(value.saturating_mul(NS_PER_TICK)),
+            _ => {}
+        },
+    )?;
     Ok(cpu)
 }
 
@@ -165,13 +169,13 @@ total_unevictable 0
 
     #[test]
     fn processor_time_is_in_nanoseconds() {
-        let stats = cpu("1234567890\n", "user 100\nsystem 23\n").unwrap();
+        let stats = cpu("1234567890\n", Some("user 100\nsystem 23\n")).unwrap();
         assert_eq!(stats.usage_ns, 1_234_567_890);
         assert_eq!(
             (stats.user_ns, stats.system_ns),
-            (1_000_000_000, 230_000_000)
+            (Some(1_000_000_000), Some(230_000_000))
         );
-        assert!(cpu("", "").is_err());
+        assert!(cpu("", None).is_err());
     }
 
     #[test]

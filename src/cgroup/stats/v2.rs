@@ -14,8 +14,8 @@ pub(super) fn cpu(stat: &str) -> Result<CpuStats, CgroupError> {
     let mut controlled = false;
     keyed("cpu.stat", stat, |key, value| match key {
         "usage_usec" => cpu.usage_ns = value.saturating_mul(NS_PER_US),
-        "user_usec" => cpu.user_ns = value.saturating_mul(NS_PER_US),
-        "system_usec" => cpu.system_ns = value.saturating_mul(NS_PER_US),
+        "user_usec" => cpu.user_ns = Some(value.saturating_mul(NS_PER_US)),
+        "system_usec" => cpu.system_ns = Some(value.saturating_mul(NS_PER_US)),
         "nr_periods" => {
             controlled = true;
             throttling.periods = value;
@@ -192,7 +192,7 @@ thp_fault_alloc 0
         assert_eq!(stats.usage_ns, 1_234_567_000);
         assert_eq!(
             (stats.user_ns, stats.system_ns),
-            (1_000_000_000, 234_567_000)
+            (Some(1_000_000_000), Some(234_567_000))
         );
         let throttling = Throttling {
             periods: 20,
