@@ -171,7 +171,7 @@ impl Chain<'_> {
             network: self.network.name.clone(),
             plugin: plugin.kind.clone(),
             command,
-            failure,
+            failure: Box::new(failure),
         }
     }
 }

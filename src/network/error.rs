@@ -92,8 +92,8 @@ pub enum NetworkError {
         plugin: String,
         /// What it was asked for.
         command: Command,
-        /// How it failed.
-        failure: PluginFailure,
+        /// How it failed. Boxed, because it is much larger than the rest.
+        failure: Box<PluginFailure>,
     },
     /// The plugins succeeded, but no address belongs to the pod's interface.
     #[error(
@@ -150,10 +150,10 @@ impl NetworkError {
     /// 11 means "try again later".
     pub fn plugin_code(&self) -> Option<u64> {
         match self {
-            Self::Plugin {
-                failure: PluginFailure::Reported { code, .. },
-                ..
-            } => Some(*code),
+            Self::Plugin { failure, .. } => match **failure {
+                PluginFailure::Reported { code, .. } => Some(code),
+                _ => None,
+            },
             Self::CleanUp { attach, .. } => attach.plugin_code(),
             _ => None,
         }

@@ -1,6 +1,6 @@
-//! Attaching and detaching with the real plugins (bridge, host-local, portmap) in a network
-//! namespace of the test's own, and with scripts for the faults that those do not make. They run
-//! as root, with the plugins in `/usr/lib/cni` or `/opt/cni/bin`.
+//! Attaching and detaching with the real plugins (bridge, host-local, portmap), on a host network
+//! of the test's own, and with scripts for the faults that those do not make. They run as root,
+//! with the plugins in `/usr/lib/cni` or `/opt/cni/bin`.
 
 mod bridge;
 mod faults;
@@ -22,6 +22,20 @@ use super::{Networks, Pod, Settings};
 
 /// Far beyond what anything here takes.
 const LONG: Duration = Duration::from_secs(120);
+
+/// Runs a test in a network namespace that stands for the host's: bridges, routes, packet filter
+/// rules and sysctls that plugins make there go with it, also when the test fails. Plugins are
+/// started from the thread that runs the test, and inherit its namespace.
+fn on_a_host_of_its_own<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(test());
+    });
+    thread.join().unwrap();
+}
 
 /// A sandbox id, and the name of everything that belongs to it.
 fn sandbox_id(number: u32) -> String {

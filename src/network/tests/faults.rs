@@ -172,15 +172,12 @@ async fn a_plugin_that_never_answers_ends_at_the_deadline_and_is_cleaned_up() {
     };
     let networks = Networks::open(settings);
     let error = networks.attach(&scratch.pod(1)).await.unwrap_err();
+    let NetworkError::Plugin { failure, .. } = error else {
+        panic!("{error}")
+    };
     assert!(
-        matches!(
-            error,
-            NetworkError::Plugin {
-                failure: PluginFailure::Deadline { .. },
-                ..
-            }
-        ),
-        "{error}"
+        matches!(*failure, PluginFailure::Deadline { .. }),
+        "{failure}"
     );
     assert_eq!(scratch.records(), 0);
     assert!(networks.in_flight().is_empty());
@@ -191,7 +188,10 @@ async fn a_stuck_pod_does_not_hold_up_others_or_any_answer() {
     let scratch = three();
     nix::unistd::mkfifo(&scratch.path("gate"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let stuck = scratch.pod(1);
-    let wait = format!("[ $CNI_CONTAINERID = {} ] && cat gate", stuck.sandbox_id);
+    let wait = format!(
+        "[ $CNI_CONTAINERID = {} ] && cat gate > opened",
+        stuck.sandbox_id
+    );
     scratch.script("one", &format!("{wait}\n{RESULT}"));
     let networks = Networks::open(Settings {
         concurrency: 2,
@@ -234,7 +234,7 @@ async fn whoever_stops_waiting_does_not_stop_the_work() {
     nix::unistd::mkfifo(&scratch.path("gate"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     scratch.script(
         "one",
-        &format!("[ $CNI_COMMAND = DEL ] || cat gate\n{RESULT}"),
+        &format!("[ $CNI_COMMAND = DEL ] || cat gate > opened\n{RESULT}"),
     );
     let networks = scratch.open();
     let pod = scratch.pod(1);
