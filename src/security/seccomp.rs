@@ -15,8 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompBuilder,
-    LinuxSeccompFilterFlag, LinuxSyscall, LinuxSyscallBuilder,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSyscall,
 };
 
 use super::capabilities::CapSet;
@@ -194,13 +193,11 @@ impl Profile {
             .filter(applies)
             .map(Rule::syscall)
             .collect();
-        let mut filter = LinuxSeccompBuilder::default()
-            .default_action(self.default_action)
-            .architectures(self.architectures.to_vec())
-            .syscalls(syscalls)
-            .build()
-            .unwrap_or_default();
+        let mut filter = LinuxSeccomp::default();
+        filter.set_default_action(self.default_action);
         filter.set_default_errno_ret(self.default_errno);
+        filter.set_architectures(Some(self.architectures.to_vec()));
+        filter.set_syscalls(Some(syscalls));
         if !self.flags.is_empty() {
             filter.set_flags(Some(self.flags.to_vec()));
         }
@@ -212,11 +209,9 @@ impl Profile {
 
 impl Rule {
     fn syscall(&self) -> LinuxSyscall {
-        let mut syscall = LinuxSyscallBuilder::default()
-            .names(self.names.split(' ').map(str::to_owned).collect::<Vec<_>>())
-            .action(self.action)
-            .build()
-            .unwrap_or_default();
+        let mut syscall = LinuxSyscall::default();
+        syscall.set_names(self.names.split(' ').map(str::to_owned).collect());
+        syscall.set_action(self.action);
         syscall.set_errno_ret(self.errno);
         if !self.args.is_empty() {
             syscall.set_args(Some(self.args.to_vec()));

@@ -3,6 +3,136 @@
 //! Nothing here reads a file, asks the kernel or knows the time: `config` is what the kubelet
 //! wants, `inputs` adds what others found out, and the same inputs give the same configuration.
 //! So every rule about what a container may do can be tested by comparing JSON.
+//!
+//! The order of a caller: `check` before anything is made; then read what `inputs` asks for
+//! (`user_request` says whom to look up, `localhost_profile` which file to parse); `container`;
+//! write config.json. What the CRI asks for and this room cannot do yet is refused by name.
 
+use oci_spec::runtime::{Linux, Root, Spec};
+
+mod annotations;
 pub mod config;
+mod devices;
+mod env;
+mod error;
 pub mod inputs;
+mod lsm;
+mod mounts;
+mod namespaces;
+mod paths;
+mod pause;
+mod process;
+mod resources;
+mod seccomp;
+mod sysctls;
+
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod tests;
+
+pub use devices::check_devices;
+pub use error::SpecError;
+pub use inputs::{Inputs, PauseInputs};
+pub use mounts::check_mounts;
+pub use namespaces::check_namespaces;
+pub use pause::pause;
+pub use process::user_request;
+pub use resources::limits;
+pub use seccomp::localhost_profile;
+pub use sysctls::{check_sysctls, sysctl_file};
+
+use config::ContainerConfig;
+use inputs::{Host, Pod, Settings};
+
+/// The version of the OCI runtime spec whose words are used; runc from 1.1 and crun know it.
+const OCI_VERSION: &str = "1.1.0";
+
+/// Everything about a request that can be wrong without looking at image or host, to be called
+/// before the first side effect.
+pub fn check(
+    config: &ContainerConfig,
+    pod: &Pod,
+    settings: &Settings,
+    host: &Host,
+) -> Result<(), SpecError> {
+    if config.security.privileged && !pod.privileged {
+        return Err(SpecError::PrivilegedInPlainSandbox {
+            sandbox: pod.id.clone(),
+        });
+    }
+    check_namespaces(
+        config
+            .security
+            .namespaces
+            .as_ref()
+            .unwrap_or(&pod.namespaces),
+    )?;
+    check_mounts(config, settings)?;
+    check_devices(config)?;
+    lsm::check_selinux(config, host)?;
+    lsm::apparmor(&config.security, settings, host)?;
+    localhost_profile(&config.security)?;
+    env::requested(config)?;
+    process::caps(&config.security, settings, host)?;
+    paths::hidden(&config.security)?;
+    if let Some(wanted) = &config.resources {
+        process::oom_score_adj(wanted.oom_score_adj, host)?;
+        limits(wanted, settings, host)?;
+    }
+    Ok(())
+}
+
+/// The OCI configuration of a container.
+pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
+    check(inputs.config, inputs.pod, inputs.settings, inputs.host)?;
+    let security = &inputs.config.security;
+    let caps = process::caps(security, inputs.settings, inputs.host)?;
+    let (mounts, root_propagation) = mounts::mounts(inputs)?;
+    let mut linux = self::linux(inputs)?;
+    linux.set_rootfs_propagation(root_propagation.map(str::to_owned));
+    linux.set_seccomp(seccomp::seccomp(
+        security,
+        inputs.seccomp,
+        caps.bounding,
+        inputs.host,
+    )?);
+    let mut root = Root::default();
+    root.set_path(inputs.root.to_owned());
+    root.set_readonly(Some(security.readonly_rootfs || inputs.settings.read_only));
+    let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.to_owned());
+    spec.set_root(Some(root));
+    spec.set_process(Some(process::process(inputs, caps)?));
+    spec.set_mounts(Some(mounts));
+    // the pod's UTS namespace has its name; runc refuses to set one in the host's
+    spec.set_hostname(
+        inputs
+            .pod
+            .utsns
+            .is_some()
+            .then(|| inputs.pod.hostname.clone()),
+    );
+    spec.set_annotations(Some(annotations::container(inputs)));
+    spec.set_linux(Some(linux));
+    Ok(spec)
+}
+
+fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
+    let (config, pod, host) = (inputs.config, inputs.pod, inputs.host);
+    let default = config::Resources::default();
+    let wanted = config.resources.as_ref().unwrap_or(&default);
+    let devices = devices::devices(inputs)?;
+    let mut resources = resources::resources(wanted, inputs.settings, host)?;
+    resources.set_devices(Some(devices.rules));
+    let (masked, readonly) = paths::hidden(&config.security)?;
+    let mut linux = Linux::default();
+    linux.set_namespaces(Some(namespaces::namespaces(&config.security, pod, host)?));
+    linux.set_sysctl(sysctls::sysctls(&pod.sysctls, &pod.namespaces)?);
+    linux.set_resources(Some(resources));
+    linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
+    linux.set_devices(Some(devices.nodes).filter(|nodes| !nodes.is_empty()));
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(readonly));
+    Ok(linux)
+}

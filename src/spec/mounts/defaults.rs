@@ -1,0 +1,109 @@
+//! The mounts that every container has, and the files of its pod.
+
+use std::path::Path;
+
+use super::super::config::NamespaceMode;
+use super::super::error::SpecError;
+use super::super::inputs::Inputs;
+use super::Mount;
+
+/// What no file of the pod needs.
+const PLAIN_FILE: [&str; 4] = ["bind", "nosuid", "noexec", "nodev"];
+
+pub(crate) fn proc_mount() -> Mount {
+    Mount::new("/proc", "proc", &["nosuid", "noexec", "nodev"])
+}
+
+/// /dev and what is mounted below it. gid 5 is `tty` in every distribution; it exists in no user
+/// namespace that maps fewer ids.
+pub(crate) fn device_mounts() -> Vec<Mount> {
+    vec![
+        Mount::new(
+            "/dev",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        Mount::new(
+            "/dev/pts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        Mount::new("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ]
+}
+
+pub(super) fn defaults(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
+    let access = if inputs.config.security.privileged {
+        "rw"
+    } else {
+        "ro"
+    };
+    let mut mounts = vec![proc_mount()];
+    mounts.extend(device_mounts());
+    mounts.push(Mount::new("/sys", "sysfs", &["nosuid", "noexec", "nodev"]).with(access));
+    mounts.push(
+        Mount::new(
+            "/sys/fs/cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime"],
+        )
+        .with(access),
+    );
+    if inputs.settings.read_only && !inputs.config.security.readonly_rootfs {
+        for path in ["/run", "/tmp", "/var/tmp"] {
+            mounts.push(Mount::new(
+                path,
+                "tmpfs",
+                &["rw", "nosuid", "nodev", "mode=1777"],
+            ));
+        }
+    }
+    mounts.extend(pod_files(inputs)?);
+    Ok(mounts)
+}
+
+fn pod_files(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
+    let files = &inputs.pod.files;
+    let access = if inputs.config.security.readonly_rootfs {
+        "ro"
+    } else {
+        "rw"
+    };
+    let mut mounts = Vec::new();
+    for (destination, source) in [
+        ("/etc/resolv.conf", &files.resolv_conf),
+        ("/etc/hostname", &files.hostname),
+        ("/etc/hosts", &files.hosts),
+        ("/run/.containerenv", &files.containerenv),
+    ] {
+        if let Some(source) = source {
+            mounts.push(bind(destination, source, &PLAIN_FILE)?.with(access));
+        }
+    }
+    let host_ipc = inputs.pod.namespaces.ipc == NamespaceMode::Node;
+    let shm = if host_ipc {
+        Some(Path::new("/dev/shm"))
+    } else {
+        files.shm.as_deref()
+    };
+    if let Some(shm) = shm {
+        mounts.push(bind("/dev/shm", shm, &PLAIN_FILE)?.with("rw"));
+    }
+    Ok(mounts)
+}
+
+fn bind(destination: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {
+    let mut mount = Mount::new(destination, "bind", options);
+    mount.source = source
+        .to_str()
+        .ok_or_else(|| SpecError::invalid(destination, "the path on the host is not UTF-8"))?
+        .to_owned();
+    Ok(mount)
+}
