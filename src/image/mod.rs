@@ -109,3 +109,6 @@ impl Images {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,6 +197,3 @@ fn sha256(bytes: &[u8]) -> String {
 fn no_annotations() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
-
-#[cfg(test)]
-mod tests;
