@@ -49,12 +49,14 @@ pub enum StorageError {
         source: io::Error,
     },
     /// The stream is not a tar archive as it should be.
-    #[error("layer {diff_id}: broken tar archive at byte {offset}: {reason}")]
+    #[error("layer {diff_id}: broken tar archive at byte {offset}, last entry `{entry}`: {reason}")]
     LayerFormat {
         /// The layer.
         diff_id: String,
         /// Where in the uncompressed stream.
         offset: u64,
+        /// The last entry that was understood; empty if none was.
+        entry: String,
         /// What is wrong.
         reason: String,
     },

@@ -1,10 +1,31 @@
-//! Images in memory and what a pull hands over to make one.
+//! Images: their records in memory and on disk, and how they come, change and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci_spec::image::{Digest, ImageConfiguration};
+use serde_json::Map;
+use sha2::Digest as _;
+
+use super::background::Task;
+use super::index::ImageEntry;
+use super::layer::sha256_hex;
+use super::record::{self, IMAGE_FILE, ImageFile};
+use super::store::{Places, Shared, check_hex_id};
+use super::trash::unique_name;
+use super::{StorageError, Store, open};
+
+/// Bytes of a config or manifest. Registries bound manifests at 4 MiB; configs grow with history.
+const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
+/// Layers of one image: what overlayfs stacks at most (`OVL_MAX_STACK`).
+const MAX_LAYERS: usize = 500;
+
+const MANIFEST: &str = "manifest";
+const CONFIG: &str = "config";
 
 /// An image of the store, immutable: a change of names makes a new record.
 #[derive(Debug, Clone)]
@@ -40,10 +61,386 @@ pub struct NewImage {
     pub config: Vec<u8>,
     /// Normalised names to add; each leaves the image that had it.
     pub names: Vec<String>,
-    /// Normalised digest references to add.
+    /// Normalised digest references to add; each leaves the image that had it.
     pub digests: Vec<String>,
     /// See [`ImageRecord::size_bytes`].
     pub size_bytes: u64,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// All images, sorted by id.
+    pub fn images(&self) -> Vec<Arc<ImageRecord>> {
+        self.shared
+            .index()
+            .images
+            .values()
+            .map(|entry| Arc::clone(&entry.record))
+            .collect()
+    }
+
+    /// The image with this full id.
+    pub fn image(&self, id: &str) -> Option<Arc<ImageRecord>> {
+        self.shared
+            .index()
+            .images
+            .get(id)
+            .map(|entry| Arc::clone(&entry.record))
+    }
+
+    /// Makes an image of layers that are all present (hold a lease meanwhile), or adds names and
+    /// digests to the one that has this id. A name that another image has moves to this one. Becomes
+    /// durable in the background.
+    pub fn put_image(&self, new: NewImage) -> Result<Arc<ImageRecord>, StorageError> {
+        let shared = &self.shared;
+        let id = hex::encode(sha2::Sha256::digest(&new.config));
+        let (config, layers) = parse_config(&id, &new.config)?;
+        if new.manifest.len() as u64 > MAX_DOCUMENT_BYTES {
+            return Err(document(
+                &id,
+                MANIFEST,
+                format!("over {MAX_DOCUMENT_BYTES} bytes long"),
+            ));
+        }
+        let _disk = shared.disk();
+        let old = {
+            let index = shared.index();
+            let missing = layers
+                .iter()
+                .find(|layer| !index.layers.contains_key(layer.digest()));
+            if let Some(layer) = missing {
+                let wanted_by = format!("image {id}");
+                return Err(StorageError::LayerMissing {
+                    diff_id: layer.to_string(),
+                    wanted_by,
+                });
+            }
+            index.images.get(&id).cloned()
+        };
+        let entry = shared.merge(id, config, layers, &new, old.as_ref());
+        shared.write_image(&entry, &new, old.is_some())?;
+        let record = Arc::clone(&entry.record);
+        let durable = entry.durable;
+        shared.index().images.insert(record.id.clone(), entry);
+        if !durable {
+            shared.want(Task::Sync);
+        }
+        Ok(record)
+    }
+
+    /// Takes names or digest references from an image, which stays even without any.
+    pub fn remove_references(&self, id: &str, references: &[String]) -> Result<(), StorageError> {
+        let _disk = self.shared.disk();
+        let entry = self.shared.index().images.get(id).cloned();
+        let entry = entry.ok_or_else(|| StorageError::UnknownImage { id: id.to_owned() })?;
+        self.shared.rewrite_without(&entry, references)
+    }
+
+    /// Removes an image, then frees the layers that nothing refers to. Returns when the image is gone
+    /// from the list; the space comes free in the background. `false`: there was none.
+    pub fn remove_image(&self, id: &str) -> Result<bool, StorageError> {
+        let shared = &self.shared;
+        {
+            let _disk = shared.disk();
+            if !shared.index().images.contains_key(id) {
+                return Ok(false);
+            }
+            shared
+                .places
+                .trash
+                .take(&shared.places.images, OsStr::new(id))?;
+            shared.index().images.remove(id);
+        }
+        shared.want(Task::EmptyTrash);
+        shared.want(Task::Collect);
+        Ok(true)
+    }
+
+    /// The image's manifest as it was pulled. Reads the disk.
+    pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
+        self.read_document(id, MANIFEST)
+    }
+
+    /// The image's config blob. Reads the disk.
+    pub fn raw_config(&self, id: &str) -> Result<Vec<u8>, StorageError> {
+        self.read_document(id, CONFIG)
+    }
+
+    fn read_document(&self, id: &str, name: &str) -> Result<Vec<u8>, StorageError> {
+        if self.image(id).is_none() {
+            return Err(StorageError::UnknownImage { id: id.to_owned() });
+        }
+        self.shared
+            .places
+            .images
+            .sub(id)?
+            .read(name, MAX_DOCUMENT_BYTES)
+    }
+}
+
+impl Shared {
+    fn merge(
+        &self,
+        id: String,
+        config: ImageConfiguration,
+        layers: Vec<Digest>,
+        new: &NewImage,
+        old: Option<&ImageEntry>,
+    ) -> ImageEntry {
+        let record = old.map(|old| &old.record);
+        let union = |old: Option<&Vec<String>>, new: &[String]| {
+            let all: BTreeSet<&String> = old.into_iter().flatten().chain(new).collect();
+            all.into_iter().cloned().collect()
+        };
+        let record = ImageRecord {
+            names: union(record.map(|record| &record.names), &new.names),
+            digests: union(record.map(|record| &record.digests), &new.digests),
+            manifest_digest: new.manifest_digest.clone(),
+            layers,
+            size_bytes: new.size_bytes.max(1),
+            config: record.map_or_else(|| Arc::new(config), |old| Arc::clone(&old.config)),
+            loaded: record.map_or_else(SystemTime::now, |record| record.loaded),
+            annotations: new.annotations.clone(),
+            id,
+        };
+        ImageEntry {
+            record: Arc::new(record),
+            durable: old.is_some_and(|old| old.durable),
+            boot_id: old.map_or_else(|| self.boot_id.clone(), |old| old.boot_id.clone()),
+            unknown: old.map_or_else(Map::new, |old| old.unknown.clone()),
+        }
+    }
+
+    /// Writes an image's directory, or rewrites the files of the one that is there. What needs space
+    /// comes first; then the names leave the images that had them; the rename that shows the image is
+    /// last, so that no crash leaves a name at two images.
+    fn write_image(
+        self: &Arc<Shared>,
+        entry: &ImageEntry,
+        new: &NewImage,
+        exists: bool,
+    ) -> Result<(), StorageError> {
+        let Places {
+            staging,
+            images,
+            trash,
+            ..
+        } = &self.places;
+        let id = &entry.record.id;
+        let name = unique_name(&id[..12]);
+        let build =
+            || -> Result<(), StorageError> {
+                let dir = staging.create(&name, 0o700)?;
+                dir.write(MANIFEST, &new.manifest)?;
+                dir.write(CONFIG, &new.config)?;
+                dir.write(IMAGE_FILE, &encode(entry, dir.path())?)?;
+                let moved: Vec<String> = new.names.iter().chain(&new.digests).cloned().collect();
+                let others: Vec<ImageEntry> = self.index().images.values().cloned().collect();
+                for other in others.iter().filter(|other| other.record.id != *id) {
+                    self.rewrite_without(other, &moved)?;
+                }
+                if !exists {
+                    return staging.move_to(OsStr::new(&name), images, id).map_err(
+                        StorageError::io(images.path().join(id), "rename into place"),
+                    );
+                }
+                let target = images.sub(id)?;
+                for file in [MANIFEST, IMAGE_FILE] {
+                    rustix::fs::renameat(&dir, file, &target, file).map_err(StorageError::io(
+                        target.path().join(file),
+                        "rename into place",
+                    ))?;
+                }
+                Ok(())
+            };
+        let result = build();
+        if exists || result.is_err() {
+            trash.take(staging, OsStr::new(&name))?;
+        }
+        result
+    }
+
+    /// Rewrites an image's record without these references; nothing if it has none of them.
+    fn rewrite_without(
+        self: &Arc<Shared>,
+        entry: &ImageEntry,
+        gone: &[String],
+    ) -> Result<(), StorageError> {
+        let keep = |all: &[String]| -> Vec<String> {
+            all.iter()
+                .filter(|name| !gone.contains(name))
+                .cloned()
+                .collect()
+        };
+        let old = &entry.record;
+        let (names, digests) = (keep(&old.names), keep(&old.digests));
+        if names.len() == old.names.len() && digests.len() == old.digests.len() {
+            return Ok(());
+        }
+        let record = Arc::new(ImageRecord {
+            names,
+            digests,
+            ..ImageRecord::clone(old)
+        });
+        let entry = ImageEntry {
+            record,
+            ..entry.clone()
+        };
+        let dir = self.places.images.sub(&entry.record.id)?;
+        dir.replace(IMAGE_FILE, &encode(&entry, dir.path())?)?;
+        if !entry.durable {
+            // A round that is under way passes over a record that has changed.
+            self.want(Task::Sync);
+        }
+        self.index().images.insert(entry.record.id.clone(), entry);
+        Ok(())
+    }
+
+    /// Waits until the disk has everything, then marks the images that were there before as durable.
+    pub(super) fn make_durable(&self) -> Result<(), StorageError> {
+        let waiting: Vec<ImageEntry> = {
+            let index = self.index();
+            index
+                .images
+                .values()
+                .filter(|entry| !entry.durable)
+                .cloned()
+                .collect()
+        };
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let Places { base, images, .. } = &self.places;
+        rustix::fs::syncfs(base).map_err(StorageError::io(base.path(), "syncfs"))?;
+        for entry in waiting {
+            let id = entry.record.id.clone();
+            // The record goes to the disk before the lock is taken: nobody waits for a flush.
+            let durable = ImageEntry {
+                durable: true,
+                ..entry.clone()
+            };
+            let bytes = encode(&durable, images.path())?;
+            let name = unique_name(&id[..12]);
+            let file = self.places.staging.write(&name, &bytes)?;
+            file.sync_all()
+                .map_err(StorageError::io(images.path().join(&id), "fsync record"))?;
+            let _disk = self.disk();
+            let now = self
+                .index()
+                .images
+                .get(&id)
+                .map(|now| Arc::clone(&now.record));
+            // Renamed or removed meanwhile: a new name comes with a new round, which finds it.
+            if !now.is_some_and(|now| Arc::ptr_eq(&now, &entry.record)) {
+                self.places.staging.remove_file(&name)?;
+                continue;
+            }
+            let target = images.sub(&id)?;
+            rustix::fs::renameat(&self.places.staging, &*name, &target, IMAGE_FILE).map_err(
+                StorageError::io(target.path().join(IMAGE_FILE), "rename into place"),
+            )?;
+            self.index().images.insert(id, durable);
+        }
+        Ok(())
+    }
+}
+
+fn encode(entry: &ImageEntry, dir: &std::path::Path) -> Result<Vec<u8>, StorageError> {
+    let record = &entry.record;
+    let loaded = record.loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let file = ImageFile {
+        version: record::VERSION,
+        id: record.id.clone(),
+        manifest_digest: record.manifest_digest.to_string(),
+        names: record.names.clone(),
+        digests: record.digests.clone(),
+        size_bytes: record.size_bytes,
+        loaded_ns: u64::try_from(loaded.as_nanos()).unwrap_or(u64::MAX),
+        annotations: record.annotations.clone(),
+        durable: entry.durable,
+        boot_id: entry.boot_id.clone(),
+        unknown: entry.unknown.clone(),
+    };
+    record::encode(&file, &dir.join(IMAGE_FILE))
+}
+
+/// Reads an image's directory. Its config is hashed again: it is small, and everything hangs on it.
+pub(super) fn load(places: &Places, name: &OsStr) -> Result<ImageEntry, StorageError> {
+    let id = name.to_string_lossy().into_owned();
+    check_hex_id("image", &id)?;
+    let dir = places.images.sub(&id)?;
+    let file: ImageFile = record::read(&dir, IMAGE_FILE)?;
+    if file.id != id {
+        return Err(open::mismatch(dir.path(), IMAGE_FILE));
+    }
+    let config = dir.read(CONFIG, MAX_DOCUMENT_BYTES)?;
+    if hex::encode(sha2::Sha256::digest(&config)) != id {
+        return Err(document(
+            &id,
+            CONFIG,
+            "its digest is not the image's id".into(),
+        ));
+    }
+    let (config, layers) = parse_config(&id, &config)?;
+    let manifest_digest = Digest::from_str(&file.manifest_digest)
+        .map_err(|error| document(&id, MANIFEST, format!("its digest in the record: {error}")))?;
+    let record = ImageRecord {
+        id,
+        manifest_digest,
+        names: file.names,
+        digests: file.digests,
+        layers,
+        size_bytes: file.size_bytes,
+        config: Arc::new(config),
+        loaded: UNIX_EPOCH + Duration::from_nanos(file.loaded_ns),
+        annotations: file.annotations,
+    };
+    let ImageFile {
+        durable,
+        boot_id,
+        unknown,
+        ..
+    } = file;
+    Ok(ImageEntry {
+        record: Arc::new(record),
+        durable,
+        boot_id,
+        unknown,
+    })
+}
+
+fn parse_config(id: &str, bytes: &[u8]) -> Result<(ImageConfiguration, Vec<Digest>), StorageError> {
+    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+        return Err(document(
+            id,
+            CONFIG,
+            format!("over {MAX_DOCUMENT_BYTES} bytes long"),
+        ));
+    }
+    let mut config: ImageConfiguration = serde_json::from_slice(bytes)
+        .map_err(|error| document(id, CONFIG, format!("not an image configuration: {error}")))?;
+    config.set_history(None);
+    let diff_ids = config.rootfs().diff_ids();
+    if diff_ids.len() > MAX_LAYERS {
+        let count = diff_ids.len();
+        let reason = format!("{count} layers; overlayfs stacks {MAX_LAYERS} at most");
+        return Err(document(id, CONFIG, reason));
+    }
+    let mut layers = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let digest = Digest::from_str(diff_id)
+            .map_err(|error| document(id, CONFIG, format!("diff id {diff_id:?}: {error}")))?;
+        sha256_hex(&digest)?;
+        layers.push(digest);
+    }
+    Ok((config, layers))
+}
+
+fn document(id: &str, document: &'static str, reason: String) -> StorageError {
+    StorageError::Document {
+        id: id.to_owned(),
+        document,
+        reason,
+    }
 }

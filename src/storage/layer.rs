@@ -1,11 +1,27 @@
-//! Layers: what is known of them, and the leases that keep them while an image is being put together.
+//! Layers: unpacking and freeing them, and the leases that keep them while an image is put together.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use oci_spec::image::Digest;
+use oci_spec::image::{Digest, DigestAlgorithm};
+use serde_json::Map;
 
+use super::background::Task;
+use super::dir::Dir;
+use super::index::LayerEntry;
+use super::record::{self, LAYER_FILE, LayerRecord};
+use super::store::Shared;
+use super::trash::unique_name;
+use super::unpack::{self, Job};
+use super::usage::{self, Tally};
 use super::{StorageError, Store};
+
+/// The tree inside a layer's directory.
+pub(super) const DIFF: &str = "diff";
 
 /// A layer of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,16 +35,42 @@ pub struct LayerInfo {
 }
 
 /// Protects every layer that it found or unpacked until it is dropped; then those that no image and no
-/// root refers to are freed. A pull holds one until its `put_image` is done.
+/// root refers to are freed in the background. A pull holds one until its `put_image` is done.
 #[derive(Debug)]
 pub struct Lease {
     store: Store,
+    held: Mutex<HashSet<String>>,
+}
+
+/// The hex of a digest that names a layer or an image.
+pub(super) fn sha256_hex(digest: &Digest) -> Result<&str, StorageError> {
+    match digest.algorithm() {
+        DigestAlgorithm::Sha256 => Ok(digest.digest()),
+        _ => Err(StorageError::DigestAlgorithm {
+            digest: digest.to_string(),
+        }),
+    }
+}
+
+impl Store {
+    /// A new lease, protecting nothing yet.
+    pub fn lease(&self) -> Lease {
+        Lease {
+            store: self.clone(),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Whether the layer is there now. To rely on it, ask a [`Lease`].
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.shared.index().layers.contains_key(diff_id.digest())
+    }
 }
 
 impl Lease {
     /// Whether the layer is there; if so it stays as long as this lease.
     pub fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.store.has_layer(diff_id)
+        self.hold(diff_id.digest()).is_some()
     }
 
     /// Unpacks an uncompressed tar stream as the layer `diff_id`: reads once, hashes what it reads,
@@ -38,25 +80,171 @@ impl Lease {
     ///
     /// `compressed` is how many bytes the caller has read from its source so far (it keeps counting
     /// meanwhile); it is what the expansion bound is measured against. 0 means unknown: no ratio check.
+    ///
+    /// # Errors
+    /// [`StorageError::LayerRead`] carries an error of `tar` itself; all others are about the content
+    /// or the disk. After any error nothing of the layer is left.
     pub fn unpack_layer(
         &self,
         diff_id: &Digest,
         tar: impl Read + Send,
         compressed: &AtomicU64,
     ) -> Result<LayerInfo, StorageError> {
-        let (_, _) = (tar, compressed);
-        Err(StorageError::LayerMissing {
-            diff_id: diff_id.to_string(),
-            wanted_by: "unpack".into(),
-        })
+        let hex = sha256_hex(diff_id)?;
+        if let Some(info) = self.hold(hex) {
+            return Ok(info);
+        }
+        let shared = &self.store.shared;
+        let staging = &shared.places.staging;
+        let name = unique_name(&hex[..12]);
+        let result = staging
+            .create(&name, 0o700)
+            .and_then(|dir| shared.build_layer(&dir, diff_id, tar, compressed))
+            .and_then(|entry| self.publish(&name, entry));
+        if !matches!(result, Ok(Published::Renamed(_))) {
+            shared.places.trash.take(staging, OsStr::new(&name))?;
+        }
+        shared.want(Task::EmptyTrash);
+        match result? {
+            Published::Renamed(info) | Published::WasThere(info) => Ok(info),
+        }
+    }
+
+    /// Holds the layer if it is there.
+    fn hold(&self, hex: &str) -> Option<LayerInfo> {
+        let mut held = self.held();
+        let mut index = self.store.shared.index();
+        let layer = index.layers.get_mut(hex)?;
+        if held.insert(hex.to_owned()) {
+            layer.leases += 1;
+        }
+        Some(layer.info.clone())
+    }
+
+    /// Renames a finished layer into place, unless another unpack of the same was faster.
+    fn publish(&self, name: &str, entry: LayerEntry) -> Result<Published, StorageError> {
+        let shared = &self.store.shared;
+        let hex = entry.info.diff_id.clone();
+        let _disk = shared.disk();
+        if let Some(info) = self.hold(&hex) {
+            return Ok(Published::WasThere(info));
+        }
+        let layers = &shared.places.layers;
+        shared
+            .places
+            .staging
+            .move_to(OsStr::new(name), layers, &hex)
+            .map_err(StorageError::io(
+                layers.path().join(&hex),
+                "rename layer into place",
+            ))?;
+        let info = entry.info.clone();
+        shared.index().layers.insert(hex.clone(), entry);
+        self.hold(&hex);
+        Ok(Published::Renamed(info))
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Store {
-    /// A new lease, protecting nothing yet.
-    pub fn lease(&self) -> Lease {
-        Lease {
-            store: self.clone(),
+enum Published {
+    Renamed(LayerInfo),
+    WasThere(LayerInfo),
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut *self.held());
+        let shared = &self.store.shared;
+        let mut idle = false;
+        {
+            let mut index = shared.index();
+            for hex in held {
+                if let Some(layer) = index.layers.get_mut(&hex) {
+                    layer.leases -= 1;
+                }
+            }
+            idle |= !index.unreferenced().is_empty();
         }
+        if idle {
+            shared.want(Task::Collect);
+        }
+    }
+}
+
+impl Shared {
+    /// Fills a staging directory with the layer and its record.
+    fn build_layer(
+        &self,
+        staging: &Dir,
+        diff_id: &Digest,
+        tar: impl Read + Send,
+        compressed: &AtomicU64,
+    ) -> Result<LayerEntry, StorageError> {
+        let into = staging.create(DIFF, 0o755)?;
+        // The umask may have taken bits of it.
+        rustix::fs::fchmod(&into, rustix::fs::Mode::from_raw_mode(0o755))
+            .map_err(StorageError::io(into.path(), "chmod"))?;
+        let job = Job {
+            diff_id,
+            into: &into,
+            trash: &self.places.trash,
+            limits: &self.settings.limits,
+            compressed,
+        };
+        let unpacked = unpack::unpack(&job, tar)?;
+        let tally = if unpacked.exact {
+            Tally {
+                bytes: unpacked.bytes,
+                inodes: unpacked.inodes,
+            }
+        } else {
+            usage::measure(into.as_fd()).map_err(StorageError::io(into.path(), "measure"))?
+        };
+        let hex = diff_id.digest().to_owned();
+        let record = LayerRecord {
+            version: record::VERSION,
+            diff_id: hex.clone(),
+            bytes: tally.bytes,
+            inodes: tally.inodes,
+            root: unpacked.root,
+            unknown: Map::new(),
+        };
+        staging.write(LAYER_FILE, &record::encode(&record, staging.path())?)?;
+        let info = LayerInfo {
+            diff_id: hex,
+            bytes: tally.bytes,
+            inodes: tally.inodes,
+        };
+        Ok(LayerEntry {
+            info,
+            root: unpacked.root,
+            leases: 0,
+        })
+    }
+
+    /// Frees every layer that nothing refers to.
+    pub(super) fn collect(self: &std::sync::Arc<Shared>) -> Result<(), StorageError> {
+        let _disk = self.disk();
+        // Gone from the index first: nobody finds, leases or mounts one that is on its way out.
+        let free: Vec<(String, LayerEntry)> = {
+            let mut index = self.index();
+            let ids = index.unreferenced();
+            ids.into_iter()
+                .filter_map(|id| index.layers.remove_entry(&id))
+                .collect()
+        };
+        let mut result = Ok(());
+        for (id, entry) in free {
+            if let Err(error) = self.places.trash.take(&self.places.layers, OsStr::new(&id)) {
+                // Still there, so it still counts; the next collection tries again.
+                self.index().layers.insert(id, entry);
+                result = Err(error);
+            }
+        }
+        self.want(Task::EmptyTrash);
+        result
     }
 }

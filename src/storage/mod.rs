@@ -42,10 +42,22 @@
 //! System calls: all file work here is relative to directory descriptors and goes through rustix,
 //! because openat2, the xattr calls on descriptors and the mount API are there and not in nix.
 
+mod background;
+mod dir;
 mod error;
 mod image;
+mod index;
 mod layer;
+mod open;
+mod overlay;
+mod record;
+mod root;
 mod store;
+#[cfg(test)]
+mod tests;
+mod trash;
+mod unpack;
+mod usage;
 
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage};

@@ -1,12 +1,16 @@
 //! The store: one per daemon, opened once, shared by clone.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use oci_spec::image::Digest;
-
-use super::{ImageRecord, NewImage, StorageError};
+use super::StorageError;
+use super::background::{Background, Task};
+use super::dir::Dir;
+use super::index::Index;
+use super::trash::Trash;
 
 /// Where the store lives and what it allows.
 #[derive(Debug, Clone)]
@@ -71,128 +75,139 @@ pub struct Usage {
 /// disk: call them from a blocking thread. All others answer from memory.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    settings: Settings,
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub(super) boot_id: String,
+    pub(super) places: Places,
+    /// Held while names below `layers/` and `images/` change. Taken before the index, never by a read.
+    pub(super) disk: Mutex<()>,
+    index: Mutex<Index>,
+    background: Background,
+    /// Roots whose usage was asked for when it was old.
+    pub(super) to_measure: Mutex<BTreeSet<String>>,
+}
+
+/// The store's directories, held open.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// `<imagestore>/cricket`, or the same as `own`.
+    pub(super) base: Dir,
+    pub(super) layers: Dir,
+    pub(super) images: Dir,
+    pub(super) staging: Dir,
+    pub(super) quarantine: Dir,
+    pub(super) empty: Dir,
+    /// On the file system of layers and images.
+    pub(super) trash: Arc<Trash>,
+    pub(super) containers: Dir,
+    /// On the file system of the containers; often the same.
+    pub(super) containers_trash: Arc<Trash>,
+    /// Keep the store ours while they are open.
+    pub(super) _locks: Vec<File>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, boot_id: String, places: Places, index: Index) -> Shared {
+        Shared {
+            settings,
+            boot_id,
+            places,
+            disk: Mutex::default(),
+            index: Mutex::new(index),
+            background: Background::default(),
+            to_measure: Mutex::default(),
+        }
+    }
+
+    /// The index. Nothing that may wait is done while it is held.
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+        // A panic ends the process; in a test the maps are whole between any two statements.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn disk(&self) -> MutexGuard<'_, ()> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn want(self: &Arc<Shared>, task: Task) {
+        Background::want(self, |shared| &shared.background, task, Shared::run);
+    }
+
+    fn run(self: &Arc<Shared>, task: Task) {
+        let result = match task {
+            Task::Sync => self.make_durable(),
+            Task::EmptyTrash => self.empty_trash(),
+            Task::Collect => self.collect(),
+            Task::Measure => {
+                self.measure_roots();
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(?task, %error, "storage: background work went wrong");
+        }
+    }
+
+    fn empty_trash(&self) -> Result<(), StorageError> {
+        let Places {
+            trash,
+            containers_trash,
+            ..
+        } = &self.places;
+        let result = trash.empty();
+        if Arc::ptr_eq(trash, containers_trash) {
+            return result;
+        }
+        result.and(containers_trash.empty())
+    }
 }
 
 impl Store {
     /// Opens `<root>/cricket` (creating it), takes its lock, sweeps what a crash left, drops what a
-    /// power cut left not durable, and loads all records into memory.
+    /// power cut left not durable, and loads all records into memory. Every root that a crash left is
+    /// kept until [`Store::sweep_roots`].
     pub fn open(settings: Settings) -> Result<Store, StorageError> {
-        Ok(Store {
-            shared: Arc::new(Shared { settings }),
-        })
-    }
-
-    /// Whether the layer is there now. To rely on it, ask a [`super::Lease`].
-    pub fn has_layer(&self, _diff_id: &Digest) -> bool {
-        false
-    }
-
-    /// All images, sorted by id.
-    pub fn images(&self) -> Vec<Arc<ImageRecord>> {
-        Vec::new()
-    }
-
-    /// The image with this full id.
-    pub fn image(&self, _id: &str) -> Option<Arc<ImageRecord>> {
-        None
-    }
-
-    /// Makes an image of layers that are all present (hold a lease meanwhile), or adds names and
-    /// digests to the one that has this id. A name that another image has moves to this one. Becomes
-    /// durable in the background.
-    pub fn put_image(&self, new: NewImage) -> Result<Arc<ImageRecord>, StorageError> {
-        Err(StorageError::UnknownImage {
-            id: new.manifest_digest.to_string(),
-        })
-    }
-
-    /// Takes names or digest references from an image, which stays even without any.
-    pub fn remove_references(&self, id: &str, _references: &[String]) -> Result<(), StorageError> {
-        Err(StorageError::UnknownImage { id: id.to_string() })
-    }
-
-    /// Removes an image, then frees the layers that nothing refers to. Returns when the image is gone
-    /// from the list; the space comes free in the background. `false`: there was none.
-    pub fn remove_image(&self, _id: &str) -> Result<bool, StorageError> {
-        Ok(false)
-    }
-
-    /// The image's manifest as it was pulled. Reads the disk.
-    pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
-        Err(StorageError::UnknownImage { id: id.to_string() })
-    }
-
-    /// The image's config blob. Reads the disk.
-    pub fn raw_config(&self, id: &str) -> Result<Vec<u8>, StorageError> {
-        Err(StorageError::UnknownImage { id: id.to_string() })
+        const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+        let boot_id = std::fs::read_to_string(BOOT_ID)
+            .map_err(StorageError::io(BOOT_ID, "read this boot's id"))?;
+        Store::open_in_boot(settings, boot_id.trim())
     }
 
     /// What layers and images occupy.
     pub fn usage(&self) -> Usage {
-        Usage {
+        let index = self.shared.index();
+        let mut usage = Usage {
             bytes: 0,
             inodes: 0,
-            mountpoint: self.shared.settings.root.join("cricket"),
+            mountpoint: self.shared.places.base.path().to_path_buf(),
+        };
+        for layer in index.layers.values() {
+            usage.bytes += layer.info.bytes;
+            usage.inodes += layer.info.inodes;
         }
-    }
-
-    /// Makes and mounts the root filesystem of a container on `layers` (lowest first) and returns its
-    /// path, which ends in `/merged`. The layers are protected as long as the root exists, also over a
-    /// restart. Called again for a root that is mounted it returns the same.
-    pub fn mount_root(
-        &self,
-        container_id: &str,
-        _layers: &[Digest],
-        _options: &RootOptions,
-    ) -> Result<PathBuf, StorageError> {
-        Ok(self
-            .shared
-            .settings
-            .root
-            .join("cricket/containers")
-            .join(container_id)
-            .join("merged"))
-    }
-
-    /// Unmounts the root; its writable layer stays. Not mounted or not there is fine.
-    pub fn unmount_root(&self, _container_id: &str) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    /// Unmounts and removes the root. Not there is fine. The space comes free in the background.
-    pub fn remove_root(&self, _container_id: &str) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    /// What the writable layer occupies, at most about 10 s old when asked for regularly: an old value
-    /// is returned at once and measured anew in the background. `None`: no such root.
-    pub fn root_usage(&self, _container_id: &str) -> Option<Usage> {
-        None
-    }
-
-    /// What all writable layers occupy together, from the same cache.
-    pub fn roots_usage(&self) -> Usage {
-        Usage {
-            bytes: 0,
-            inodes: 0,
-            mountpoint: self.shared.settings.root.join("cricket"),
-        }
-    }
-
-    /// Unmounts and removes every root that `keep` does not want; returns their container ids.
-    pub fn sweep_roots(&self, _keep: impl Fn(&str) -> bool) -> Vec<String> {
-        Vec::new()
+        usage
     }
 
     /// Waits until background work (making durable, deleting, measuring) is done; `false`: the
     /// deadline passed first. For a clean shutdown.
-    pub fn settle(&self, _deadline: Duration) -> bool {
-        true
+    pub fn settle(&self, deadline: Duration) -> bool {
+        self.shared.background.settle(deadline)
     }
+}
+
+/// Checks an id that becomes a file name: 64 lower-case hex digits.
+pub(super) fn check_hex_id(kind: &'static str, id: &str) -> Result<(), StorageError> {
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if id.len() == 64 && id.bytes().all(hex) {
+        return Ok(());
+    }
+    Err(StorageError::InvalidId {
+        kind,
+        id: id.chars().take(80).collect(),
+    })
 }

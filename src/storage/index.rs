@@ -1,0 +1,71 @@
+//! What the store has, in memory. Everything here takes the time of a map, never of a disk.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use super::unpack::RootAttributes;
+use super::{ImageRecord, LayerInfo};
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// By image id.
+    pub(super) images: BTreeMap<String, ImageEntry>,
+    /// By diff id, hex.
+    pub(super) layers: HashMap<String, LayerEntry>,
+    /// By container id.
+    pub(super) roots: BTreeMap<String, RootEntry>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ImageEntry {
+    pub(super) record: Arc<ImageRecord>,
+    pub(super) durable: bool,
+    pub(super) boot_id: String,
+    pub(super) unknown: Map<String, Value>,
+}
+
+#[derive(Debug)]
+pub(super) struct LayerEntry {
+    pub(super) info: LayerInfo,
+    pub(super) root: Option<RootAttributes>,
+    /// How many leases hold it.
+    pub(super) leases: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct RootEntry {
+    /// Diff ids in hex, lowest first.
+    pub(super) layers: Vec<String>,
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
+    /// When the two were measured; `None`: never.
+    pub(super) measured: Option<Instant>,
+}
+
+impl Index {
+    /// The layers that nothing needs: no image, no root, no lease.
+    pub(super) fn unreferenced(&self) -> Vec<String> {
+        let by_images = self.images.values().flat_map(|image| &image.record.layers);
+        let by_roots = self.roots.values().flat_map(|root| &root.layers);
+        let needed: HashSet<&str> = by_images
+            .map(|digest| digest.digest())
+            .chain(by_roots.map(String::as_str))
+            .collect();
+        let free = |(id, layer): &(&String, &LayerEntry)| {
+            layer.leases == 0 && !needed.contains(id.as_str())
+        };
+        self.layers
+            .iter()
+            .filter(free)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Mode and owner of a root made of these layers: the topmost layer that says.
+    pub(super) fn root_attributes(&self, layers: &[String]) -> Option<RootAttributes> {
+        layers.iter().rev().find_map(|id| self.layers.get(id)?.root)
+    }
+}

@@ -1,0 +1,225 @@
+//! Opening a store: what is there, what a crash or a power cut has left, and what of it stays.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::background::Task;
+use super::dir::Dir;
+use super::image;
+use super::index::{Index, LayerEntry, RootEntry};
+use super::record::{self, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
+use super::store::{Places, Shared, check_hex_id};
+use super::trash::{Trash, unique_name};
+use super::{LayerInfo, Settings, StorageError, Store};
+
+impl Store {
+    /// [`Store::open`] with the boot's id given.
+    pub(super) fn open_in_boot(settings: Settings, boot_id: &str) -> Result<Store, StorageError> {
+        let started = Instant::now();
+        let places = open_places(&settings)?;
+        sweep_staging(&places)?;
+        let mut index = Index {
+            layers: load_layers(&places)?,
+            ..Index::default()
+        };
+        load_images(&places, &mut index, boot_id)?;
+        load_roots(&places, &mut index, boot_id)?;
+        tracing::info!(
+            images = index.images.len(),
+            layers = index.layers.len(),
+            roots = index.roots.len(),
+            elapsed_ms = started.elapsed().as_secs_f64() * 1000.0,
+            "storage is open"
+        );
+        let volatile = index.images.values().any(|image| !image.durable);
+        let shared = Arc::new(Shared::new(settings, boot_id.to_owned(), places, index));
+        shared.collect()?;
+        if volatile {
+            shared.want(Task::Sync);
+        }
+        shared.want(Task::EmptyTrash);
+        Ok(Store { shared })
+    }
+}
+
+fn open_places(settings: &Settings) -> Result<Places, StorageError> {
+    // Searchable by all, because the root of a container in a user namespace walks through here.
+    let own = Dir::open_or_create(&settings.root)?.ensure("cricket", 0o711)?;
+    let containers = own.ensure("containers", 0o711)?;
+    let containers_trash = Arc::new(Trash::new(own.ensure("trash", 0o700)?));
+    let mut locks = vec![lock(&own)?];
+    let (base, trash) = match &settings.imagestore {
+        Some(path) if path != &settings.root => {
+            let base = Dir::open_or_create(path)?.ensure("cricket", 0o711)?;
+            locks.push(lock(&base)?);
+            let trash = Arc::new(Trash::new(base.ensure("trash", 0o700)?));
+            (base, trash)
+        }
+        _ => (own, Arc::clone(&containers_trash)),
+    };
+    Ok(Places {
+        layers: base.ensure("layers", 0o700)?,
+        images: base.ensure("images", 0o700)?,
+        staging: base.ensure("staging", 0o700)?,
+        quarantine: base.ensure("quarantine", 0o700)?,
+        empty: base.ensure("empty", 0o755)?,
+        base,
+        trash,
+        containers,
+        containers_trash,
+        _locks: locks,
+    })
+}
+
+fn lock(dir: &Dir) -> Result<File, StorageError> {
+    let path = dir.path().join("lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, "lock", flags, Mode::from_raw_mode(0o600))
+        .map_err(StorageError::io(&path, "open"))?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(File::from(fd)),
+        Err(Errno::WOULDBLOCK) => Err(StorageError::Locked { path }),
+        Err(error) => Err(StorageError::io(path, "lock")(error)),
+    }
+}
+
+fn sweep_staging(places: &Places) -> Result<(), StorageError> {
+    for name in places.staging.names()? {
+        places.trash.take(&places.staging, &name)?;
+    }
+    Ok(())
+}
+
+fn load_layers(places: &Places) -> Result<HashMap<String, LayerEntry>, StorageError> {
+    let mut layers = HashMap::new();
+    for name in places.layers.names()? {
+        match load_layer(places, &name) {
+            Ok(entry) => {
+                layers.insert(entry.info.diff_id.clone(), entry);
+            }
+            Err(error) => quarantine(places, &places.layers, &name, &error)?,
+        }
+    }
+    Ok(layers)
+}
+
+fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError> {
+    let name = name.to_string_lossy();
+    check_hex_id("layer", &name)?;
+    let dir = places.layers.sub(&name)?;
+    let record: LayerRecord = record::read(&dir, LAYER_FILE)?;
+    if record.diff_id != name {
+        return Err(mismatch(dir.path(), LAYER_FILE));
+    }
+    let LayerRecord {
+        diff_id,
+        bytes,
+        inodes,
+        root,
+        ..
+    } = record;
+    Ok(LayerEntry {
+        info: LayerInfo {
+            diff_id,
+            bytes,
+            inodes,
+        },
+        root,
+        leases: 0,
+    })
+}
+
+pub(super) fn mismatch(dir: &Path, file: &str) -> StorageError {
+    let reason = "it belongs to another directory than this".to_owned();
+    StorageError::Record {
+        path: dir.join(file),
+        reason,
+    }
+}
+
+fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {
+    for name in places.images.names()? {
+        let entry = match image::load(places, &name) {
+            Ok(entry) => entry,
+            Err(error) => {
+                quarantine(places, &places.images, &name, &error)?;
+                continue;
+            }
+        };
+        let id = &entry.record.id;
+        if !entry.durable && entry.boot_id != boot_id {
+            tracing::warn!(image = %id, names = ?entry.record.names,
+                "image was not on disk for certain when the machine went down; dropped, pull it again");
+            places.trash.take(&places.images, &name)?;
+            continue;
+        }
+        let layers = &entry.record.layers;
+        if let Some(lost) = layers
+            .iter()
+            .find(|layer| !index.layers.contains_key(layer.digest()))
+        {
+            tracing::warn!(image = %id, names = ?entry.record.names, layer = %lost,
+                "image lacks a layer; dropped, pull it again");
+            places.trash.take(&places.images, &name)?;
+            continue;
+        }
+        index.images.insert(id.clone(), entry);
+    }
+    Ok(())
+}
+
+fn load_roots(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {
+    for name in places.containers.names()? {
+        let name = name.to_string_lossy().into_owned();
+        let record = places
+            .containers
+            .sub(&name)
+            .and_then(|dir| record::read::<RootRecord>(&dir, ROOT_FILE));
+        let layers = match record {
+            Ok(record) if record.boot_id == boot_id => record.layers,
+            // Nothing of another boot is mounted or needed.
+            Ok(_) => Vec::new(),
+            // The record is whole before a root is mounted, so this one never was, unless a newer
+            // cricket made it. It stays for `sweep_roots` to judge.
+            Err(error) => {
+                tracing::warn!(container = %name, %error, "root filesystem without a readable record");
+                Vec::new()
+            }
+        };
+        index.roots.insert(
+            name,
+            RootEntry {
+                layers,
+                bytes: 0,
+                inodes: 0,
+                measured: None,
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Sets aside what cannot be understood, whole.
+fn quarantine(
+    places: &Places,
+    from: &Dir,
+    name: &OsStr,
+    why: &StorageError,
+) -> Result<(), StorageError> {
+    let stem: String = name.to_string_lossy().chars().take(64).collect();
+    let aside = unique_name(&stem);
+    let path = places.quarantine.path().join(&aside);
+    tracing::warn!(path = %path.display(), error = %why, "not understood; set aside, not deleted");
+    from.move_to(name, &places.quarantine, &aside)
+        .map_err(StorageError::io(
+            from.path().join(name),
+            "set aside in quarantine",
+        ))
+}

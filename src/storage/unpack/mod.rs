@@ -1,0 +1,273 @@
+//! A layer's tar stream onto the disk, by hostile-input rules.
+//!
+//! The stream is read once, on a thread that also hashes it ([`source`]); [`archive`] makes entries of
+//! the bytes, [`name`] says what a name means, [`apply`] makes each entry in the [`tree`]. The image is
+//! not trusted in anything: every lookup is confined to the layer's directory by the kernel, every
+//! count and length is bounded, and what a layer has no business to hold is refused by name.
+
+mod apply;
+mod archive;
+mod name;
+mod pax;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use oci_spec::image::Digest;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::dir::Dir;
+use super::trash::Trash;
+use super::{LayerLimits, StorageError};
+use apply::Applier;
+use archive::Archive;
+use source::Source;
+use tree::Tree;
+
+/// How often the free space is looked at: so many bytes of the stream.
+const SPACE_CHECK_BYTES: u64 = 64 << 20;
+
+/// And so many entries, each of which may be an inode.
+const SPACE_CHECK_ENTRIES: u64 = 4096;
+
+/// Inodes that must stay free, where the file system counts them.
+const RESERVE_INODES: u64 = 1024;
+
+/// Characters of an entry's name that an error shows.
+const SHOWN_NAME: usize = 200;
+
+/// Mode and owner that a layer gives to the root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RootAttributes {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// What came out of a layer.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    /// `None`: the layer has no entry for its root.
+    pub(super) root: Option<RootAttributes>,
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
+    /// Whether the two are right; not if entries replaced others.
+    pub(super) exact: bool,
+}
+
+/// What went wrong, without the place, which [`unpack`] adds.
+#[derive(Debug)]
+enum Fault {
+    Read(io::Error),
+    Format(&'static str),
+    Number(&'static str),
+    Refused(&'static str),
+    Sys {
+        step: &'static str,
+        source: io::Error,
+    },
+    Limit {
+        what: &'static str,
+        limit: u64,
+    },
+    DiskFull {
+        free: u64,
+        free_inodes: u64,
+    },
+}
+
+/// For `map_err`.
+fn sys(step: &'static str) -> impl Fn(Errno) -> Fault {
+    move |errno| Fault::Sys {
+        step,
+        source: errno.into(),
+    }
+}
+
+/// What a layer is unpacked with.
+pub(super) struct Job<'a> {
+    pub(super) diff_id: &'a Digest,
+    /// An empty directory.
+    pub(super) into: &'a Dir,
+    /// For directories that entries replace; on the same file system.
+    pub(super) trash: &'a Trash,
+    pub(super) limits: &'a LayerLimits,
+    pub(super) compressed: &'a AtomicU64,
+}
+
+/// Unpacks and verifies. After an error the directory holds rubbish, for the caller to remove.
+pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, StorageError> {
+    let (full_in, full) = sync_channel(source::CHUNKS);
+    let (spare, spare_out) = sync_channel(source::CHUNKS + 2);
+    thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .name("layer-read".into())
+            .spawn_scoped(scope, move || {
+                source::read_and_hash(tar, &full_in, &spare_out)
+            })
+            .map_err(StorageError::io(job.into.path(), "start a thread"))?;
+        // Applying ends by dropping its end of the channels, which ends the reader.
+        let unpacked = apply_all(job, Source::new(full, spare, job.limits, job.compressed));
+        let found = reader.join().unwrap_or_default();
+        let unpacked = unpacked?;
+        if found != job.diff_id.digest() {
+            return Err(StorageError::DiffIdMismatch {
+                expected: job.diff_id.to_string(),
+                found,
+            });
+        }
+        Ok(unpacked)
+    })
+}
+
+fn apply_all(job: &Job<'_>, source: Source<'_>) -> Result<Unpacked, StorageError> {
+    let mut archive = Archive::new(source);
+    let mut shown = String::new();
+    let stat = rustix::fs::fstatvfs(job.into)
+        .map_err(StorageError::io(job.into.path(), "look at its file system"))?;
+    let tree = Tree::new(job.into.as_fd(), job.trash);
+    let mut applier = Applier::new(tree, stat.f_frsize.max(512));
+    let result = apply_entries(job, &mut archive, &mut applier, &mut shown);
+    let unpacked = result.and_then(|()| {
+        let implied = applier.tree.implied;
+        let unpacked = Unpacked {
+            root: applier.root,
+            bytes: applier.bytes + implied * stat.f_frsize,
+            inodes: applier.inodes + implied,
+            exact: !applier.tree.replaced,
+        };
+        applier.finish().map(|()| unpacked)
+    });
+    unpacked.map_err(|fault| locate(job, fault, archive.offset(), shown))
+}
+
+fn apply_entries(
+    job: &Job<'_>,
+    archive: &mut Archive<'_>,
+    applier: &mut Applier<'_>,
+    shown: &mut String,
+) -> Result<(), Fault> {
+    let limits = job.limits;
+    let mut entries = 0;
+    let mut next_check = (0, 0);
+    while let Some(entry) = archive.next_entry()? {
+        entries += 1;
+        shown.clear();
+        show(&entry.name, shown);
+        if entries > limits.max_entries {
+            return Err(Fault::Limit {
+                what: "entries",
+                limit: limits.max_entries,
+            });
+        }
+        let length = entry
+            .sparse
+            .as_ref()
+            .map_or(entry.size, |sparse| sparse.length);
+        if length > limits.max_bytes {
+            return Err(Fault::Limit {
+                what: "bytes unpacked",
+                limit: limits.max_bytes,
+            });
+        }
+        if archive.offset() + entry.size >= next_check.0 || entries >= next_check.1 {
+            check_space(job.into.as_fd(), entry.size, limits.reserve_bytes)?;
+            next_check = (
+                archive.offset() + entry.size + SPACE_CHECK_BYTES,
+                entries + SPACE_CHECK_ENTRIES,
+            );
+        }
+        applier.apply(&entry, archive)?;
+    }
+    Ok(())
+}
+
+/// Whether `coming` bytes fit and the reserve stays.
+fn check_space(dir: BorrowedFd<'_>, coming: u64, reserve: u64) -> Result<(), Fault> {
+    let stat = rustix::fs::fstatvfs(dir).map_err(sys("look at the file system"))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    // btrfs and others count no inodes.
+    let free_inodes = if stat.f_files == 0 {
+        u64::MAX
+    } else {
+        stat.f_favail
+    };
+    if free < reserve.saturating_add(coming) || free_inodes < RESERVE_INODES {
+        return Err(Fault::DiskFull { free, free_inodes });
+    }
+    Ok(())
+}
+
+/// An entry's name for a message: escaped, so that it cannot act on a terminal, and shortened.
+fn show(name: &[u8], into: &mut String) {
+    let cut = &name[..name.len().min(SHOWN_NAME)];
+    into.extend(cut.utf8_chunks().flat_map(|chunk| {
+        let invalid = if chunk.invalid().is_empty() {
+            ""
+        } else {
+            "\u{fffd}"
+        };
+        chunk
+            .valid()
+            .chars()
+            .chain(invalid.chars())
+            .flat_map(char::escape_default)
+    }));
+    if cut.len() < name.len() {
+        into.push('…');
+    }
+}
+
+fn locate(job: &Job<'_>, fault: Fault, offset: u64, entry: String) -> StorageError {
+    let diff_id = job.diff_id.to_string();
+    match fault {
+        Fault::Read(source) => StorageError::LayerRead { diff_id, source },
+        Fault::Format(reason) => StorageError::LayerFormat {
+            diff_id,
+            offset,
+            entry,
+            reason: reason.into(),
+        },
+        Fault::Number(what) => {
+            let reason = format!("{what} in a header is no number");
+            StorageError::LayerFormat {
+                diff_id,
+                offset,
+                entry,
+                reason,
+            }
+        }
+        Fault::Refused(reason) => StorageError::EntryRefused {
+            diff_id,
+            entry,
+            reason,
+        },
+        Fault::Sys { step, source } => StorageError::Entry {
+            diff_id,
+            entry,
+            step,
+            source,
+        },
+        Fault::Limit { what, limit } => StorageError::LayerLimit {
+            diff_id,
+            entry,
+            what,
+            limit,
+        },
+        Fault::DiskFull { free, free_inodes } => StorageError::DiskFull {
+            diff_id,
+            path: job.into.path().to_path_buf(),
+            free,
+            free_inodes,
+            reserve: job.limits.reserve_bytes,
+        },
+    }
+}

@@ -1,0 +1,159 @@
+//! The stream that a layer is read from: read and hashed on one thread, applied on another.
+//!
+//! The chunks that the reading thread fills are the ones that files are written from: the bytes are
+//! not copied in between. Four chunks go round, so memory is bounded whatever the layer's size.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use sha2::{Digest, Sha256};
+
+use super::super::LayerLimits;
+use super::Fault;
+
+/// Big enough that a hand-over costs nothing beside hashing it (128 KiB: 110 µs).
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// Chunks on their way at once.
+pub(super) const CHUNKS: usize = 4;
+
+type Chunk = io::Result<Vec<u8>>;
+
+/// Reads `tar` to its end, or until the other side has hung up. Returns the sha256 in hex.
+///
+/// `full` takes what was read, `spare` gives used buffers back.
+pub(super) fn read_and_hash(
+    mut tar: impl Read,
+    full: &SyncSender<Chunk>,
+    spare: &Receiver<Vec<u8>>,
+) -> String {
+    let mut hash = Sha256::new();
+    loop {
+        let mut chunk = spare
+            .try_recv()
+            .unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
+        chunk.clear();
+        let read = tar
+            .by_ref()
+            .take(CHUNK_BYTES as u64)
+            .read_to_end(&mut chunk);
+        hash.update(&chunk);
+        let last = read.is_err() || chunk.len() < CHUNK_BYTES;
+        let sent = full.send(read.map(|_| chunk)).is_ok();
+        if last || !sent {
+            return hex::encode(hash.finalize());
+        }
+    }
+}
+
+/// The applying side's view: bytes in order, counted, and checked against the limits.
+pub(super) struct Source<'a> {
+    full: Receiver<Chunk>,
+    spare: SyncSender<Vec<u8>>,
+    chunk: Vec<u8>,
+    used: usize,
+    /// Bytes that came in chunks up to the current one.
+    received: u64,
+    ended: bool,
+    limits: &'a LayerLimits,
+    compressed: &'a AtomicU64,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(
+        full: Receiver<Chunk>,
+        spare: SyncSender<Vec<u8>>,
+        limits: &'a LayerLimits,
+        compressed: &'a AtomicU64,
+    ) -> Source<'a> {
+        Source {
+            full,
+            spare,
+            chunk: Vec::new(),
+            used: 0,
+            received: 0,
+            ended: false,
+            limits,
+            compressed,
+        }
+    }
+
+    /// How many bytes have been consumed.
+    pub(super) fn offset(&self) -> u64 {
+        self.received - (self.chunk.len() - self.used) as u64
+    }
+
+    /// The bytes that are there; empty only at the end.
+    pub(super) fn peek(&mut self) -> Result<&[u8], Fault> {
+        while self.used == self.chunk.len() && !self.ended {
+            let old = std::mem::take(&mut self.chunk);
+            self.used = 0;
+            if old.capacity() > 0 {
+                // A reader that has ended needs no buffers any more.
+                let _ = self.spare.try_send(old);
+            }
+            match self.full.recv() {
+                Ok(Ok(chunk)) => {
+                    self.received += chunk.len() as u64;
+                    self.chunk = chunk;
+                    self.check_limits()?;
+                }
+                Ok(Err(error)) => {
+                    self.ended = true;
+                    return Err(Fault::Read(error));
+                }
+                Err(_) => self.ended = true,
+            }
+        }
+        Ok(&self.chunk[self.used..])
+    }
+
+    /// Marks the first `count` bytes of what [`Source::peek`] gave as used.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.used += count;
+        debug_assert!(self.used <= self.chunk.len());
+    }
+
+    /// Fills `buffer` as far as the stream goes; returns how far.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let bytes = self.peek()?;
+            if bytes.is_empty() {
+                break;
+            }
+            let count = bytes.len().min(buffer.len() - filled);
+            buffer[filled..filled + count].copy_from_slice(&bytes[..count]);
+            self.consume(count);
+            filled += count;
+        }
+        Ok(filled)
+    }
+
+    fn check_limits(&self) -> Result<(), Fault> {
+        let LayerLimits {
+            max_bytes,
+            max_ratio,
+            ratio_floor_bytes,
+            ..
+        } = *self.limits;
+        if self.received > max_bytes {
+            return Err(Fault::Limit {
+                what: "bytes unpacked",
+                limit: max_bytes,
+            });
+        }
+        let compressed = self.compressed.load(Ordering::Relaxed);
+        if compressed > 0
+            && self.received > ratio_floor_bytes
+            && self.received > compressed.saturating_mul(max_ratio)
+        {
+            return Err(Fault::Limit {
+                what: "bytes for each compressed byte",
+                limit: max_ratio,
+            });
+        }
+        Ok(())
+    }
+}
