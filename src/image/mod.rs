@@ -12,6 +12,7 @@
 mod credentials;
 mod error;
 mod fetch;
+mod load;
 mod manifest;
 mod pinned;
 mod platform;
@@ -34,6 +35,7 @@ use crate::storage::Store;
 
 pub use credentials::RegistryAuth;
 pub use error::{ImageError, Repository};
+pub use load::Loaded;
 pub use pinned::Pinned;
 pub use platform::Platform;
 pub use pull::PullRequest;
@@ -107,3 +109,6 @@ impl Images {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

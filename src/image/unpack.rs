@@ -198,7 +198,7 @@ fn read_buffered(reader: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usi
 type Source<R> = Chain<Cursor<Vec<u8>>, Verified<R>>;
 
 enum Decoder<R: BufRead> {
-    Plain(Source<R>),
+    Plain(Box<Source<R>>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Source<R>>>),
 }
@@ -226,7 +226,7 @@ impl<R: BufRead> LayerReader<R> {
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Decoder::Zstd(Box::new(decoder))
         } else {
-            Decoder::Plain(source)
+            Decoder::Plain(Box::new(source))
         };
         Ok(LayerReader { decoder, what })
     }

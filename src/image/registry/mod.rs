@@ -24,6 +24,3 @@ pub use transport::{Timeouts, Transport};
 
 /// Hops followed for one request.
 const MAX_REDIRECTS: usize = 5;
-
-#[cfg(test)]
-mod tests;

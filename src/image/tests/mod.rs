@@ -1,0 +1,106 @@
+//! The room as a whole: a real registry (`real`), a misbehaving one (`hostile`, `access`), archives
+//! (`archives`), all into a real store on disk.
+
+mod access;
+mod archives;
+mod content;
+mod fixture;
+mod hostile;
+mod real;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::storage;
+
+const ACCEPT: &str = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+
+/// A node with an empty store, a policy that accepts everything, and registries.conf as given.
+struct Node {
+    dir: tempfile::TempDir,
+    images: Arc<Images>,
+}
+
+impl Node {
+    fn new(registries_conf: &str) -> Node {
+        Node::with(registries_conf, |_| {})
+    }
+
+    fn with(registries_conf: &str, change: impl FnOnce(&mut Settings)) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let store = storage::Store::open(storage::Settings {
+            root: dir.path().join("root"),
+            imagestore: None,
+            limits: storage::LayerLimits { reserve_bytes: 0, ..Default::default() },
+        })
+        .unwrap();
+        let mut settings = Settings::new(store);
+        settings.registries.file = dir.path().join("registries.conf");
+        settings.registries.drop_ins = dir.path().join("registries.conf.d");
+        settings.policy = dir.path().join("policy.json");
+        settings.platform = platform();
+        std::fs::write(&settings.registries.file, registries_conf).unwrap();
+        std::fs::write(&settings.policy, ACCEPT).unwrap();
+        change(&mut settings);
+        Node { images: Images::open(settings), dir }
+    }
+
+    fn insecure(registry: &str) -> Node {
+        Node::new(&insecure(registry))
+    }
+
+    async fn pull(&self, reference: &str) -> Result<String, ImageError> {
+        self.images.pull(request(reference)).await
+    }
+
+    fn store(&self) -> storage::Store {
+        self.images.settings.store.clone()
+    }
+
+    /// Every file and directory of the store.
+    async fn on_disk(&self) -> BTreeSet<PathBuf> {
+        let (store, root) = (self.store(), self.dir.path().join("root"));
+        tokio::task::spawn_blocking(move || {
+            assert!(store.settle(Duration::from_secs(60)), "the store's background work goes on");
+            let mut found = BTreeSet::new();
+            walk(&root, &mut found);
+            found
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The content of a file of an image's layer `index`.
+    fn file(&self, id: &str, index: usize, name: &str) -> Vec<u8> {
+        let record = self.store().image(id).unwrap();
+        let layer = record.layers[index].digest();
+        let root = self.dir.path().join("root/cricket/layers").join(layer).join("diff");
+        std::fs::read(root.join(name)).unwrap()
+    }
+}
+
+fn walk(dir: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), found);
+        }
+        found.insert(entry.path());
+    }
+}
+
+fn insecure(registry: &str) -> String {
+    format!("[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n")
+}
+
+fn request(reference: &str) -> PullRequest {
+    PullRequest { reference: reference.to_owned(), ..PullRequest::default() }
+}
+
+/// The same on every machine that the tests run on.
+fn platform() -> Platform {
+    Platform { os: "linux".into(), architecture: "amd64".into(), variant: None }
+}
