@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use nix::mount::{MntFlags, umount2};
@@ -12,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{Client, Reply};
 use crate::cri::{ContainerConfig, PodSandboxConfig};
 use crate::daemon::{Daemon, Options};
 use crate::net::Net;
@@ -141,7 +142,8 @@ impl Node {
         self.dir().join("logs")
     }
 
-    /// Runs a pod with one container that runs `command` of `image`: (pod, container).
+    /// Runs a pod with one container that runs `command` of `image`: (pod, container, its pod's
+    /// configuration).
     pub async fn run(
         &self,
         name: &str,
@@ -149,12 +151,7 @@ impl Node {
         command: &[&str],
     ) -> (String, String, PodSandboxConfig) {
         let config = self.pod_config(name);
-        let pod = self.cri.run_pod(&config).await.unwrap_or_else(|error| {
-            panic!(
-                "RunPodSandbox {name}: {error:?}; log:\n{}",
-                self.daemon.log()
-            )
-        });
+        let pod = good("RunPodSandbox", Box::pin(self.cri.run_pod(&config))).await;
         let container = requests::container("main", image, command);
         let container = self.run_in(&pod, &config, &container).await;
         (pod, container, config)
@@ -167,16 +164,12 @@ impl Node {
         pod_config: &PodSandboxConfig,
         config: &ContainerConfig,
     ) -> String {
-        let id = self
-            .cri
-            .create(pod, config, pod_config)
-            .await
-            .unwrap_or_else(|error| {
-                panic!("CreateContainer: {error:?}; log:\n{}", self.daemon.log())
-            });
-        self.cri.start(&id).await.unwrap_or_else(|error| {
-            panic!("StartContainer: {error:?}; log:\n{}", self.daemon.log())
-        });
+        let id = good(
+            "CreateContainer",
+            Box::pin(self.cri.create(pod, config, pod_config)),
+        )
+        .await;
+        good("StartContainer", Box::pin(self.cri.start(&id))).await;
         id
     }
 
@@ -195,6 +188,38 @@ impl Node {
             (next(), next(), next())
         };
         text.lines().map(record).collect()
+    }
+
+    /// Processes of a pod or container on the node: (pid, command line), its monitor included.
+    pub fn processes(&self, id: &str) -> Vec<(u32, String)> {
+        leaks::processes_with(&[id.to_owned()])
+    }
+
+    /// Pids of the processes that run inside a container: those in its cgroup.
+    pub fn pids_of(&self, container: &str) -> Vec<u32> {
+        let cgroup = format!("/crio-{container}");
+        let inside = |(_, facts): &(u32, String)| facts.contains(&cgroup);
+        self.processes(container)
+            .into_iter()
+            .filter(inside)
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
+    /// The log file of a container of [`requests::container`].
+    pub fn log_file(&self, pod: &PodSandboxConfig, container: &str) -> PathBuf {
+        Path::new(&pod.log_directory).join(container).join("0.log")
+    }
+
+    /// Waits until `condition` holds, asking every 10 ms; 20 s later the test fails.
+    pub async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        for _ in 0..2000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("not within 20 s: {what}");
     }
 
     /// Connects anew, after a restart; ids that the old client has seen stay known.
@@ -347,6 +372,14 @@ impl Drop for Node {
             self.finished || panicking,
             "the test must end with node.finish().await"
         );
+    }
+}
+
+/// The reply of a call that must succeed. Boxed by the caller: the generated calls are 18 KB each.
+async fn good<T>(call: &str, reply: Pin<Box<impl Future<Output = Reply<T>>>>) -> T {
+    match reply.await {
+        Ok(reply) => reply,
+        Err(error) => panic!("{call}: {:?}: {}", error.code(), error.message()),
     }
 }
 
