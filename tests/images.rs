@@ -46,8 +46,8 @@ async fn a_pulled_image_is_known_by_tag_digest_and_id_until_it_is_removed() {
     assert_eq!(listed.len(), 1);
     let image = &listed[0];
     assert_eq!(image.id, id);
-    assert_eq!(image.repo_tags, [name.clone()]);
-    assert_eq!(image.repo_digests, [by_digest.clone()]);
+    assert_eq!(image.repo_tags, std::slice::from_ref(&name));
+    assert_eq!(image.repo_digests, std::slice::from_ref(&by_digest));
     assert!(image.size > 0);
     assert_eq!(image.uid, Some(Int64Value { value: 0 }));
     for reference in [&name, &by_digest, &id, &format!("sha256:{id}")] {

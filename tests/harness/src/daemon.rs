@@ -1,6 +1,7 @@
 //! The real daemon on scratch paths: its configuration, its start and its ends.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -31,6 +32,8 @@ pub struct Options {
     pub runtime: PathBuf,
     /// Lines of TOML put after the generated registries.conf.
     pub registries: String,
+    /// CNI plugins that the test wrote itself, (name, script), in a directory searched first.
+    pub plugins: Vec<(String, String)>,
 }
 
 impl Options {
@@ -44,6 +47,7 @@ impl Options {
             runtime: std::env::var_os("CRICKET_TEST_RUNTIME")
                 .map_or_else(|| tools::need("runc"), PathBuf::from),
             registries: String::new(),
+            plugins: Vec::new(),
         }
     }
 }
@@ -224,6 +228,7 @@ impl Daemon {
             "ns",
             "cni/net.d",
             "cni/cache",
+            "cni/bin",
             "logs",
             "crio.conf.d",
         ] {
@@ -235,6 +240,11 @@ impl Daemon {
         }
         if let Some((name, text)) = &self.options.cni {
             fs::write(self.cni_conf_dir().join(name), text).unwrap();
+        }
+        for (name, script) in &self.options.plugins {
+            let file = dir.join("cni/bin").join(name);
+            fs::write(&file, script).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let registries = format!(
             "unqualified-search-registries = [\"docker.io\"]\n\n\
@@ -275,7 +285,7 @@ monitor_cgroup = "pod"
 signature_policy = "{dir}/policy.json"
 [crio.network]
 network_dir = "{dir}/cni/net.d"
-plugin_dirs = [{plugins}]
+plugin_dirs = ["{dir}/cni/bin", {plugins}]
 cni_cache_dir = "{dir}/cni/cache"
 {extra}"#,
             runtime = self.options.runtime.display(),
