@@ -1,0 +1,32 @@
+# Verbs only: each is one line, what it does is in contrib/, tests/ and the harness.
+PREFIX ?= /usr/local
+DESTDIR ?=
+export PREFIX DESTDIR
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: build release test demo bench lint fmt deny install uninstall deps clean
+
+build: ## the workspace, for development
+	cargo build --workspace --locked
+release: ## what is installed
+	cargo build --release --workspace --locked
+deps: ## installs what building, demo and tests need and is missing (as root)
+	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh
+demo: ## a pod from pull to clean-up on scratch paths (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
+test: deps ## lint, unit and integration tests, leak check (as root)
+	tests/run.sh
+bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
+	contrib/deps/system.sh test && $(MAKE) -s release && cargo bench --locked --bench cri -- $(ARGS)
+lint: ## as CI: no warning, formatted
+	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+fmt:
+	cargo fmt --all
+deny: ## licences, sources and duplicates of the dependencies
+	contrib/deps/deny.sh
+install: ## what `make release` built, below $DESTDIR$PREFIX
+	contrib/install.sh install
+uninstall:
+	contrib/install.sh uninstall
+clean:
+	cargo clean

@@ -1,0 +1,37 @@
+//! `leaks save FILE` notes what the machine holds; `leaks check FILE` fails when it holds more.
+
+use std::process::ExitCode;
+
+use cricket_harness::leaks::Machine;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [verb, file] = arguments.as_slice() else {
+        return usage();
+    };
+    let now = Machine::look();
+    match verb.as_str() {
+        "save" => {
+            if let Err(error) = std::fs::write(file, now.to_text()) {
+                eprintln!("leaks: {file}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+        "check" => {
+            let before = std::fs::read_to_string(file).unwrap_or_default();
+            let left = now.beyond(&before);
+            if !left.is_empty() {
+                eprintln!("left behind on this machine:\n  {}", left.join("\n  "));
+                return ExitCode::FAILURE;
+            }
+            println!("nothing left behind: no mount, network namespace, cgroup or process");
+        }
+        _ => return usage(),
+    }
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: leaks save|check FILE");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,305 @@
+//! The real daemon on scratch paths: its configuration, its start and its ends.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::net::Net;
+use crate::tools;
+
+/// How long the daemon may take to say that it is ready. It takes milliseconds.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a test may choose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The `cricket` program.
+    pub program: PathBuf,
+    /// Lines of TOML put after the generated configuration, with their own section heads.
+    pub extra_config: String,
+    /// policy.json; `None` writes none.
+    pub policy: Option<String>,
+    /// The file name and text of the CNI configuration; `None` writes none.
+    pub cni: Option<(String, String)>,
+    /// The OCI runtime; a test of a missing one names a file that is not there.
+    pub runtime: PathBuf,
+    /// Lines of TOML put after the generated registries.conf.
+    pub registries: String,
+    /// CNI plugins that the test wrote itself, (name, script), in a directory searched first.
+    pub plugins: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Everything good: any image is trusted, a bridge network, runc.
+    pub fn new(program: &Path) -> Options {
+        Options {
+            program: program.to_owned(),
+            extra_config: String::new(),
+            policy: Some(r#"{"default": [{"type": "insecureAcceptAnything"}]}"#.into()),
+            cni: None,
+            runtime: std::env::var_os("CRICKET_TEST_RUNTIME")
+                .map_or_else(|| tools::need("runc"), PathBuf::from),
+            registries: String::new(),
+            plugins: Vec::new(),
+        }
+    }
+}
+
+/// A daemon that has said it is ready, or has been ended.
+#[derive(Debug)]
+pub struct Daemon {
+    dir: PathBuf,
+    net: Arc<Net>,
+    options: Options,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Writes the configuration below `dir`, starts the daemon inside `net`, waits for READY=1.
+    #[track_caller]
+    pub fn start(dir: &Path, net: &Arc<Net>, options: Options) -> Daemon {
+        let mut daemon = Daemon {
+            dir: dir.to_owned(),
+            net: Arc::clone(net),
+            options,
+            child: None,
+        };
+        daemon.write_config();
+        daemon.launch();
+        daemon
+    }
+
+    /// The CRI socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("crio.sock")
+    }
+
+    /// What survives a reboot: images and layers.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root/cricket")
+    }
+
+    /// What does not: records, bundles.
+    pub fn runroot(&self) -> PathBuf {
+        self.dir.join("run/cricket")
+    }
+
+    /// Where namespaces are pinned.
+    pub fn namespaces(&self) -> PathBuf {
+        self.dir.join("ns")
+    }
+
+    /// Where CNI configuration is read.
+    pub fn cni_conf_dir(&self) -> PathBuf {
+        self.dir.join("cni/net.d")
+    }
+
+    /// The daemon's configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join("crio.conf")
+    }
+
+    /// policy.json.
+    pub fn policy_file(&self) -> PathBuf {
+        self.dir.join("policy.json")
+    }
+
+    /// Its process id.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
+    /// Everything that it has logged, over restarts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default()
+    }
+
+    /// The program with the flags that make it read this test's configuration.
+    pub fn command(&self) -> std::process::Command {
+        let mut command = self.net.command(&self.options.program);
+        command
+            .arg("--config")
+            .arg(self.config_file())
+            .arg("--config-dir")
+            .arg(self.dir.join("crio.conf.d"))
+            .env(
+                "CONTAINERS_REGISTRIES_CONF",
+                self.dir.join("registries.conf"),
+            )
+            .env("RUST_BACKTRACE", "1");
+        command
+    }
+
+    /// Ends it as a power cut would, without a word.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks it to end (SIGTERM) and waits for that.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the daemon runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let end = Instant::now() + READY_TIMEOUT;
+        // The standard library has no wait with a deadline; a daemon that hangs must not hang us.
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(child.kill());
+        drop(child.wait());
+        panic!(
+            "cricket did not end {READY_TIMEOUT:?} after SIGTERM; its log:\n{}",
+            self.log()
+        );
+    }
+
+    /// Starts it again on the same paths.
+    #[track_caller]
+    pub fn launch(&mut self) {
+        if let Err(status) = self.try_launch() {
+            panic!("cricket did not start: {status}; its log:\n{}", self.log());
+        }
+    }
+
+    /// Starts it; a daemon that ends before it is ready gives how it ended.
+    #[track_caller]
+    pub fn try_launch(&mut self) -> Result<(), ExitStatus> {
+        assert!(self.child.is_none(), "the daemon runs already");
+        let notify = self.dir.join("notify");
+        // Left by the launch before.
+        drop(fs::remove_file(&notify));
+        let socket = UnixDatagram::bind(&notify).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        let log = self.dir.join("daemon.log");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
+        let mut command = self.command();
+        command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let end = Instant::now() + READY_TIMEOUT;
+        let mut message = [0; 4096];
+        while Instant::now() < end {
+            if let Ok(length) = socket.recv(&mut message)
+                && String::from_utf8_lossy(&message[..length]).contains("READY=1")
+            {
+                self.child = Some(child);
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                return Err(status);
+            }
+        }
+        drop(child.kill());
+        drop(child.wait());
+        panic!(
+            "cricket sent no READY=1 in {READY_TIMEOUT:?}; its log:\n{}",
+            self.log()
+        );
+    }
+
+    /// Rewrites what [`Options`] describe.
+    #[track_caller]
+    pub fn write_config(&self) {
+        let dir = &self.dir;
+        for name in [
+            "root",
+            "run",
+            "ns",
+            "cni/net.d",
+            "cni/cache",
+            "cni/bin",
+            "logs",
+            "crio.conf.d",
+        ] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        fs::write(self.config_file(), self.config()).unwrap();
+        if let Some(policy) = &self.options.policy {
+            fs::write(self.policy_file(), policy).unwrap();
+        }
+        if let Some((name, text)) = &self.options.cni {
+            fs::write(self.cni_conf_dir().join(name), text).unwrap();
+        }
+        for (name, script) in &self.options.plugins {
+            let file = dir.join("cni/bin").join(name);
+            fs::write(&file, script).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let registries = format!(
+            "unqualified-search-registries = [\"docker.io\"]\n\n\
+             [[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n{}",
+            self.options.registries
+        );
+        fs::write(dir.join("registries.conf"), registries).unwrap();
+    }
+
+    fn config(&self) -> String {
+        let dir = self.dir.display();
+        let plugins: Vec<_> = tools::cni_dirs()
+            .iter()
+            .map(|dir| format!("{:?}", dir.display().to_string()))
+            .collect();
+        format!(
+            r#"[crio]
+root = "{dir}/root"
+runroot = "{dir}/run"
+log_dir = "{dir}/logs"
+version_file = "{dir}/run/version"
+clean_shutdown_file = "{dir}/root/clean.shutdown"
+[crio.api]
+listen = "{dir}/crio.sock"
+[crio.runtime]
+cgroup_manager = "cgroupfs"
+default_runtime = "runc"
+namespaces_dir = "{dir}/ns"
+container_exits_dir = "{dir}/run/exits"
+container_attach_socket_dir = "{dir}/run"
+log_level = "debug"
+[crio.runtime.runtimes.runc]
+runtime_path = "{runtime}"
+runtime_type = "oci"
+runtime_root = "{dir}/run/runc"
+monitor_cgroup = "pod"
+[crio.image]
+signature_policy = "{dir}/policy.json"
+[crio.network]
+network_dir = "{dir}/cni/net.d"
+plugin_dirs = ["{dir}/cni/bin", {plugins}]
+cni_cache_dir = "{dir}/cni/cache"
+{extra}"#,
+            runtime = self.options.runtime.display(),
+            plugins = plugins.join(", "),
+            extra = self.options.extra_config,
+        )
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}

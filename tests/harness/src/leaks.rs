@@ -1,0 +1,203 @@
+//! What must be gone once a test is over, found without trusting the daemon: kernel objects and
+//! files that carry the test's scratch path, its cgroup, or an id that it was given.
+//!
+//! The scope is one test's, so tests may run side by side. The whole machine is compared by
+//! [`Machine`], before and after `make test`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Process ids, now.
+pub fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Mount points of this mount namespace.
+pub fn mounts() -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Mount points below `dir`, the deepest first.
+pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let mut below: Vec<_> = mounts()
+        .into_iter()
+        .map(PathBuf::from)
+        .filter(|at| at.starts_with(dir))
+        .collect();
+    below.reverse();
+    below
+}
+
+/// Directories of every cgroup hierarchy, the deepest last; `/sys/fs/cgroup` itself first.
+pub fn cgroups() -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut next = 0;
+    while next < found.len() {
+        let entries = fs::read_dir(&found[next]).into_iter().flatten().flatten();
+        let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        found.extend(dirs.map(|entry| entry.path()).collect::<Vec<_>>());
+        next += 1;
+    }
+    found
+}
+
+/// cgroup directories whose path contains one of the words.
+pub fn cgroups_with(words: &[String]) -> Vec<PathBuf> {
+    let all = cgroups().into_iter();
+    let named = |path: &PathBuf| {
+        words
+            .iter()
+            .any(|word| path.to_string_lossy().contains(word))
+    };
+    all.filter(named).collect()
+}
+
+/// Processes (zombies apart: they hold nothing) that have one of the words in their working
+/// directory, root, command line or cgroup.
+pub fn processes_with(words: &[String]) -> Vec<(u32, String)> {
+    let mine = std::process::id();
+    pids()
+        .filter(|pid| *pid != mine)
+        .filter_map(|pid| {
+            let facts = facts(pid)?;
+            words
+                .iter()
+                .any(|word| facts.contains(word.as_str()))
+                .then_some((pid, facts))
+        })
+        .collect()
+}
+
+fn facts(pid: u32) -> Option<String> {
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+    if stat.rsplit_once(')')?.1.trim_start().starts_with('Z') {
+        return None;
+    }
+    let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+    let cgroup = String::from_utf8_lossy(&read("cgroup")).replace('\n', " ");
+    let (cwd, root) = (link("cwd"), link("root"));
+    Some(format!(
+        "{command} cwd={} root={} {cgroup}",
+        cwd.display(),
+        root.display()
+    ))
+}
+
+/// Regular files and directories below `dir`, without `dir` itself.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files(&entry.path()));
+        }
+        found.push(entry.path());
+    }
+    found
+}
+
+/// What the whole machine holds that a test run could leave behind.
+#[derive(Debug)]
+pub struct Machine {
+    things: BTreeSet<String>,
+}
+
+impl Machine {
+    /// Looks at mounts, cgroups, links, pinned network namespaces, scratch directories, and
+    /// processes that run a program of this source tree or live in a scratch directory.
+    pub fn look() -> Machine {
+        let mut things = BTreeSet::new();
+        things.extend(mounts().into_iter().map(|at| format!("mount {at}")));
+        things.extend(
+            cgroups()
+                .into_iter()
+                .map(|at| format!("cgroup {}", at.display())),
+        );
+        for (kind, dir) in [("link", "/sys/class/net"), ("netns", "/run/netns")] {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            things.extend(entries.map(|entry| format!("{kind} {:?}", entry.file_name())));
+        }
+        let scratch = std::env::temp_dir().join(crate::node::SCRATCH_PREFIX);
+        let scratch = scratch.to_string_lossy().into_owned();
+        let words = [scratch.clone(), crate::node::CGROUP_PREFIX.to_owned()];
+        let ours = processes_with(&words).into_iter();
+        things.extend(ours.map(|(pid, facts)| format!("process {pid} {facts}")));
+        let target = crate::tools::workspace().join("target");
+        let built = pids().filter(|pid| {
+            let exe = fs::read_link(format!("/proc/{pid}/exe"));
+            *pid != std::process::id() && exe.is_ok_and(|exe| exe.starts_with(&target))
+        });
+        things.extend(built.map(|pid| format!("process {pid} runs a program of ours")));
+        let entries = fs::read_dir(std::env::temp_dir())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let dirs = entries.map(|entry| entry.path().to_string_lossy().into_owned());
+        things.extend(
+            dirs.filter(|dir| dir.starts_with(&scratch))
+                .map(|dir| format!("dir {dir}")),
+        );
+        Machine { things }
+    }
+
+    /// One thing a line, to be kept in a file.
+    pub fn to_text(&self) -> String {
+        self.things
+            .iter()
+            .map(|thing| format!("{thing}\n"))
+            .collect()
+    }
+
+    /// What is here now and was not in `before`.
+    pub fn beyond<'a>(&'a self, before: &str) -> Vec<&'a str> {
+        let before: BTreeSet<&str> = before.lines().collect();
+        self.things
+            .iter()
+            .map(String::as_str)
+            .filter(|now| !before.contains(now))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_and_a_process_in_the_scratch_directory_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("mounted");
+        fs::create_dir(&at).unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("none"), &at, Some("tmpfs"), flags, None::<&str>).unwrap();
+        assert_eq!(mounts_below(dir.path()), std::slice::from_ref(&at));
+        nix::mount::umount(&at).unwrap();
+        assert_eq!(mounts_below(dir.path()), Vec::<PathBuf>::new());
+
+        let words = [dir.path().to_string_lossy().into_owned()];
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(dir.path())
+            .spawn()
+            .unwrap();
+        assert!(
+            processes_with(&words)
+                .iter()
+                .any(|(pid, _)| *pid == child.id())
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            !processes_with(&words)
+                .iter()
+                .any(|(pid, _)| *pid == child.id())
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! Pods whose containers share a PID namespace: the one case with a pause process.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use cricket_harness::cri::*;
+use cricket_harness::{Node, requests};
+
+const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
+
+fn shared(node: &Node, image: &str) -> (PodSandboxConfig, ContainerConfig) {
+    let mut config = node.pod_config("pid");
+    requests::pod_namespaces(&mut config).pid = NamespaceMode::Pod.into();
+    let mut container = requests::container("one", image, &["sleep", "1001"]);
+    let options = requests::security(&mut container)
+        .namespace_options
+        .as_mut()
+        .unwrap();
+    options.pid = NamespaceMode::Pod.into();
+    (config, container)
+}
+
+#[tokio::test]
+async fn containers_see_each_other_and_pause_is_the_first_process() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (config, mut container) = shared(&node, &image);
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let one = node.run_in(&pod, &config, &container).await;
+    container.metadata.as_mut().unwrap().name = "two".into();
+    container.command[1] = "1002".into();
+    let two = node.run_in(&pod, &config, &container).await;
+    for id in [&one, &two] {
+        let shown = node
+            .cri
+            .exec(id, &["ps", "-o", "pid,args"], 10)
+            .await
+            .unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(
+            shown.contains("sleep 1001") && shown.contains("sleep 1002"),
+            "{shown}"
+        );
+        let first = shown
+            .lines()
+            .find(|line| line.trim_start().starts_with("1 "))
+            .unwrap();
+        assert!(first.contains("pause"), "{shown}");
+    }
+    // An orphan goes to pause, which must reap it.
+    let script = ["sh", "-c", "(sh -c 'sleep 0.1' &); true"];
+    node.cri.exec(&one, &script, 10).await.unwrap();
+    let zombies = [
+        "sh",
+        "-c",
+        "sleep 0.5; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l",
+    ];
+    let reply = node.cri.exec(&one, &zombies, 10).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&reply.stdout).trim(), "0");
+    node.cri.stop_pod(&pod).await.unwrap();
+    assert_eq!(
+        node.cri.container(&one).await.unwrap().state(),
+        ContainerState::ContainerExited
+    );
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_shares_no_pid_namespace_has_no_process_of_its_own() {
+    let node = Node::start(CRICKET).await;
+    let pod = node.cri.run_pod(&node.pod_config("none")).await.unwrap();
+    assert_eq!(node.processes(&pod), []);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn the_pause_process_outlives_the_daemon_and_ends_with_the_pod() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (config, container) = shared(&node, &image);
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let processes = node.processes(&pod);
+    assert!(!processes.is_empty(), "there is a pause process");
+    node.crash().await;
+    assert_eq!(node.processes(&pod), processes);
+    let id = node.run_in(&pod, &config, &container).await;
+    assert_eq!(
+        node.cri.exec(&id, &["true"], 10).await.unwrap().exit_code,
+        0
+    );
+    node.cri.remove_pod(&pod).await.unwrap();
+    node.until("pause is gone", || node.processes(&pod).is_empty())
+        .await;
+    node.finish().await;
+}
