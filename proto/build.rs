@@ -3,7 +3,11 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["cri.proto", "admin.proto"];
     let descriptors = protox::compile(files, ["."])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // What a message holds in order stays in order, on the wire too.
+        .btree_map(".")
+        .generate_default_stubs(true)
+        .compile_fds(descriptors)?;
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

@@ -1,1 +1,362 @@
 //! The container's life: create, start, stop, exec, remove, restore.
+//!
+//! A container's truth is with its monitor: the daemon watches it over a socket and writes down
+//! what it tells. Nothing here polls, and nothing that a read needs is locked while something
+//! outside is waited for.
+
+mod create;
+mod exec;
+mod inspect;
+mod record;
+mod remove;
+mod restore;
+mod sources;
+mod start;
+mod stats;
+mod stop;
+mod supervise;
+mod undo;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use crate::spec::config::ContainerConfig as Config;
+pub use exec::ExecOutput;
+pub use record::{Exit, Phase, Reason, Record, RunsAs};
+pub use stats::{ContainerStats, WritableLayer};
+
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::image::{ImageError, Images};
+use crate::runtime::{Handler, Handlers, Monitor, RuntimeError};
+use crate::security::seccomp::{self, Profile, SeccompError};
+use crate::security::users::UserError;
+use crate::spec::{self, SpecError};
+use crate::state::{
+    ContainerName, Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table,
+};
+use crate::storage::{StorageError, Store};
+
+/// What the configuration and the host say about every container.
+#[derive(Debug)]
+pub struct Settings {
+    /// What specs are built with.
+    pub spec: spec::inputs::Settings,
+    /// What this machine and the daemon's process on it can do.
+    pub host: spec::inputs::Host,
+    /// The machine that seccomp profiles are read for.
+    pub seccomp_target: seccomp::Target,
+    /// The seccomp profile of containers that ask for the default; `None` where the kernel has no
+    /// seccomp.
+    pub seccomp: Option<Arc<Profile>>,
+    /// The seccomp profile of privileged containers; usually none.
+    pub privileged_seccomp: Option<Arc<Profile>>,
+    /// Where monitors go (`monitor_cgroup`).
+    pub monitor_cgroup: String,
+    /// Mount sources that are not to be created when they are missing.
+    pub absent_sources_to_reject: Vec<PathBuf>,
+    /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
+    pub kill_wait: Duration,
+}
+
+/// The rooms that containers are made of.
+#[derive(Debug, Clone)]
+pub struct Rooms {
+    /// Where volatile files are.
+    pub run_dir: RunDir,
+    /// The OCI runtimes.
+    pub handlers: Arc<Handlers>,
+    /// Control groups.
+    pub cgroups: Arc<Cgroups>,
+    /// Root filesystems.
+    pub store: Store,
+    /// What containers are made from.
+    pub images: Arc<Images>,
+}
+
+/// All containers of the node.
+#[derive(Debug)]
+pub struct Containers {
+    settings: Settings,
+    rooms: Rooms,
+    records: Records<Record>,
+    table: Table<Container>,
+    names: Mutex<HashMap<ContainerName, Id>>,
+    creations: Operations<ContainerName, Id, ContainerError>,
+    starts: Operations<Id, (), ContainerError>,
+    stops: Operations<Id, (), ContainerError>,
+    removals: Operations<Id, (), ContainerError>,
+}
+
+/// One container. What is known of it is replaced as a whole, so a reader sees no half of a
+/// change.
+#[derive(Debug)]
+pub struct Container {
+    record: watch::Sender<Arc<Record>>,
+    /// Held while the record is changed, so that no change is lost; never while waiting.
+    changing: Mutex<()>,
+    /// When a stop in flight kills, lowered by whoever wants it sooner.
+    kill_at: watch::Sender<Option<Instant>>,
+    /// After the end: whether runtime state, root mount and cgroups could all be released.
+    released: watch::Sender<Option<bool>>,
+    cpu: stats::CpuHistory,
+}
+
+/// A pod as its containers need to know it.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// The pod's id.
+    pub id: Id,
+    /// Its name in Kubernetes.
+    pub name: PodName,
+    /// The OCI runtime of its containers.
+    pub handler: Arc<Handler>,
+    /// The handler's name as the pod asked for it; empty: the default.
+    pub handler_name: String,
+    /// Where logs go; empty: no logs.
+    pub log_directory: String,
+    /// Its cgroup; empty: the default.
+    pub cgroup_parent: String,
+    /// Its namespaces and files, and what annotations tell of it.
+    pub spec: spec::inputs::Pod,
+}
+
+impl Container {
+    fn new(record: Record) -> Self {
+        Self {
+            record: watch::Sender::new(Arc::new(record)),
+            changing: Mutex::default(),
+            kill_at: watch::Sender::new(None),
+            released: watch::Sender::new(None),
+            cpu: stats::CpuHistory::default(),
+        }
+    }
+
+    /// What is known of the container now.
+    pub fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record.borrow())
+    }
+
+    /// Waits until the container has ended, and its record says how.
+    async fn ended(&self) {
+        let mut record = self.record.subscribe();
+        // The sender lives as long as `self`, so the wait ends only with the condition.
+        let _ended = record.wait_for(|record| record.exit().is_some()).await;
+    }
+}
+
+impl Containers {
+    /// No containers yet; [`restore`](Self::restore) finds those of an earlier daemon.
+    ///
+    /// # Errors
+    /// When the directory of the records cannot be made.
+    pub fn open(settings: Settings, rooms: Rooms) -> Result<Arc<Self>, ContainerError> {
+        let records = Records::open(rooms.run_dir.containers(), rooms.run_dir.quarantine())?;
+        Ok(Arc::new(Self {
+            settings,
+            rooms,
+            records,
+            table: Table::default(),
+            names: Mutex::default(),
+            creations: Operations::new("create container"),
+            starts: Operations::new("start container"),
+            stops: Operations::new("stop container"),
+            removals: Operations::new("remove container"),
+        }))
+    }
+
+    /// All containers that are made, ordered by id.
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.table.all()
+    }
+
+    /// All containers of a pod.
+    pub fn of_pod(&self, pod: &Id) -> Vec<Arc<Container>> {
+        self.all()
+            .into_iter()
+            .filter(|container| container.record().pod == *pod)
+            .collect()
+    }
+
+    /// The container of an id or a unique prefix of one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn find(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
+        Ok(self.table.find(prefix)?)
+    }
+
+    /// The container that uses the image of this id, by name, if there is one.
+    pub fn user_of_image(&self, image: &str) -> Option<String> {
+        self.all()
+            .into_iter()
+            .map(|container| container.record())
+            .find_map(|record| {
+                (record.image.id == image)
+                    .then(|| format!("container {} ({})", record.name, record.id))
+            })
+    }
+
+    /// Makes the monitor of a running container open its log anew after a rotation.
+    ///
+    /// # Errors
+    /// When there is no such container, it does not run, or the log cannot be opened: nothing has
+    /// changed then.
+    pub async fn reopen_log(&self, prefix: &str) -> Result<(), ContainerError> {
+        let record = self.find(prefix)?.record();
+        let Phase::Running { .. } = record.phase else {
+            return Err(ContainerError::NotRunning {
+                id: record.id.clone(),
+            });
+        };
+        Ok(self.monitor(&record.id).reopen_log().await?)
+    }
+
+    fn monitor(&self, id: &Id) -> Monitor {
+        Monitor::of(self.rooms.run_dir.container(id))
+    }
+
+    /// Changes what is known of a container, on disk first.
+    fn update(
+        &self,
+        container: &Container,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), ContainerError> {
+        let _changing = container
+            .changing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut record = Record::clone(&container.record());
+        change(&mut record);
+        self.records.write(&record.id, &record)?;
+        container.record.send_replace(Arc::new(record));
+        Ok(())
+    }
+
+    /// Makes a container visible to everyone.
+    fn publish(&self, record: Record) -> Arc<Container> {
+        let (id, name) = (record.id.clone(), record.name.clone());
+        let container = Arc::new(Container::new(record));
+        self.table.insert(id.clone(), Arc::clone(&container));
+        self.names().insert(name, id);
+        container
+    }
+
+    fn by_name(&self, name: &ContainerName) -> Option<Arc<Container>> {
+        let id = self.names().get(name).cloned()?;
+        self.table.get(&id)
+    }
+
+    // A panic aborts the process, so a poisoned lock cannot be seen.
+    fn names(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerName, Id>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A container could not be made, started, stopped, entered or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// No container, or more than one, has this id.
+    #[error("container {0}")]
+    Lookup(#[from] LookupError),
+    /// What was asked for cannot be.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field of the CRI message.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A container of this name exists that is not what was asked for.
+    #[error("container {name} exists already as {id}, and it has been started; remove it first")]
+    Exists {
+        /// The name.
+        name: ContainerName,
+        /// The container that has it.
+        id: Id,
+    },
+    /// The image is not on this node.
+    #[error("image `{image}` is not on this node; pull it first")]
+    NoImage {
+        /// As it was asked for.
+        image: String,
+    },
+    /// Only a created container can be started.
+    #[error("container {id} cannot be started: {state}")]
+    NotCreated {
+        /// The container.
+        id: Id,
+        /// What it is instead.
+        state: &'static str,
+    },
+    /// The call needs a running container.
+    #[error("container {id} is not running")]
+    NotRunning {
+        /// The container.
+        id: Id,
+    },
+    /// The command in the container did not end in time; it has been killed.
+    #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]
+    ExecTimedOut {
+        /// The container.
+        id: Id,
+        /// The command.
+        command: String,
+        /// How long it had.
+        timeout: Duration,
+    },
+    /// The container's processes do not go away.
+    #[error("container {id}: pid {pid} is not gone {} s after SIGKILL: {state}", waited.as_secs())]
+    Unkillable {
+        /// The container.
+        id: Id,
+        /// Its first process.
+        pid: i32,
+        /// How long was waited.
+        waited: Duration,
+        /// What the kernel says the process is doing.
+        state: String,
+    },
+    /// A file system call failed.
+    #[error("{step} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The OCI spec cannot be built.
+    #[error("{0}")]
+    Spec(#[from] SpecError),
+    /// A seccomp profile cannot be used.
+    #[error("{0}")]
+    Seccomp(#[from] SeccompError),
+    /// The user to run as cannot be found.
+    #[error("{0}")]
+    Users(#[from] UserError),
+    /// The image could not be looked up.
+    #[error("{0}")]
+    Image(#[from] ImageError),
+    /// The root filesystem could not be made or removed.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// The OCI runtime or the monitor did not work.
+    #[error("{0}")]
+    Runtime(#[from] RuntimeError),
+    /// A control group could not be made or removed.
+    #[error("{0}")]
+    Cgroup(#[from] CgroupError),
+    /// The record could not be written or read.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    /// A blocking task was stopped, which happens only while the daemon ends.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+}

@@ -1,1 +1,62 @@
-//! The Container Runtime Interface on the socket: translates messages to domain calls and back, nothing else.
+//! The Container Runtime Interface on the socket: translates messages to domain calls and back,
+//! nothing else.
+//!
+//! `request` turns messages into the domain's words, `answer` the domain's words into messages,
+//! `filter` says what a list is asked for, `code` which gRPC status an error is. A rule about pods,
+//! containers or images that is written here stands in the wrong room.
+
+mod answer;
+mod code;
+mod filter;
+mod image;
+mod request;
+mod runtime;
+mod socket;
+mod stats;
+
+use std::sync::Arc;
+
+pub use socket::{SocketError, bind};
+
+use crate::image::Images;
+use crate::network::Networks;
+use crate::runtime::Handlers;
+use crate::sandbox::Sandboxes;
+use crate::storage::Store;
+
+/// What the runtime says of itself: `Version` and `Status`.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Version of this program, semver.
+    pub version: &'static str,
+    /// Whether cgroups are made through systemd.
+    pub systemd_cgroup: bool,
+    /// Whether mounts can be made recursively read-only.
+    pub recursive_read_only_mounts: bool,
+    /// The effective configuration as JSON, for `crictl info`.
+    pub config: String,
+}
+
+/// `runtime.v1.RuntimeService`.
+#[derive(Debug, Clone)]
+pub struct RuntimeApi {
+    /// Pods, and through them containers.
+    pub sandboxes: Arc<Sandboxes>,
+    /// Whether pods can have a network.
+    pub networks: Arc<Networks>,
+    /// The OCI runtimes.
+    pub handlers: Arc<Handlers>,
+    /// What the runtime says of itself.
+    pub identity: Identity,
+}
+
+/// `runtime.v1.ImageService`.
+#[derive(Debug, Clone)]
+pub struct ImageApi {
+    /// The images.
+    pub images: Arc<Images>,
+    /// What they and writable layers occupy.
+    pub store: Store,
+    /// Who uses them.
+    pub sandboxes: Arc<Sandboxes>,
+}

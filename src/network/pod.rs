@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{bandwidth::Bandwidth, config::is_valid_name, error::NetworkError};
@@ -36,7 +37,7 @@ pub struct Pod {
 }
 
 /// A port of the host that leads to a port of the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
     /// Port on the host. Mappings with 0 are not passed on, as CRI says.
     pub host_port: u16,
@@ -49,7 +50,8 @@ pub struct PortMapping {
 }
 
 /// Transport of a port mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -71,7 +73,7 @@ impl Protocol {
 }
 
 /// The pod's resolver configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// Name servers.
     pub servers: Vec<String>,

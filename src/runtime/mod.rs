@@ -3,14 +3,18 @@
 //! This room knows bundles and processes; what is in a bundle and what a process means to a pod
 //! the rooms above say.
 
+mod connection;
 mod handler;
 mod invoke;
+mod monitor;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use conmon::{Phase, Status};
 pub use handler::{Handler, Handlers};
+pub use monitor::{Execution, Monitor, NewContainer, Watch};
 
 /// A call of the OCI runtime or of a monitor did not work.
 #[derive(Debug, thiserror::Error)]
@@ -64,5 +68,48 @@ pub enum RuntimeError {
         step: String,
         /// How long was waited.
         deadline: Duration,
+    },
+    /// The monitor was reached but did not do what it was asked.
+    #[error("{at}: {message}")]
+    Refused {
+        /// What was asked.
+        step: &'static str,
+        /// What the monitor was doing.
+        at: conmon::Step,
+        /// The runtime's exit code; -1 where it did not run.
+        runtime_exit_code: i32,
+        /// The runtime's own words, or the kernel's.
+        message: String,
+    },
+    /// The monitor has as much to do as it takes on.
+    #[error(
+        "the container's monitor serves {max} requests already; wait for one of them to end",
+        max = conmon::MAX_CLIENTS
+    )]
+    Busy,
+    /// The socket to the monitor did not work.
+    #[error("the container's monitor: {step}: {source}")]
+    Monitor {
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The monitor ended instead of answering.
+    #[error("the container's monitor has ended without an answer")]
+    MonitorGone,
+    /// The request does not fit a packet.
+    #[error("the request to the container's monitor: {0}")]
+    Request(conmon::EncodeError),
+    /// The monitor's packet is none of the protocol.
+    #[error("the answer of the container's monitor: {0}")]
+    Protocol(conmon::DecodeError),
+    /// The monitor's exit record is damaged.
+    #[error("{path}: {source}", path = path.display())]
+    ExitRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: conmon::ExitRecordError,
     },
 }

@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::SandboxError;
+use crate::network::Dns;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use serde::{Deserialize, Serialize};
-
-use super::SandboxError;
 
 /// Name of the resolver configuration in the sandbox's directory.
 pub const RESOLV_CONF: &str = "resolv.conf";
@@ -22,44 +21,19 @@ const SHM_OPTIONS: &str = "mode=1777,size=65536k";
 /// What a pod resolves with that brings no configuration of its own.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// A pod's name resolution, `PodSandboxConfig.dns_config`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dns {
-    /// Addresses of name servers.
-    pub servers: Vec<String>,
-    /// Search domains.
-    pub searches: Vec<String>,
-    /// resolv.conf(5) options.
-    pub options: Vec<String>,
-}
-
-impl Dns {
-    /// resolv.conf(5) text, or `None` when nothing is set and the host's file applies.
-    fn render(&self) -> Option<String> {
-        let mut text = String::new();
-        if !self.searches.is_empty() {
-            text += &format!("search {}\n", self.searches.join(" "));
-        }
-        for server in &self.servers {
-            text += &format!("nameserver {server}\n");
-        }
-        if !self.options.is_empty() {
-            text += &format!("options {}\n", self.options.join(" "));
-        }
-        (!text.is_empty()).then_some(text)
+/// resolv.conf(5) text, or `None` when nothing is set and the host's file applies, as in CRI-O.
+fn render(dns: &Dns) -> Option<String> {
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        text += &format!("search {}\n", dns.searches.join(" "));
     }
-
-    /// An entry that would break out of its line, if there is one.
-    pub fn bad_entry(&self) -> Option<&str> {
-        let entries = self
-            .servers
-            .iter()
-            .chain(&self.searches)
-            .chain(&self.options);
-        entries
-            .map(String::as_str)
-            .find(|entry| entry.contains(['\n', '\r', '\0']))
+    for server in &dns.servers {
+        text += &format!("nameserver {server}\n");
     }
+    if !dns.options.is_empty() {
+        text += &format!("options {}\n", dns.options.join(" "));
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 /// Writes the files of a pod into its directory and mounts its shared memory there when the pod
@@ -77,7 +51,7 @@ pub fn create(
         let path = directory.join(name);
         fs::write(&path, text).map_err(step("write", &path))
     };
-    match dns.and_then(Dns::render) {
+    match dns.and_then(render) {
         Some(text) => write(RESOLV_CONF, text.as_bytes())?,
         // A host without the file resolves nothing, and so do its pods.
         None => write(RESOLV_CONF, &fs::read(HOST_RESOLV_CONF).unwrap_or_default())?,
@@ -126,17 +100,10 @@ mod tests {
     #[test]
     fn a_pods_own_resolution_is_written_line_by_line() {
         assert_eq!(
-            dns().render().unwrap(),
+            render(&dns()).unwrap(),
             "search google.com svc\nnameserver 10.10.10.10\nnameserver fd00::10\noptions ndots:8\n"
         );
-        assert_eq!(Dns::default().render(), None);
-    }
-
-    #[test]
-    fn an_entry_with_a_line_break_is_found() {
-        let servers = vec!["1.1.1.1\noptions bad".to_owned()];
-        assert!(Dns { servers, ..dns() }.bad_entry().is_some());
-        assert!(dns().bad_entry().is_none());
+        assert_eq!(render(&Dns::default()), None);
     }
 
     #[test]

@@ -1,19 +1,330 @@
 //! The pod's life: namespaces, files, network and cgroup.
+//!
+//! A pod has no process of its own unless its containers share a PID namespace: its namespaces are
+//! pinned by bind mounts. Every object that a pod has in the kernel is named after its id, so
+//! `teardown` needs nothing but the record to undo all of it, whatever a crash left. What is
+//! in a pod's containers, `container/` knows; this room starts and ends them with the pod.
+
+mod create;
 mod files;
 mod namespaces;
-use std::{io, path::PathBuf};
+mod pause;
+mod record;
+mod remove;
+mod restore;
+mod stop;
+mod validate;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+pub use record::{Phase, PodConfig, Record};
+
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::container::{self, ContainerError, Containers};
+use crate::network::{NetworkError, Networks, NotReady};
+use crate::runtime::{Handlers, RuntimeError};
+use crate::spec::{self, SpecError};
+use crate::spec::inputs::PodFiles;
+use crate::state::{Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table};
+
+/// What the configuration says about pods.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Parent of the directories in which namespaces are pinned (`namespaces_dir`).
+    pub namespaces_dir: PathBuf,
+    /// The pause program.
+    pub pause: PathBuf,
+    /// What this machine and the daemon's process on it can do.
+    pub host: spec::inputs::Host,
+    /// Processors of pause processes, in list format (`infra_ctr_cpuset`); empty: all.
+    pub pause_cpuset: String,
+    /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
+    pub default_sysctls: BTreeMap<String, String>,
+    /// Where monitors go (`monitor_cgroup`).
+    pub monitor_cgroup: String,
+}
+
+/// The rooms that pods are made of.
+#[derive(Debug, Clone)]
+pub struct Rooms {
+    /// Where volatile files are.
+    pub run_dir: RunDir,
+    /// The OCI runtimes.
+    pub handlers: Arc<Handlers>,
+    /// Control groups.
+    pub cgroups: Arc<Cgroups>,
+    /// CNI.
+    pub networks: Arc<Networks>,
+    /// What runs in pods.
+    pub containers: Arc<Containers>,
+}
+
+/// All pods of the node.
+#[derive(Debug)]
+pub struct Sandboxes {
+    settings: Settings,
+    rooms: Rooms,
+    records: Records<Record>,
+    table: Table<Sandbox>,
+    names: Mutex<HashMap<PodName, Id>>,
+    runs: Operations<PodName, Id, SandboxError>,
+    stops: Operations<Id, (), SandboxError>,
+    removals: Operations<Id, (), SandboxError>,
+}
+
+/// One pod. What is known of it is replaced as a whole, so a reader sees no half of a change.
+#[derive(Debug)]
+pub struct Sandbox {
+    record: ArcSwap<Record>,
+}
+
+impl Sandbox {
+    /// What is known of the pod now.
+    pub fn record(&self) -> Arc<Record> {
+        self.record.load_full()
+    }
+}
+
+impl Sandboxes {
+    /// No pods yet; [`restore`](Self::restore) finds those of an earlier daemon.
+    ///
+    /// # Errors
+    /// When the directory of the records cannot be made.
+    pub fn open(settings: Settings, rooms: Rooms) -> Result<Arc<Self>, SandboxError> {
+        let records = Records::open(rooms.run_dir.sandboxes(), rooms.run_dir.quarantine())?;
+        Ok(Arc::new(Self {
+            settings,
+            rooms,
+            records,
+            table: Table::default(),
+            names: Mutex::default(),
+            runs: Operations::new("run sandbox"),
+            stops: Operations::new("stop sandbox"),
+            removals: Operations::new("remove sandbox"),
+        }))
+    }
+
+    /// All pods that are made, ordered by id.
+    pub fn all(&self) -> Vec<Arc<Sandbox>> {
+        self.table.all()
+    }
+
+    /// The pod of an id or a unique prefix of one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn find(&self, prefix: &str) -> Result<Arc<Sandbox>, SandboxError> {
+        Ok(self.table.find(prefix)?)
+    }
+
+    /// The containers' rooms of this node.
+    pub fn containers(&self) -> &Arc<Containers> {
+        &self.rooms.containers
+    }
+
+    /// Creates a container in the pod of an id or a unique prefix of one. The same call again, by
+    /// a client that did not wait for the answer, gets the same container.
+    ///
+    /// # Errors
+    /// When there is no such pod, it is not ready, or the container cannot be created.
+    pub async fn create_container(
+        &self,
+        prefix: &str,
+        config: container::Config,
+    ) -> Result<Id, Arc<SandboxError>> {
+        let record = self.find(prefix)?.record();
+        if record.phase != Phase::Ready {
+            return Err(Arc::new(SandboxError::NotReady {
+                id: record.id.clone(),
+            }));
+        }
+        let pod = self.pod(&record).map_err(Arc::new)?;
+        let created = self.rooms.containers.create(pod, config).await;
+        created.map_err(|error| Arc::new(SandboxError::Container(error)))
+    }
+
+    /// The pod as its containers need to know it.
+    fn pod(&self, record: &Record) -> Result<container::Pod, SandboxError> {
+        Ok(container::Pod {
+            id: record.id.clone(),
+            name: record.config.name.clone(),
+            handler: self.rooms.handlers.get(&record.handler)?,
+            handler_name: record.handler.clone(),
+            log_directory: record.config.log_directory.clone(),
+            cgroup_parent: record.config.cgroup_parent.clone(),
+            spec: self.spec_of(record),
+        })
+    }
+
+    /// The pod as specs of its processes need to know it.
+    fn spec_of(&self, record: &Record) -> spec::inputs::Pod {
+        let directory = self.rooms.run_dir.sandbox(&record.id);
+        let name = &record.config.name;
+        let files = PodFiles {
+            resolv_conf: Some(directory.join(files::RESOLV_CONF)),
+            hostname: Some(directory.join(files::HOSTNAME)),
+            // The kubelet brings one for a pod with a network of its own.
+            hosts: (!record.own_network()).then(|| "/etc/hosts".into()),
+            containerenv: None,
+            shm: record
+                .namespaces
+                .ipc
+                .is_some()
+                .then(|| directory.join(files::SHM)),
+        };
+        spec::inputs::Pod {
+            id: record.id.to_string(),
+            full_name: name.to_string(),
+            name: name.name.clone(),
+            namespace: name.namespace.clone(),
+            uid: name.uid.clone(),
+            hostname: record.hostname.clone(),
+            privileged: record.config.security.privileged,
+            namespaces: record.config.security.namespaces.clone(),
+            netns: record.namespaces.network.clone(),
+            ipcns: record.namespaces.ipc.clone(),
+            utsns: record.namespaces.uts.clone(),
+            pidns: record
+                .pause
+                .map(|pause| format!("/proc/{}/ns/pid", pause.pid).into()),
+            target_pidns: None,
+            files,
+            // Set when the namespaces were made.
+            sysctls: BTreeMap::new(),
+            cni_result: record.cni_result.as_ref().map(ToString::to_string),
+            ips: record.ips.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// The facts behind a pod as JSON, for people: with CRI-O's keys and what CNI answered.
+    pub fn describe(&self, record: &Record) -> serde_json::Value {
+        serde_json::json!({
+            "pid": record.pause.map_or(0, |pause| pause.pid),
+            "runtimeHandler": record.handler,
+            "namespaces": record.namespaces,
+            "cniResult": record.cni_result,
+        })
+    }
+
+    /// Changes what is known of a pod, on disk first.
+    fn update(
+        &self,
+        sandbox: &Sandbox,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), SandboxError> {
+        let mut record = Record::clone(&sandbox.record());
+        change(&mut record);
+        self.records.write(&record.id, &record)?;
+        sandbox.record.store(Arc::new(record));
+        Ok(())
+    }
+
+    /// Makes a pod visible to everyone.
+    fn publish(&self, record: Record) -> Arc<Sandbox> {
+        let (id, name) = (record.id.clone(), record.config.name.clone());
+        let sandbox = Arc::new(Sandbox {
+            record: ArcSwap::from_pointee(record),
+        });
+        self.table.insert(id.clone(), Arc::clone(&sandbox));
+        self.names().insert(name, id);
+        sandbox
+    }
+
+    fn by_name(&self, name: &PodName) -> Option<Arc<Sandbox>> {
+        let id = self.names().get(name).cloned()?;
+        self.table.get(&id)
+    }
+
+    // A panic aborts the process, so a poisoned lock cannot be seen.
+    fn names(&self) -> std::sync::MutexGuard<'_, HashMap<PodName, Id>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pod could not be made, stopped or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
+    /// No pod, or more than one, has this id.
+    #[error("pod sandbox {0}")]
+    Lookup(#[from] LookupError),
+    /// What was asked for cannot be.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field of the CRI message.
+        field: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A pod of this name exists that is not what was asked for.
+    #[error("pod sandbox {name} exists already as {id}, which has been stopped; remove it first")]
+    Exists {
+        /// The name.
+        name: PodName,
+        /// The pod that has it.
+        id: Id,
+    },
+    /// Containers can be created only in a pod that is ready.
+    #[error("pod sandbox {id} is not ready: it was stopped")]
+    NotReady {
+        /// The pod.
+        id: Id,
+    },
+    /// A file system call failed.
     #[error("{step} {path}: {source}", path = path.display())]
     Io {
+        /// What was being done.
         step: &'static str,
+        /// To what.
         path: PathBuf,
+        /// The kernel's answer.
         source: io::Error,
     },
-    #[error("sysctl {name}={value}: {source}")]
+    /// The kernel refused a parameter.
+    #[error("set kernel parameter {name} to `{value}`: {source}")]
     Sysctl {
+        /// The parameter.
         name: String,
+        /// The value.
         value: String,
+        /// The kernel's answer.
         source: io::Error,
     },
+    /// The pause process ended before its containers could join it.
+    #[error("the pause process ended as soon as it was started")]
+    PauseEnded,
+    /// No pod can have a network now.
+    #[error("{0}")]
+    NetworkNotReady(#[from] NotReady),
+    /// The network of this pod could not be made or removed.
+    #[error("{0}")]
+    Network(#[from] NetworkError),
+    /// The spec of the pause process cannot be built.
+    #[error("{0}")]
+    Spec(#[from] SpecError),
+    /// The OCI runtime or the pause process's monitor did not work.
+    #[error("{0}")]
+    Runtime(#[from] RuntimeError),
+    /// A control group could not be made or removed.
+    #[error("{0}")]
+    Cgroup(#[from] CgroupError),
+    /// The record could not be written or read.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    /// A container of the pod stood in the way.
+    #[error("{0}")]
+    Container(Arc<ContainerError>),
+    /// A blocking task was stopped, which happens only while the daemon ends.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+}
+
+impl From<LookupError> for Arc<SandboxError> {
+    fn from(error: LookupError) -> Self {
+        Arc::new(SandboxError::Lookup(error))
+    }
 }

@@ -22,6 +22,7 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use crate::spec::sysctl_file;
 use crate::state::Id;
 
 /// The kinds of namespace that a pod's containers may share without a process.
@@ -89,7 +90,7 @@ fn pin_in_this_thread(
         raise_loopback().map_err(step("bring up the loopback interface in", directory))?;
     }
     for (name, value) in &wanted.sysctls {
-        let path = sysctl_path(name);
+        let path = sysctl_file(name);
         fs::write(&path, value).map_err(|source| SandboxError::Sysctl {
             name: name.clone(),
             value: value.clone(),
@@ -162,22 +163,6 @@ pub fn pinned(directory: &Path) -> Vec<Id> {
     ids.sort();
     ids.dedup();
     ids
-}
-
-/// sysctl(8)'s naming: the first separator decides, so that an interface name may hold a dot.
-fn sysctl_path(name: &str) -> PathBuf {
-    let path = match name.find(['.', '/']) {
-        Some(at) if name.as_bytes()[at] == b'.' => name
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect(),
-        _ => name.to_owned(),
-    };
-    Path::new("/proc/sys").join(path)
 }
 
 /// Sets IFF_UP on interface 1, which is `lo` in every network namespace (rtnetlink(7)).
@@ -326,22 +311,5 @@ mod tests {
             "{error}"
         );
         unpin(directory.path(), &id).unwrap();
-    }
-
-    #[test]
-    fn the_first_separator_decides_what_a_dot_means() {
-        for (name, path) in [
-            ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
-            (
-                "net.ipv4.conf.eth0/100.forwarding",
-                "/proc/sys/net/ipv4/conf/eth0.100/forwarding",
-            ),
-            (
-                "net/ipv4/conf/eth0.100/forwarding",
-                "/proc/sys/net/ipv4/conf/eth0.100/forwarding",
-            ),
-        ] {
-            assert_eq!(sysctl_path(name), Path::new(path));
-        }
     }
 }

@@ -4,12 +4,14 @@
 //! the rooms above say. Nothing here waits for anything outside the process.
 
 mod id;
+mod name;
 mod operations;
 mod paths;
 mod records;
 mod table;
 
 pub use id::{Id, InvalidId};
+pub use name::{ContainerName, PodName};
 pub use operations::{Operations, Stage};
 pub use paths::RunDir;
 pub use records::{RecordError, Records};

@@ -1,6 +1,6 @@
 //! The only place of the daemon with unsafe code: system calls that no crate wraps.
-//!
-//! So far the crates wrap all that is needed: what is here is safe.
 
 pub mod notify;
 pub mod pidfd;
+pub mod process_tree;
+pub mod readiness;

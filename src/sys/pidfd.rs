@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use super::readiness;
 
 /// A process that was alive when this was made.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Process {
     /// # Errors
     /// When the descriptor cannot be registered for polling.
     pub async fn ended(self) -> std::io::Result<()> {
-        let watched = AsyncFd::with_interest(self.descriptor, Interest::READABLE)?;
+        let watched = readiness::watch(self.descriptor, Interest::READABLE)?;
         watched.readable().await.map(drop)
     }
 }

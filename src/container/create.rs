@@ -1,0 +1,411 @@
+//! Create: from a configuration to a container whose init waits for start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use nix::sys::signal::Signal;
+
+use super::record::{self, Init, Record, RunsAs};
+use super::sources::{self, io_error};
+use super::undo::blocking;
+use super::{Config, ContainerError, Containers, Phase, Pod};
+use crate::runtime::{Monitor, NewContainer, Watch};
+use crate::security::seccomp::Profile;
+use crate::security::users::{self, Accounts, User};
+use crate::spec::config::NamespaceMode;
+use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
+use crate::spec::{self};
+use crate::state::{ContainerName, Id, Stage};
+use crate::storage::{ImageRecord, RootOptions};
+use crate::sys::pidfd;
+
+/// Name of the OCI spec in the bundle.
+pub(super) const CONFIG: &str = "config.json";
+
+impl Containers {
+    /// Creates a container in `pod` and returns its id. The same call again, while the first runs
+    /// or by a client that did not wait for its answer, gets the same container.
+    ///
+    /// # Errors
+    /// When the configuration cannot be, the image is not there, or a step does not work; nothing
+    /// is left of the container then.
+    pub async fn create(
+        self: &Arc<Self>,
+        pod: Pod,
+        config: Config,
+    ) -> Result<Id, Arc<ContainerError>> {
+        let name = ContainerName {
+            name: config.name.clone(),
+            attempt: config.attempt,
+            pod: pod.name.clone(),
+        };
+        let (this, key) = (Arc::clone(self), name.clone());
+        self.creations
+            .run(key, |stage| async move {
+                this.create_one(pod, name, config, &stage).await
+            })
+            .await
+    }
+
+    async fn create_one(
+        self: &Arc<Self>,
+        mut pod: Pod,
+        name: ContainerName,
+        config: Config,
+        stage: &Stage,
+    ) -> Result<Id, ContainerError> {
+        if let Some(existing) = self.by_name(&name) {
+            let record = existing.record();
+            return match record.phase {
+                Phase::Making | Phase::Created => Ok(record.id.clone()),
+                Phase::Running { .. } | Phase::Exited(_) => Err(ContainerError::Exists {
+                    name,
+                    id: record.id.clone(),
+                }),
+            };
+        }
+        stage.enter("validate");
+        spec::check(&config, &pod.spec, &self.settings.spec, &self.settings.host)?;
+        stage.enter("find the image");
+        let image = self.image(&config)?;
+        pod.spec.target_pidns = self.target(&config)?;
+        let record = self.first_record(&pod, name, config, &image)?;
+        stage.enter("write the record");
+        self.records.write(&record.id, &record)?;
+        match self.build(pod, record.clone(), image, stage).await {
+            Ok((record, watch)) => {
+                let id = record.id.clone();
+                let container = self.publish(record);
+                self.supervise(container, Some(watch));
+                Ok(id)
+            }
+            Err(error) => {
+                stage.enter("undo what was made");
+                if let Err(left) = self.undo(&record).await {
+                    // The record is on disk still: the next start of the daemon tries again.
+                    tracing::error!(id = %record.id, error = %left, "not undone");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn image(&self, config: &Config) -> Result<Arc<ImageRecord>, ContainerError> {
+        let wanted = &config.image.image;
+        match self.rooms.images.get(wanted)? {
+            Some(image) => Ok(image.record),
+            None => Err(ContainerError::NoImage {
+                image: wanted.clone(),
+            }),
+        }
+    }
+
+    /// The PID namespace of the container that `namespace_options.target_id` names.
+    fn target(&self, config: &Config) -> Result<Option<PathBuf>, ContainerError> {
+        let Some(options) = config.security.namespaces.as_ref() else {
+            return Ok(None);
+        };
+        if options.pid != NamespaceMode::Target {
+            return Ok(None);
+        }
+        let target = self.find(&options.target_id)?.record();
+        match (target.init, &target.phase) {
+            (Some(init), Phase::Running { .. }) => {
+                Ok(Some(format!("/proc/{}/ns/pid", init.pid).into()))
+            }
+            _ => Err(ContainerError::NotRunning {
+                id: target.id.clone(),
+            }),
+        }
+    }
+
+    /// What is known of the container before anything is made for it.
+    fn first_record(
+        &self,
+        pod: &Pod,
+        name: ContainerName,
+        config: Config,
+        image: &ImageRecord,
+    ) -> Result<Record, ContainerError> {
+        let log_path = (!pod.log_directory.is_empty() && !config.log_path.is_empty())
+            .then(|| Path::new(&pod.log_directory).join(&config.log_path));
+        let image = inherited(image, &config);
+        let stop_signal = stop_signal(&config, &image)?;
+        let pid_mode = config
+            .security
+            .namespaces
+            .as_ref()
+            .map_or(pod.spec.namespaces.pid, |options| options.pid);
+        Ok(Record {
+            version: record::VERSION,
+            id: Id::random(),
+            pod: pod.id.clone(),
+            name,
+            handler: pod.handler_name.clone(),
+            config,
+            image,
+            created_at_ns: now_ns(),
+            phase: Phase::Making,
+            init: None,
+            cgroup_parent: pod.cgroup_parent.clone(),
+            log_path,
+            stop_signal,
+            own_pid_namespace: pid_mode == NamespaceMode::Container,
+            runs_as: RunsAs::default(),
+            unknown: Default::default(),
+        })
+    }
+
+    async fn build(
+        self: &Arc<Self>,
+        pod: Pod,
+        record: Record,
+        image: Arc<ImageRecord>,
+        stage: &Stage,
+    ) -> Result<(Record, Watch), ContainerError> {
+        let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
+        let stages = stage.clone();
+        let mut record = blocking(move || this.make_bundle(&pod, record, &image, &stages)).await?;
+        stage.enter("runtime create");
+        let bundle = self.rooms.run_dir.container(&record.id);
+        let log_path = record
+            .log_path
+            .as_ref()
+            .map_or_else(Default::default, |path| path.to_string_lossy().into_owned());
+        let new = NewContainer {
+            id: record.id.as_str(),
+            bundle: &bundle,
+            log_path: &log_path,
+            terminal: record.config.tty,
+            stdin: record.config.stdin,
+            stdin_once: record.config.stdin_once,
+        };
+        let (pid, watch) = Monitor::create(&handler, new, |monitor| {
+            let (id, parent) = (record.id.as_str(), &record.cgroup_parent);
+            let cgroup = &self.settings.monitor_cgroup;
+            if let Err(error) = self
+                .rooms
+                .cgroups
+                .place_monitor(monitor, id, parent, cgroup)
+            {
+                tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
+            }
+        })
+        .await?;
+        let start_time = pidfd::start_time(pid).unwrap_or(0);
+        record.init = Some(Init { pid, start_time });
+        record.phase = Phase::Created;
+        stage.enter("write the record");
+        self.records.write(&record.id, &record)?;
+        Ok((record, watch))
+    }
+
+    /// Mounts the root, finds out what the spec needs to know, and writes the spec.
+    fn make_bundle(
+        &self,
+        pod: &Pod,
+        mut record: Record,
+        image: &ImageRecord,
+        stage: &Stage,
+    ) -> Result<Record, ContainerError> {
+        let config = &record.config;
+        stage.enter("find mount sources and devices");
+        let mount_sources =
+            sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
+        let devices = sources::of_devices(config)?;
+        let all_devices =
+            config.security.privileged && !pod.handler.privileged_without_host_devices;
+        let host_devices = if all_devices {
+            sources::of_host()?
+        } else {
+            Vec::new()
+        };
+        let localhost = self.localhost_profile(config)?;
+
+        stage.enter("mount the root filesystem");
+        let id = record.id.as_str();
+        let root = self
+            .rooms
+            .store
+            .mount_root(id, &image.layers, &RootOptions::default())?;
+        stage.enter("look up the user");
+        let user = find_user(&root, config, &record.image)?;
+
+        stage.enter("write the spec");
+        let mut settings = self.settings.spec.clone();
+        settings.container_min_memory = pod.handler.min_memory_bytes;
+        settings.privileged_without_host_devices = pod.handler.privileged_without_host_devices;
+        let inputs = Inputs {
+            id,
+            name: &record.name.to_string(),
+            config,
+            image: &record.image,
+            pod: &pod.spec,
+            user: &user,
+            root: &root,
+            mount_sources: &mount_sources,
+            devices: &devices,
+            host_devices: &host_devices,
+            cgroups_path: &self
+                .rooms
+                .cgroups
+                .container_path(&record.cgroup_parent, id)?,
+            seccomp: SeccompProfiles {
+                default: self.settings.seccomp.as_deref(),
+                localhost: localhost.as_ref(),
+                privileged: self.settings.privileged_seccomp.as_deref(),
+            },
+            log_path: record.log_path.as_deref(),
+            created: &rfc3339(record.created_at_ns),
+            settings: &settings,
+            host: &self.settings.host,
+        };
+        let spec = spec::container(&inputs)?;
+        write_spec(&self.rooms.run_dir.container(&record.id), &spec)?;
+        make_log_directory(record.log_path.as_deref())?;
+        record.runs_as = RunsAs {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        };
+        Ok(record)
+    }
+
+    fn localhost_profile(&self, config: &Config) -> Result<Option<Profile>, ContainerError> {
+        let path = spec::localhost_profile(&config.security)?;
+        let load = |path| Profile::load(Path::new(path), self.settings.seccomp_target);
+        Ok(path.map(load).transpose()?)
+    }
+}
+
+/// What the container inherits of its image.
+fn inherited(image: &ImageRecord, config: &Config) -> Image {
+    let name = match config.image.user_specified_image.as_str() {
+        "" => image.names.first().unwrap_or(&image.id),
+        name => name,
+    };
+    let reference = image.digests.first().unwrap_or(&image.id).clone();
+    let base = Image {
+        id: image.id.clone(),
+        name: name.to_owned(),
+        reference,
+        ..Image::default()
+    };
+    let Some(facts) = image.config.config() else {
+        return base;
+    };
+    Image {
+        env: facts.env().clone().unwrap_or_default(),
+        entrypoint: facts.entrypoint().clone().unwrap_or_default(),
+        cmd: facts.cmd().clone().unwrap_or_default(),
+        working_dir: facts.working_dir().clone().unwrap_or_default(),
+        user: facts.user().clone().unwrap_or_default(),
+        stop_signal: facts.stop_signal().clone(),
+        volumes: facts.volumes().clone().unwrap_or_default(),
+        ..base
+    }
+}
+
+/// The signal that asks the container to end: the kubelet's, the image's, SIGTERM.
+fn stop_signal(config: &Config, image: &Image) -> Result<i32, ContainerError> {
+    let (field, text) = match (&config.stop_signal, &image.stop_signal) {
+        (Some(text), _) => ("config.stop_signal", text),
+        (None, Some(text)) if !text.is_empty() => ("the image's StopSignal", text),
+        (None, _) => return Ok(Signal::SIGTERM as i32),
+    };
+    parse_signal(text).ok_or_else(|| ContainerError::Invalid {
+        field: field.to_owned(),
+        problem: format!("`{text}` is not a signal"),
+    })
+}
+
+/// A signal by number, or by name with or without `SIG`; `RTMIN+n` and `RTMAX-n` too.
+fn parse_signal(text: &str) -> Option<i32> {
+    const RTMIN: i32 = 34;
+    const RTMAX: i32 = 64;
+    let upper = text.trim().to_ascii_uppercase();
+    if let Ok(number) = upper.parse::<i32>() {
+        return (1..=RTMAX).contains(&number).then_some(number);
+    }
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let realtime = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => Some((RTMIN, rest, 1)),
+        (_, Some(rest)) => Some((RTMAX, rest, -1)),
+        _ => None,
+    };
+    if let Some((base, rest, sign)) = realtime {
+        let offset = match rest {
+            "" => 0,
+            rest => rest.strip_prefix(['+', '-'])?.parse::<i32>().ok()?,
+        };
+        let number = base.checked_add(sign * offset)?;
+        return (RTMIN..=RTMAX).contains(&number).then_some(number);
+    }
+    format!("SIG{name}")
+        .parse::<Signal>()
+        .ok()
+        .map(|signal| signal as i32)
+}
+
+fn find_user(root: &Path, config: &Config, image: &Image) -> Result<User, ContainerError> {
+    let request = spec::user_request(&config.security, image);
+    let directory = fs::File::open(root).map_err(io_error("open the root filesystem", root))?;
+    let accounts = Accounts::read(&directory)?;
+    Ok(users::lookup(&request, &accounts)?)
+}
+
+fn write_spec(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<(), ContainerError> {
+    let path = bundle.join(CONFIG);
+    let text = serde_json::to_vec(spec).map_err(|error| io_error("write", &path)(error.into()))?;
+    fs::write(&path, text).map_err(io_error("write", &path))
+}
+
+/// The kubelet makes the directory, other clients do not.
+fn make_log_directory(log_path: Option<&Path>) -> Result<(), ContainerError> {
+    match log_path.and_then(Path::parent) {
+        Some(parent) => {
+            fs::create_dir_all(parent).map_err(io_error("create the log directory", parent))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Now, in nanoseconds since 1970: what the CRI counts time in.
+pub(super) fn now_ns() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn rfc3339(ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(ns.into())
+        .map(|time| time.to_string())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_known_by_number_and_by_name() {
+        for (text, number) in [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX", Some(64)),
+            ("rtmax-1", Some(63)),
+            ("SIGRTMIN+99", None),
+            ("0", None),
+            ("65", None),
+            ("SIGNONSENSE", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_signal(text), number, "{text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What is known of a container, in memory and in its record on disk (version 1).
+//!
+//! The record is written before the first side effect and at each change of phase; fields that
+//! this version does not know are kept.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::config::ContainerConfig;
+use crate::spec::inputs::Image;
+use crate::state::{ContainerName, Id};
+
+/// The version that this code writes.
+pub const VERSION: u32 = 1;
+
+/// Where in its life a container is, with what is known there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "lowercase")]
+pub enum Phase {
+    /// Being made: listed by nobody; after a restart it is undone.
+    Making,
+    /// Its init waits for start.
+    Created,
+    /// It runs.
+    Running {
+        /// Since when, nanoseconds since 1970.
+        started_at_ns: i64,
+    },
+    /// It has ended.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Nanoseconds since 1970; 0 when it was never started.
+    pub started_at_ns: i64,
+    /// Nanoseconds since 1970.
+    pub finished_at_ns: i64,
+    /// The exit code; 128 + signal when a signal ended it.
+    pub exit_code: i32,
+    /// Why, in one word that the kubelet knows (`runtime.v1.ContainerStatus.reason`).
+    pub reason: Reason,
+    /// Why, for people; usually empty.
+    pub message: String,
+}
+
+/// Why a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// With exit code 0.
+    Completed,
+    /// With another exit code.
+    Error,
+    /// The kernel killed one of its processes for want of memory.
+    OOMKilled,
+    /// Its process could not be started.
+    StartError,
+    /// Its monitor was killed, and so how it ended is not known.
+    MonitorLost,
+}
+
+impl Reason {
+    /// The word as the kubelet knows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "Completed",
+            Self::Error => "Error",
+            Self::OOMKilled => "OOMKilled",
+            Self::StartError => "StartError",
+            Self::MonitorLost => "MonitorLost",
+        }
+    }
+}
+
+/// A container's first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// Its pid, in the daemon's PID namespace.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: tells it from a later process of that pid.
+    pub start_time: u64,
+}
+
+/// Who a container runs as, for its status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsAs {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// All groups, the primary one included.
+    pub groups: Vec<u32>,
+}
+
+/// A container as it is recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this layout.
+    pub version: u32,
+    /// The container's id.
+    pub id: Id,
+    /// The pod that it runs in.
+    pub pod: Id,
+    /// Its name in Kubernetes.
+    pub name: ContainerName,
+    /// The handler's name as the pod asked for it; empty: the default.
+    pub handler: String,
+    /// What was asked for.
+    pub config: ContainerConfig,
+    /// The image that it was made from.
+    pub image: Image,
+    /// When it was made, nanoseconds since 1970.
+    pub created_at_ns: i64,
+    /// Where in its life it is.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// Its first process, from `Created` on.
+    pub init: Option<Init>,
+    /// The pod's cgroup, which the names of its own are made from.
+    pub cgroup_parent: String,
+    /// Its log; `None`: output is discarded.
+    pub log_path: Option<PathBuf>,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// Whether its processes are all killed with its first one: it has a PID namespace of its own.
+    pub own_pid_namespace: bool,
+    /// Who it runs as.
+    pub runs_as: RunsAs,
+    /// What a later version wrote.
+    #[serde(flatten)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
+}
+
+impl Record {
+    /// How the container ended, if it has.
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.phase {
+            Phase::Exited(exit) => Some(exit),
+            Phase::Making | Phase::Created | Phase::Running { .. } => None,
+        }
+    }
+}

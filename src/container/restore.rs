@@ -1,0 +1,118 @@
+//! Restore: what an earlier daemon knew, and what became of it meanwhile.
+//!
+//! Every container is asked for over its monitor's socket; no runtime is started and no order is
+//! kept. A container without a monitor has its exit record; what was half made is undone.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::record::{self, Phase, Record};
+use super::{Container, ContainerError, Containers};
+use crate::runtime;
+use crate::state::{Id, RecordError};
+
+impl Containers {
+    /// Finds the containers of an earlier daemon. What cannot be understood goes to the
+    /// quarantine; nothing that runs is touched.
+    ///
+    /// # Errors
+    /// When the records cannot be listed.
+    pub async fn restore(self: &Arc<Self>) -> Result<(), ContainerError> {
+        let found = self.records.load()?;
+        join_all(
+            found
+                .into_iter()
+                .map(|(id, record)| self.restore_one(id, record)),
+        )
+        .await;
+        let this = Arc::clone(self);
+        super::undo::blocking(move || {
+            let has_bundle = |id: &str| {
+                id.parse::<Id>()
+                    .is_ok_and(|id| this.rooms.run_dir.container(&id).exists())
+            };
+            for id in this.rooms.store.sweep_roots(has_bundle) {
+                tracing::info!(id, "writable layer of a container that is gone removed");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn restore_one(self: &Arc<Self>, id: Id, record: Result<Record, RecordError>) {
+        let record = match record {
+            Ok(record) if record.version == record::VERSION => record,
+            Ok(record) => {
+                return self.set_aside(&id, &format!("has version {}", record.version));
+            }
+            Err(error) => return self.set_aside(&id, &error.to_string()),
+        };
+        match record.phase {
+            Phase::Making => {
+                if let Err(error) = self.undo(&record).await {
+                    tracing::error!(%id, %error, "half-made container not undone");
+                }
+            }
+            Phase::Exited(_) => {
+                let container = self.publish(record);
+                container.released.send_replace(Some(false));
+            }
+            Phase::Created | Phase::Running { .. } => self.find_again(record).await,
+        }
+    }
+
+    fn set_aside(&self, id: &Id, problem: &str) {
+        match self.records.quarantine(id) {
+            Ok(kept) => {
+                let kept = kept.display();
+                tracing::error!(%id, problem, %kept, "container not understood, set aside");
+            }
+            Err(error) => tracing::error!(%id, problem, %error, "container not understood"),
+        }
+    }
+
+    /// Publishes a container that lived when the earlier daemon ended, as it is now.
+    async fn find_again(self: &Arc<Self>, record: Record) {
+        let id = record.id.clone();
+        let mut watch = self.monitor(&id).watch().await.ok();
+        let status = match watch.as_mut() {
+            Some(watch) => watch.next().await.ok().flatten(),
+            None => None,
+        };
+        let container = self.publish(record);
+        let phase = match status {
+            Some(status) => match status.phase {
+                runtime::Phase::Created => None,
+                runtime::Phase::Running => Some(Phase::Running {
+                    started_at_ns: i64::try_from(status.started_at_ns).unwrap_or(i64::MAX),
+                }),
+                runtime::Phase::Exited => Some(Phase::Exited(super::supervise::exit_from(&status))),
+            },
+            None => self.recorded_exit(&container),
+        };
+        if let Some(phase) = phase
+            && phase != container.record().phase
+            && let Err(error) = self.update(&container, |record| record.phase = phase)
+        {
+            tracing::error!(%id, %error, "what happened meanwhile is not recorded");
+        }
+        match container.record().phase {
+            Phase::Exited(_) => self.release_later(container),
+            Phase::Making | Phase::Created | Phase::Running { .. } => {
+                self.supervise(container, watch);
+            }
+        }
+    }
+
+    fn recorded_exit(&self, container: &Container) -> Option<Phase> {
+        let id = &container.record().id;
+        match self.monitor(id).exit_record() {
+            Ok(exit) => exit.map(|exit| Phase::Exited(super::supervise::recorded(&exit))),
+            Err(error) => {
+                tracing::error!(%id, %error, "exit record not usable");
+                None
+            }
+        }
+    }
+}

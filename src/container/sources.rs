@@ -1,0 +1,273 @@
+//! What the spec needs to know of the host's files: mount sources and device nodes.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+
+use super::ContainerError;
+use crate::spec::config::{ContainerConfig, Mount, Propagation};
+use crate::spec::inputs::{DeviceKind, DeviceNode, MountSource, Peers};
+
+/// Most device nodes that one directory of devices may stand for.
+const MAX_DEVICE_NODES: usize = 1024;
+/// How deep directories of devices are followed.
+const MAX_DEVICE_DEPTH: usize = 8;
+/// Nodes below `/dev` that each container has of its own, and never the host's.
+const OWN_NODES: [&str; 5] = [
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/fd",
+    "/dev/mqueue",
+    "/dev/console",
+];
+
+/// Finds the source of each mount: absolute, symbolic links resolved, created as a directory when
+/// it is missing (as CRI-O and containerd do), unless it is one of `reject`.
+pub(super) fn of_mounts(
+    mounts: &[Mount],
+    reject: &[PathBuf],
+) -> Result<Vec<MountSource>, ContainerError> {
+    let propagates = mounts
+        .iter()
+        .any(|mount| mount.propagation != Propagation::Private);
+    let table = if propagates {
+        read("/proc/self/mountinfo".as_ref())?
+    } else {
+        String::new()
+    };
+    mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| {
+            let path = if mount.image.is_some() {
+                PathBuf::new()
+            } else {
+                source(index, mount, reject)?
+            };
+            Ok(MountSource {
+                peers: peers(&table, &path),
+                path,
+            })
+        })
+        .collect()
+}
+
+fn source(index: usize, mount: &Mount, reject: &[PathBuf]) -> Result<PathBuf, ContainerError> {
+    let path = Path::new(&mount.host_path);
+    if !path.is_absolute() {
+        return Err(ContainerError::Invalid {
+            field: format!("config.mounts[{index}].host_path"),
+            problem: format!(
+                "`{}`, mounted at `{}`, is not an absolute path",
+                mount.host_path, mount.container_path
+            ),
+        });
+    }
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if reject.iter().any(|rejected| rejected == path) {
+                return Err(io_error("find the mount source", path)(error));
+            }
+            fs::create_dir_all(path).map_err(io_error("create the mount source", path))?;
+            fs::canonicalize(path)
+        }
+        found => found,
+    }
+    .map_err(io_error("find the mount source", path))
+}
+
+/// How the mount that holds `path` propagates: mountinfo's optional fields, the longest mount
+/// point that contains the path being the one that counts.
+fn peers(table: &str, path: &Path) -> Peers {
+    let holder = table
+        .lines()
+        .filter_map(|line| {
+            let (before, _) = line.split_once(" - ")?;
+            let mut fields = before.split(' ').skip(4);
+            let point = PathBuf::from(fields.next()?.replace("\\040", " "));
+            path.starts_with(&point)
+                .then(|| (point.as_os_str().len(), before))
+        })
+        // Of mounts on one point the last is on top.
+        .max_by_key(|(length, _)| *length);
+    match holder {
+        Some((_, fields)) if fields.contains(" shared:") => Peers::Shared,
+        Some((_, fields)) if fields.contains(" master:") => Peers::Slave,
+        _ => Peers::Private,
+    }
+}
+
+/// Finds the nodes that each device of the configuration stands for: the node itself, or all nodes
+/// below a directory.
+pub(super) fn of_devices(config: &ContainerConfig) -> Result<Vec<Vec<DeviceNode>>, ContainerError> {
+    let nodes_of = |device: &crate::spec::config::Device| {
+        let host = fs::canonicalize(&device.host_path)
+            .map_err(io_error("find the device", device.host_path.as_ref()))?;
+        let mut nodes = Vec::new();
+        collect(&host, Path::new(&device.container_path), 0, &mut nodes)?;
+        if nodes.is_empty() {
+            return Err(ContainerError::Invalid {
+                field: "config.devices.host_path".to_owned(),
+                problem: format!("`{}` is not a device and holds none", device.host_path),
+            });
+        }
+        Ok(nodes)
+    };
+    config.devices.iter().map(nodes_of).collect()
+}
+
+/// All device nodes of the host that a privileged container gets.
+pub(super) fn of_host() -> Result<Vec<DeviceNode>, ContainerError> {
+    let mut nodes = Vec::new();
+    collect("/dev".as_ref(), "/dev".as_ref(), 0, &mut nodes)?;
+    Ok(nodes)
+}
+
+fn collect(
+    host: &Path,
+    container: &Path,
+    depth: usize,
+    nodes: &mut Vec<DeviceNode>,
+) -> Result<(), ContainerError> {
+    let facts = match fs::symlink_metadata(host) {
+        // A node that goes away while its directory is read is not there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(()),
+        facts => facts.map_err(io_error("look at the device", host))?,
+    };
+    let kind = facts.file_type();
+    if kind.is_dir() {
+        let inside_own = OWN_NODES.iter().any(|own| container == Path::new(own));
+        if depth >= MAX_DEVICE_DEPTH || inside_own {
+            return Ok(());
+        }
+        let list = io_error("list the devices in", host);
+        for entry in fs::read_dir(host).map_err(list)? {
+            let name = entry
+                .map_err(io_error("list the devices in", host))?
+                .file_name();
+            collect(&host.join(&name), &container.join(&name), depth + 1, nodes)?;
+        }
+    } else if (kind.is_char_device() || kind.is_block_device())
+        && !OWN_NODES.iter().any(|own| container == Path::new(own))
+    {
+        if nodes.len() == MAX_DEVICE_NODES {
+            return Err(ContainerError::Invalid {
+                field: "config.devices.host_path".to_owned(),
+                problem: format!(
+                    "{} holds more than {MAX_DEVICE_NODES} devices",
+                    host.display()
+                ),
+            });
+        }
+        // Device numbers have 12 and 20 bits in Linux.
+        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        nodes.push(DeviceNode {
+            path: container.to_owned(),
+            kind: if kind.is_block_device() {
+                DeviceKind::Block
+            } else {
+                DeviceKind::Char
+            },
+            major: number(major(facts.rdev())),
+            minor: number(minor(facts.rdev())),
+            mode: facts.mode() & 0o7777,
+            uid: facts.uid(),
+            gid: facts.gid(),
+        });
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, ContainerError> {
+    fs::read_to_string(path).map_err(io_error("read", path))
+}
+
+pub(super) fn io_error(
+    step: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> ContainerError {
+    let path = path.to_owned();
+    move |source| ContainerError::Io { step, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(host_path: &str) -> Mount {
+        Mount {
+            host_path: host_path.into(),
+            container_path: "/data".into(),
+            ..Mount::default()
+        }
+    }
+
+    #[test]
+    fn a_source_is_resolved_and_made_when_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        std::os::unix::fs::symlink(path("target"), path("link")).unwrap();
+        fs::write(path("target"), "").unwrap();
+        let found = of_mounts(&[mount(&path("link")), mount(&path("new/dir"))], &[]).unwrap();
+        let real = fs::canonicalize(directory.path()).unwrap();
+        assert_eq!(found[0].path, real.join("target"));
+        assert!(found[1].path.is_dir());
+    }
+
+    #[test]
+    fn a_relative_source_and_a_rejected_missing_one_are_errors_that_name_them() {
+        let error = of_mounts(&[mount("relative/path")], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("relative/path") && error.contains("mounts[0]"),
+            "{error}"
+        );
+        let missing = "/nonexistent-source/x";
+        let error = of_mounts(&[mount(missing)], &[missing.into()])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(missing), "{error}");
+        assert!(!Path::new(missing).exists());
+    }
+
+    #[test]
+    fn the_innermost_mount_says_how_a_path_propagates() {
+        let table = "1 0 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
+                     2 1 8:2 / /mnt rw - ext4 /dev/b rw\n\
+                     3 2 8:3 / /mnt/slave\\040one rw master:4 - ext4 /dev/c rw\n";
+        for (path, expected) in [
+            ("/etc", Peers::Shared),
+            ("/mnt/x", Peers::Private),
+            ("/mnt/slave one/x", Peers::Slave),
+        ] {
+            assert_eq!(peers(table, Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_device_and_a_directory_of_devices_are_found_and_a_file_is_none() {
+        let config = |host: &str, container: &str| ContainerConfig {
+            devices: vec![crate::spec::config::Device {
+                host_path: host.into(),
+                container_path: container.into(),
+                permissions: "rw".into(),
+            }],
+            ..ContainerConfig::default()
+        };
+        let null = of_devices(&config("/dev/null", "/dev/nothing")).unwrap();
+        assert_eq!((null[0][0].major, null[0][0].minor), (1, 3));
+        assert_eq!(null[0][0].path, Path::new("/dev/nothing"));
+        assert!(
+            of_host()
+                .unwrap()
+                .iter()
+                .any(|node| node.path == Path::new("/dev/null"))
+        );
+        assert!(of_devices(&config("/etc/passwd", "/dev/x")).is_err());
+        assert!(of_devices(&config("/dev/nonexistent", "/dev/x")).is_err());
+    }
+}

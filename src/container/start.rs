@@ -1,0 +1,84 @@
+//! Start: let the created container's init go on to its command.
+
+use std::sync::Arc;
+
+use super::record::{Exit, Reason};
+use super::{Container, ContainerError, Containers, Phase};
+use crate::state::Stage;
+
+impl Containers {
+    /// Starts a created container. The same call again joins the one in flight.
+    ///
+    /// # Errors
+    /// When there is no such container, it was started before, or the runtime refuses: it is then
+    /// exited with reason `StartError`.
+    pub async fn start(self: &Arc<Self>, prefix: &str) -> Result<(), Arc<ContainerError>> {
+        let container = self.find(prefix).map_err(Arc::new)?;
+        let this = Arc::clone(self);
+        let id = container.record().id.clone();
+        self.starts
+            .run(id, |stage| async move {
+                this.start_one(&container, &stage).await
+            })
+            .await
+    }
+
+    async fn start_one(&self, container: &Container, stage: &Stage) -> Result<(), ContainerError> {
+        let record = container.record();
+        let refused = match record.phase {
+            Phase::Created => None,
+            Phase::Making => Some("it is being created"),
+            Phase::Running { .. } => Some("it is running"),
+            Phase::Exited(_) => Some("it has ended"),
+        };
+        if let Some(state) = refused {
+            return Err(ContainerError::NotCreated {
+                id: record.id.clone(),
+                state,
+            });
+        }
+        stage.enter("runtime start");
+        match self.monitor(&record.id).start().await {
+            Ok(started_at_ns) => {
+                let started_at_ns = i64::try_from(started_at_ns).unwrap_or(i64::MAX);
+                self.update(container, |record| {
+                    // A short-lived container may have ended, and been recorded so, before this.
+                    if record.phase == Phase::Created {
+                        record.phase = Phase::Running { started_at_ns };
+                    }
+                })
+            }
+            Err(error) => {
+                stage.enter("end what did not start");
+                self.fail_to_start(container, &error.to_string()).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The container that could not be started has ended, as the kubelet sees it.
+    async fn fail_to_start(
+        &self,
+        container: &Container,
+        message: &str,
+    ) -> Result<(), ContainerError> {
+        let record = container.record();
+        let handler = self.rooms.handlers.get(&record.handler)?;
+        if handler.kill(record.id.as_str(), nix::libc::SIGKILL).await? {
+            container.ended().await;
+        }
+        self.update(container, |record| {
+            let finished_at_ns = match &record.phase {
+                Phase::Exited(exit) => exit.finished_at_ns,
+                Phase::Making | Phase::Created | Phase::Running { .. } => super::create::now_ns(),
+            };
+            record.phase = Phase::Exited(Exit {
+                started_at_ns: 0,
+                finished_at_ns,
+                exit_code: 128,
+                reason: Reason::StartError,
+                message: message.to_owned(),
+            });
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! Stop: ask the container to end, and end it when it does not.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, timeout};
+
+use super::{Container, ContainerError, Containers, Phase, Record};
+use crate::state::{LookupError, Stage};
+use crate::sys::pidfd;
+
+impl Containers {
+    /// Stops a container: its stop signal first, SIGKILL after `grace`. Returns when it has ended
+    /// and its record says how. A container that has ended or does not exist is stopped already. A
+    /// second call joins the first and may only shorten its wait.
+    ///
+    /// # Errors
+    /// When the id is ambiguous, or the processes do not go away after SIGKILL: the next call
+    /// goes on with it.
+    pub async fn stop(
+        self: &Arc<Self>,
+        prefix: &str,
+        grace: Duration,
+    ) -> Result<(), Arc<ContainerError>> {
+        match self.find(prefix) {
+            Ok(container) => self.stop_found(&container, grace).await,
+            Err(ContainerError::Lookup(LookupError::Missing(_))) => Ok(()),
+            Err(error) => Err(Arc::new(error)),
+        }
+    }
+
+    /// [`stop`](Self::stop) for a container at hand.
+    pub(super) async fn stop_found(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        grace: Duration,
+    ) -> Result<(), Arc<ContainerError>> {
+        if container.record().exit().is_some() {
+            return Ok(());
+        }
+        // A far deadline is a year: Instant has an end, and the kubelet may say i64::MAX.
+        let deadline = Instant::now() + grace.min(Duration::from_secs(365 * 86_400));
+        container.kill_at.send_if_modified(|kill_at| {
+            let sooner = kill_at.is_none_or(|before| deadline < before);
+            if sooner {
+                *kill_at = Some(deadline);
+            }
+            sooner
+        });
+        let (this, container) = (Arc::clone(self), Arc::clone(container));
+        let id = container.record().id.clone();
+        self.stops
+            .run(id, |stage| async move {
+                this.stop_one(&container, &stage).await
+            })
+            .await
+    }
+
+    async fn stop_one(&self, container: &Container, stage: &Stage) -> Result<(), ContainerError> {
+        let outcome = self.signal_and_wait(container, stage).await;
+        container.kill_at.send_replace(None);
+        outcome
+    }
+
+    async fn signal_and_wait(
+        &self,
+        container: &Container,
+        stage: &Stage,
+    ) -> Result<(), ContainerError> {
+        let record = container.record();
+        let handler = self.rooms.handlers.get(&record.handler)?;
+        let mut kill_at = container.kill_at.subscribe();
+        let running = matches!(record.phase, Phase::Running { .. });
+        if running
+            && kill_at
+                .borrow()
+                .is_some_and(|deadline| deadline > Instant::now())
+        {
+            stage.enter("stop signal");
+            handler.kill(record.id.as_str(), record.stop_signal).await?;
+            stage.enter("wait for the container to end by itself");
+            wait_until_ended_or_due(container, &mut kill_at).await;
+        }
+        if container.record().exit().is_none() {
+            stage.enter("SIGKILL");
+            handler
+                .kill(record.id.as_str(), Signal::SIGKILL as i32)
+                .await?;
+            self.kill_stragglers(&record).await?;
+            stage.enter("wait for the killed container to be gone");
+            self.wait_for_the_killed(container, &record).await?;
+        }
+        Ok(())
+    }
+
+    /// Without a PID namespace of the container's own the kernel does not end its other processes
+    /// with the first one.
+    async fn kill_stragglers(&self, record: &Record) -> Result<(), ContainerError> {
+        if record.own_pid_namespace {
+            return Ok(());
+        }
+        let (cgroups, patience) = (Arc::clone(&self.rooms.cgroups), self.settings.kill_wait);
+        let path = cgroups.container_path(&record.cgroup_parent, record.id.as_str())?;
+        super::undo::blocking(move || Ok(cgroups.kill(&path, patience)?)).await
+    }
+
+    async fn wait_for_the_killed(
+        &self,
+        container: &Container,
+        record: &Record,
+    ) -> Result<(), ContainerError> {
+        let waited = self.settings.kill_wait;
+        if timeout(waited, container.ended()).await.is_ok() {
+            return Ok(());
+        }
+        let pid = record.init.map_or(0, |init| init.pid);
+        let state = record
+            .init
+            .and_then(|init| pidfd::Process::open(init.pid, Some(init.start_time)))
+            .map_or(
+                "its process has gone, its monitor does not say so".to_owned(),
+                |_| describe(pid),
+            );
+        Err(ContainerError::Unkillable {
+            id: record.id.clone(),
+            pid,
+            waited,
+            state,
+        })
+    }
+}
+
+async fn wait_until_ended_or_due(
+    container: &Container,
+    kill_at: &mut tokio::sync::watch::Receiver<Option<Instant>>,
+) {
+    loop {
+        let Some(deadline) = *kill_at.borrow_and_update() else {
+            return;
+        };
+        tokio::select! {
+            () = container.ended() => return,
+            () = tokio::time::sleep_until(deadline) => return,
+            changed = kill_at.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The kernel's word for what a process does: its state, and the function that it sleeps in.
+fn describe(pid: i32) -> String {
+    let process = Path::new("/proc").join(pid.to_string());
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let state = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:"))
+        .map_or("state unknown", str::trim);
+    let sleeps_in = std::fs::read_to_string(process.join("wchan")).unwrap_or_default();
+    format!("state {state}, in kernel function `{sleeps_in}`")
+}

@@ -1,0 +1,155 @@
+//! Supervision: what the monitor tells of a container's end is written down and made visible, and
+//! what the container leaves in the kernel is released.
+
+use std::sync::Arc;
+
+use super::record::{Exit, Init, Reason};
+use super::{Container, ContainerError, Containers, Phase, Record};
+use crate::runtime::{Status, Watch};
+use crate::sys::pidfd;
+
+/// The exit code of a container whose end nobody saw, as CRI-O gives it.
+const UNKNOWN_EXIT_CODE: i32 = 255;
+
+impl Containers {
+    /// Follows a container to its end, in a task that ends with it. `watch` is `None` when the
+    /// monitor has gone already.
+    pub(super) fn supervise(self: &Arc<Self>, container: Arc<Container>, watch: Option<Watch>) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let exit = this.exit_of(&container.record(), watch).await;
+            let record = container.record();
+            tracing::info!(
+                id = %record.id,
+                name = %record.name,
+                exit_code = exit.exit_code,
+                reason = exit.reason.as_str(),
+                "container ended"
+            );
+            let written = this.update(&container, |record| record.phase = Phase::Exited(exit));
+            if let Err(error) = written {
+                // The monitor's own record is on disk: the next daemon reads that.
+                tracing::error!(id = %record.id, %error, "exit not recorded");
+            }
+            this.release_ended(&container).await;
+        });
+    }
+
+    /// Releases an ended container in a task of its own.
+    pub(super) fn release_later(self: &Arc<Self>, container: Arc<Container>) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.release_ended(&container).await });
+    }
+
+    async fn release_ended(&self, container: &Container) {
+        let record = container.record();
+        let released = self.release(&record).await;
+        if let Err(error) = &released {
+            tracing::error!(id = %record.id, %error, "not released, removal will try again");
+        }
+        container.released.send_replace(Some(released.is_ok()));
+    }
+
+    /// Waits for the container's end and says how it was.
+    async fn exit_of(&self, record: &Record, watch: Option<Watch>) -> Exit {
+        if let Some(watch) = watch {
+            match watch.exited().await {
+                Ok(Some(status)) => return exit_from(&status),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(id = %record.id, %error, "monitor's answer not usable")
+                }
+            }
+        }
+        match self.monitor(&record.id).exit_record() {
+            Ok(Some(exit)) => return recorded(&exit),
+            Ok(None) => {}
+            Err(error) => tracing::error!(id = %record.id, %error, "exit record not usable"),
+        }
+        tracing::error!(id = %record.id, "the container's monitor has gone without telling its end");
+        if let Some(process) = record
+            .init
+            .and_then(|Init { pid, start_time }| pidfd::Process::open(pid, Some(start_time)))
+            && let Err(error) = process.ended().await
+        {
+            tracing::error!(id = %record.id, %error, "the container's process cannot be watched");
+        }
+        lost(record)
+    }
+
+    /// Removes what the runtime and the kernel keep of an ended container, all but its record and
+    /// its writable layer. Can be repeated.
+    pub(super) async fn release(&self, record: &Record) -> Result<(), ContainerError> {
+        let handler = self.rooms.handlers.get(&record.handler)?;
+        handler.delete(record.id.as_str(), false).await?;
+        self.release_kernel_objects(record).await
+    }
+}
+
+pub(super) fn exit_from(status: &Status) -> Exit {
+    exit(
+        status.started_at_ns,
+        status.finished_at_ns,
+        status.exit_code,
+        status.oom,
+    )
+}
+
+pub(super) fn recorded(record: &conmon::ExitRecord) -> Exit {
+    exit(
+        record.started_at_ns,
+        record.finished_at_ns,
+        record.exit_code,
+        record.oom,
+    )
+}
+
+fn exit(started_at_ns: u64, finished_at_ns: u64, exit_code: i32, oom: bool) -> Exit {
+    let reason = match exit_code {
+        _ if oom => Reason::OOMKilled,
+        0 => Reason::Completed,
+        _ => Reason::Error,
+    };
+    let time = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
+    let (started_at_ns, finished_at_ns) = (time(started_at_ns), time(finished_at_ns));
+    Exit {
+        started_at_ns,
+        finished_at_ns,
+        exit_code,
+        reason,
+        message: String::new(),
+    }
+}
+
+/// A container whose end nobody saw.
+fn lost(record: &Record) -> Exit {
+    let started_at_ns = match record.phase {
+        Phase::Running { started_at_ns } => started_at_ns,
+        Phase::Making | Phase::Created | Phase::Exited(_) => 0,
+    };
+    Exit {
+        started_at_ns,
+        finished_at_ns: super::create::now_ns(),
+        exit_code: UNKNOWN_EXIT_CODE,
+        reason: Reason::MonitorLost,
+        message: "the container's monitor was killed, so its exit code is not known".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_word_that_the_kubelet_knows() {
+        for (exit_code, oom, reason) in [
+            (0, false, "Completed"),
+            (1, false, "Error"),
+            (137, false, "Error"),
+            (137, true, "OOMKilled"),
+            (0, true, "OOMKilled"),
+        ] {
+            assert_eq!(exit(1, 2, exit_code, oom).reason.as_str(), reason);
+        }
+    }
+}

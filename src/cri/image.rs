@@ -1,0 +1,86 @@
+//! `runtime.v1.ImageService`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cricket_proto::cri as wire;
+use tonic::{Request, Response, Status};
+
+use super::code::{invalid, of_image};
+use super::{ImageApi, answer, request};
+use crate::image::PullRequest;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl wire::image_service_server::ImageService for ImageApi {
+    async fn list_images(
+        &self,
+        request: Request<wire::ListImagesRequest>,
+    ) -> Answer<wire::ListImagesResponse> {
+        let wanted = request.into_inner().filter.and_then(|filter| filter.image);
+        let images = self.images.list(wanted.as_ref().map(|image| image.image.as_str()));
+        let images = images.iter().map(answer::image).collect();
+        Ok(Response::new(wire::ListImagesResponse { images }))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<wire::ImageStatusRequest>,
+    ) -> Answer<wire::ImageStatusResponse> {
+        let request = request.into_inner();
+        let wanted = named(request.image)?;
+        let found = self.images.get(&wanted).map_err(|error| of_image(&error))?;
+        let mut info = std::collections::BTreeMap::new();
+        if let Some(image) = found.as_ref().filter(|_| request.verbose) {
+            let facts = serde_json::json!({ "imageSpec": image.record.config.as_ref() });
+            info.insert("info".to_owned(), facts.to_string());
+        }
+        let image = found.as_ref().map(answer::image);
+        Ok(Response::new(wire::ImageStatusResponse { image, info }))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<wire::PullImageRequest>,
+    ) -> Answer<wire::PullImageResponse> {
+        let request = request.into_inner();
+        let metadata = request.sandbox_config.and_then(|config| config.metadata);
+        let pull = PullRequest {
+            reference: named(request.image)?,
+            auth: request::registry_auth(request.auth),
+            namespace: metadata.map(|metadata| metadata.namespace).unwrap_or_default(),
+        };
+        let image_ref = self.images.pull(pull).await.map_err(|error| of_image(&error))?;
+        Ok(Response::new(wire::PullImageResponse { image_ref }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<wire::RemoveImageRequest>,
+    ) -> Answer<wire::RemoveImageResponse> {
+        let wanted = named(request.into_inner().image)?;
+        let containers = self.sandboxes.containers();
+        let user = |id: &str| containers.user_of_image(id);
+        self.images.remove(&wanted, &user).await.map_err(|error| of_image(&error))?;
+        Ok(Response::new(wire::RemoveImageResponse {}))
+    }
+
+    async fn image_fs_info(
+        &self,
+        _request: Request<wire::ImageFsInfoRequest>,
+    ) -> Answer<wire::ImageFsInfoResponse> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+        Ok(Response::new(wire::ImageFsInfoResponse {
+            image_filesystems: vec![answer::filesystem(&self.images.usage(), now)],
+            container_filesystems: vec![answer::filesystem(&self.store.roots_usage(), now)],
+        }))
+    }
+}
+
+fn named(image: Option<wire::ImageSpec>) -> Result<String, Status> {
+    match image.map(|image| image.image) {
+        Some(image) if !image.is_empty() => Ok(image),
+        _ => Err(invalid("image.image", "is empty")),
+    }
+}

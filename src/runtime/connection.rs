@@ -1,0 +1,148 @@
+//! One connection to a monitor: packets of the protocol that the `conmon` library defines.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use conmon::{MAX_PACKET, Reply, Request, SOCKET_NAME};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::RuntimeError;
+use crate::sys::readiness;
+
+/// Most descriptors in one packet: stdin, stdout and stderr of an exec'd process.
+const MAX_DESCRIPTORS: usize = 3;
+/// Room for the largest answer besides attach's output: a message of 4 KiB and its frame.
+const ANSWER_BYTES: usize = 8 << 10;
+
+/// A connected `SOCK_SEQPACKET` socket.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: AsyncFd<OwnedFd>,
+}
+
+/// An answer as it came, with the descriptors that came along.
+#[derive(Debug)]
+pub(super) struct Answer {
+    packet: Vec<u8>,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+impl Answer {
+    /// The decoded packet.
+    pub(super) fn reply(&self) -> Result<Reply<'_>, RuntimeError> {
+        Reply::decode(&self.packet).map_err(RuntimeError::Protocol)
+    }
+}
+
+impl Connection {
+    /// Two connected ends: the daemon's, and the one that a new monitor gets as its stdin.
+    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (own, monitors) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::io::ioctl_fionbio(&own, true)?;
+        Ok((Self::register(own)?, monitors))
+    }
+
+    /// Connects to the monitor of `bundle`.
+    pub(super) fn connect(bundle: &Path) -> io::Result<Self> {
+        // Through a descriptor, because a socket's path may have only 107 bytes and a bundle's
+        // may have more.
+        let directory = File::open(bundle)?;
+        let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd());
+        let socket = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Self::register(socket)
+    }
+
+    fn register(socket: OwnedFd) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Ok(Self {
+            socket: readiness::watch(socket, interest)?,
+        })
+    }
+
+    /// Sends a request, with descriptors along.
+    pub(super) async fn send(
+        &self,
+        request: &Request<'_>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), RuntimeError> {
+        let mut packet = vec![0; MAX_PACKET];
+        let length = request.encode(&mut packet).map_err(RuntimeError::Request)?;
+        let sent = self
+            .socket
+            .async_io(Interest::WRITABLE, |socket| {
+                let mut space =
+                    [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                if !descriptors.is_empty() {
+                    control.push(SendAncillaryMessage::ScmRights(descriptors));
+                }
+                let parts = [IoSlice::new(&packet[..length])];
+                let flags = SendFlags::NOSIGNAL;
+                Ok(rustix::net::sendmsg(socket, &parts, &mut control, flags)?)
+            })
+            .await;
+        sent.map(drop).map_err(|source| RuntimeError::Monitor {
+            step: "send to it",
+            source,
+        })
+    }
+
+    /// Waits for the next answer; `None` when the monitor has gone.
+    pub(super) async fn receive(&self) -> Result<Option<Answer>, RuntimeError> {
+        let received = self
+            .socket
+            .async_io(Interest::READABLE, |socket| receive(socket.as_fd()));
+        match received.await {
+            Ok(answer) if answer.packet.is_empty() => Ok(None),
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Err(source) => Err(RuntimeError::Monitor {
+                step: "read its answer",
+                source,
+            }),
+        }
+    }
+}
+
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Answer> {
+    let mut buffer = [0; ANSWER_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut buffer)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let descriptors = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    Ok(Answer {
+        packet: buffer[..message.bytes].to_vec(),
+        descriptors,
+    })
+}

@@ -1,0 +1,322 @@
+//! The daemon's end of conmon: starting one, and asking one that may be older than the daemon.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use conmon::{
+    Create, EXIT_RECORD, Exec, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
+};
+use tokio::process::Command;
+
+use super::connection::{Answer, Connection};
+use super::{Handler, RuntimeError};
+
+/// What the monitor and the runtime find programs with; nothing else of the daemon's environment
+/// reaches them: a `NOTIFY_SOCKET` would make runc speak for the daemon.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the monitor of a new container is told.
+#[derive(Debug, Clone, Copy)]
+pub struct NewContainer<'a> {
+    /// The container, as the runtime is to know it.
+    pub id: &'a str,
+    /// The bundle directory, with config.json in it.
+    pub bundle: &'a Path,
+    /// Absolute path of the log in CRI format; empty: output is discarded.
+    pub log_path: &'a str,
+    /// Whether the container has a terminal.
+    pub terminal: bool,
+    /// Whether its standard input stays open for attach.
+    pub stdin: bool,
+    /// Whether the first attach that ends closes it.
+    pub stdin_once: bool,
+}
+
+/// The monitor of one container, addressed by the container's bundle directory.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    bundle: PathBuf,
+}
+
+/// The status of a container as its monitor tells it, now and at each change.
+#[derive(Debug)]
+pub struct Watch {
+    connection: Connection,
+}
+
+/// A further process that runs in a container.
+#[derive(Debug)]
+pub struct Execution {
+    /// The process, in the daemon's PID namespace.
+    pub pid: i32,
+    /// The terminal's master, where one was asked for.
+    pub terminal: Option<OwnedFd>,
+    connection: Connection,
+}
+
+impl Monitor {
+    /// The monitor of the container with this bundle.
+    pub fn of(bundle: PathBuf) -> Self {
+        Self { bundle }
+    }
+
+    /// Starts a monitor that creates the container by the handler's runtime, and returns the
+    /// container's init and a watch on its status. `place` is called with the monitor's pid before
+    /// it does anything: to move it into a cgroup of its own.
+    ///
+    /// # Errors
+    /// When the monitor or the runtime cannot be run, or the runtime refuses or does not end in
+    /// time; the monitor has then ended, or been ended.
+    pub async fn create(
+        handler: &Handler,
+        new: NewContainer<'_>,
+        place: impl FnOnce(u32),
+    ) -> Result<(i32, Watch), RuntimeError> {
+        let spawn = |source| RuntimeError::Spawn {
+            step: format!("monitor {}", handler.monitor.display()),
+            source,
+        };
+        let (connection, monitors_end) = Connection::pair().map_err(spawn)?;
+        let mut child = Command::new(&handler.monitor)
+            .arg(new.id)
+            .current_dir(new.bundle)
+            .env_clear()
+            .env("PATH", PATH)
+            .stdin(Stdio::from(monitors_end))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(spawn)?;
+        if let Some(pid) = child.id() {
+            place(pid);
+        }
+        let asked = ask_to_create(&connection, handler, new);
+        let created = match tokio::time::timeout(handler.create_timeout, asked).await {
+            Ok(created) => created,
+            Err(_) => Err(RuntimeError::TimedOut {
+                step: format!("{} create {}", handler.name, new.id),
+                deadline: handler.create_timeout,
+            }),
+        };
+        match created {
+            // Dropped, the child is reaped by tokio when it ends; it is not killed.
+            Ok(pid) => Ok((pid, Watch { connection })),
+            Err(error) => {
+                // A hanging runtime would keep its monitor; after any other error it has ended.
+                if let Err(error) = child.kill().await {
+                    tracing::debug!(%error, id = new.id, "monitor had ended");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks for the container's status, now and at each change.
+    ///
+    /// # Errors
+    /// When the monitor does not answer; [`exit_record`](Self::exit_record) tells then whether the
+    /// container has ended.
+    pub async fn watch(&self) -> Result<Watch, RuntimeError> {
+        let connection = self.ask(&Request::Watch).await?;
+        Ok(Watch { connection })
+    }
+
+    /// Starts the created container and returns when that was, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// When the runtime refuses: its message says why, a missing command for example.
+    pub async fn start(&self) -> Result<u64, RuntimeError> {
+        let connection = self.ask(&Request::Start).await?;
+        match next(&connection).await?.reply()? {
+            Reply::Started { started_at_ns } => Ok(started_at_ns),
+            other => Err(unexpected("start the container", other)),
+        }
+    }
+
+    /// Makes the monitor open its log anew after a rotation. When this returns, the new file is
+    /// there and gets all further output.
+    ///
+    /// # Errors
+    /// When the log cannot be opened: nothing has changed then.
+    pub async fn reopen_log(&self) -> Result<(), RuntimeError> {
+        let connection = self.ask(&Request::ReopenLog { path: b"" }).await?;
+        match next(&connection).await?.reply()? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected("reopen the log", other)),
+        }
+    }
+
+    /// Runs a further process in the container, with these ends of pipes or files as its standard
+    /// input, output and error. It dies with the returned [`Execution`].
+    ///
+    /// # Errors
+    /// When the runtime refuses; what it said is in the message and on the process's stderr.
+    pub async fn exec(
+        &self,
+        argv: &[String],
+        stdio: [OwnedFd; 3],
+    ) -> Result<Execution, RuntimeError> {
+        let strings: Vec<&[u8]> = argv.iter().map(String::as_bytes).collect();
+        let connection = self.connect()?;
+        let request = Request::Exec(Exec {
+            exec_args: List::EMPTY,
+            argv: List::new(&strings),
+            terminal: false,
+            kill_on_hangup: true,
+        });
+        connection
+            .send(&request, &stdio.each_ref().map(AsFd::as_fd))
+            .await?;
+        drop(stdio);
+        let mut answer = next(&connection).await?;
+        let terminal = answer.descriptors.pop();
+        match answer.reply()? {
+            Reply::ExecStarted { pid } => Ok(Execution {
+                pid,
+                terminal,
+                connection,
+            }),
+            other => Err(unexpected("run the command", other)),
+        }
+    }
+
+    /// How the container ended, when its monitor has recorded that.
+    ///
+    /// # Errors
+    /// When there is a record that cannot be read or understood.
+    pub fn exit_record(&self) -> Result<Option<ExitRecord>, RuntimeError> {
+        let path = self.bundle.join(EXIT_RECORD);
+        let file = match std::fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file,
+        };
+        let mut text = Vec::new();
+        let limit = MAX_EXIT_RECORD as u64 + 1;
+        file.and_then(|file| file.take(limit).read_to_end(&mut text))
+            .map_err(|source| RuntimeError::Monitor {
+                step: "read its exit record",
+                source,
+            })?;
+        ExitRecord::parse(&text)
+            .map(Some)
+            .map_err(|source| RuntimeError::ExitRecord { path, source })
+    }
+
+    fn connect(&self) -> Result<Connection, RuntimeError> {
+        Connection::connect(&self.bundle).map_err(|source| RuntimeError::Monitor {
+            step: "connect to it",
+            source,
+        })
+    }
+
+    async fn ask(&self, request: &Request<'_>) -> Result<Connection, RuntimeError> {
+        let connection = self.connect()?;
+        connection.send(request, &[]).await?;
+        Ok(connection)
+    }
+}
+
+impl Watch {
+    /// Waits for the next status; `None` when the monitor has gone.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer is no status.
+    pub async fn next(&mut self) -> Result<Option<Status>, RuntimeError> {
+        let Some(answer) = self.connection.receive().await? else {
+            return Ok(None);
+        };
+        match answer.reply()? {
+            Reply::Status(status) => Ok(Some(status)),
+            other => Err(unexpected("watch the container", other)),
+        }
+    }
+
+    /// Waits for the container's end; `None` when the monitor goes without telling one.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn exited(mut self) -> Result<Option<Status>, RuntimeError> {
+        while let Some(status) = self.next().await? {
+            if status.phase == Phase::Exited {
+                return Ok(Some(status));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Execution {
+    /// Waits for the process's end and returns its exit code.
+    ///
+    /// # Errors
+    /// When the monitor goes before the process does.
+    pub async fn exited(&self) -> Result<i32, RuntimeError> {
+        match next(&self.connection).await?.reply()? {
+            Reply::ExecExited { exit_code, .. } => Ok(exit_code),
+            other => Err(unexpected("wait for the command", other)),
+        }
+    }
+}
+
+async fn ask_to_create(
+    connection: &Connection,
+    handler: &Handler,
+    new: NewContainer<'_>,
+) -> Result<i32, RuntimeError> {
+    use std::os::unix::ffi::OsStrExt;
+    let arguments = handler.global_arguments();
+    let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
+    let request = Request::Create(Create {
+        runtime: handler.path.as_os_str().as_bytes(),
+        global_args: List::new(&arguments),
+        container_id: new.id.as_bytes(),
+        create_args: List::EMPTY,
+        log_path: new.log_path.as_bytes(),
+        terminal: new.terminal,
+        stdin: new.stdin,
+        stdin_once: new.stdin_once,
+    });
+    connection.send(&request, &[]).await?;
+    match next(connection).await?.reply()? {
+        Reply::Created { pid } => Ok(pid),
+        other => Err(unexpected("create the container", other)),
+    }
+}
+
+async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {
+    connection.receive().await?.ok_or(RuntimeError::MonitorGone)
+}
+
+fn unexpected(step: &'static str, reply: Reply<'_>) -> RuntimeError {
+    match reply {
+        Reply::Failed {
+            step: at,
+            errno,
+            runtime_exit_code,
+            message,
+        } => {
+            let mut said = String::from_utf8_lossy(message).trim().to_owned();
+            if errno != 0 {
+                let cause = io::Error::from_raw_os_error(errno);
+                said = if said.is_empty() {
+                    cause.to_string()
+                } else {
+                    format!("{said}: {cause}")
+                };
+            }
+            RuntimeError::Refused {
+                step,
+                at,
+                runtime_exit_code,
+                message: said,
+            }
+        }
+        Reply::Busy => RuntimeError::Busy,
+        _ => RuntimeError::Monitor {
+            step,
+            source: io::Error::new(io::ErrorKind::InvalidData, "an answer to another question"),
+        },
+    }
+}

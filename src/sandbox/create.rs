@@ -1,0 +1,225 @@
+//! Create: from a configuration to a pod that containers can be put into.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::namespaces::{self, Wanted};
+use super::record::{self, Phase, PodConfig, Record};
+use super::{SandboxError, Sandboxes, files, pause};
+use crate::network::{self, Bandwidth};
+use crate::runtime::Watch;
+use crate::spec::config::NamespaceMode;
+use crate::state::{Id, Stage};
+
+/// How long a pod waits for a network to become ready before its creation fails. The kubelet gives
+/// up after four minutes and comes again.
+const NETWORK_WAIT: Duration = Duration::from_secs(30);
+
+impl Sandboxes {
+    /// Makes a pod and returns its id. The same call again, while the first runs or by a client
+    /// that did not wait for its answer, gets the same pod.
+    ///
+    /// # Errors
+    /// When the configuration cannot be, no network is ready, or a step does not work; nothing is
+    /// left of the pod then.
+    pub async fn run(
+        self: &Arc<Self>,
+        config: PodConfig,
+        handler: String,
+    ) -> Result<Id, Arc<SandboxError>> {
+        let (this, name) = (Arc::clone(self), config.name.clone());
+        self.runs
+            .run(name, |stage| async move {
+                this.run_one(config, handler, &stage).await
+            })
+            .await
+    }
+
+    async fn run_one(
+        self: &Arc<Self>,
+        config: PodConfig,
+        handler: String,
+        stage: &Stage,
+    ) -> Result<Id, SandboxError> {
+        if let Some(existing) = self.by_name(&config.name) {
+            let record = existing.record();
+            return match record.phase {
+                Phase::Making | Phase::Ready => Ok(record.id.clone()),
+                Phase::NotReady => Err(SandboxError::Exists {
+                    name: config.name,
+                    id: record.id.clone(),
+                }),
+            };
+        }
+        stage.enter("validate");
+        config.validate()?;
+        self.rooms.handlers.get(&handler)?;
+        self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
+        if config.security.namespaces.network != NamespaceMode::Node {
+            stage.enter("wait for the network to be ready");
+            self.rooms.networks.ready(NETWORK_WAIT).await?;
+        }
+        let record = first_record(config, handler);
+        stage.enter("write the record");
+        self.records.write(&record.id, &record)?;
+        match self.build(record.clone(), stage).await {
+            Ok((record, watch)) => {
+                let sandbox = self.publish(record);
+                self.watch_pause(&sandbox, watch);
+                Ok(sandbox.record().id.clone())
+            }
+            Err(error) => {
+                stage.enter("undo what was made");
+                self.undo(record).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the parts of a pod one after the other.
+    async fn build(
+        self: &Arc<Self>,
+        mut record: Record,
+        stage: &Stage,
+    ) -> Result<(Record, Option<Watch>), SandboxError> {
+        stage.enter("make namespaces, files and cgroup");
+        let this = Arc::clone(self);
+        record = blocking(move || this.make_kernel_objects(record)).await?;
+        if record.own_network() {
+            stage.enter("CNI ADD");
+            let attachment = self.rooms.networks.attach(&network_of(&record)).await?;
+            record.ips = attachment.ips;
+            record.cni_result = Some(attachment.result);
+        }
+        let mut watch = None;
+        if record.config.security.namespaces.pid == NamespaceMode::Pod {
+            stage.enter("start the pause process");
+            let (process, ended) = pause::start(self, &record).await?;
+            record.pause = Some(process);
+            watch = Some(ended);
+        }
+        stage.enter("write the record");
+        record.phase = Phase::Ready;
+        self.records.write(&record.id, &record)?;
+        Ok((record, watch))
+    }
+
+    fn make_kernel_objects(&self, mut record: Record) -> Result<Record, SandboxError> {
+        let config = &record.config;
+        let options = &config.security.namespaces;
+        let wanted = Wanted {
+            network: record.own_network(),
+            ipc: options.ipc != NamespaceMode::Node,
+            hostname: record.hostname.clone(),
+            sysctls: config.sysctls_of(&self.settings),
+        };
+        let id = &record.id;
+        let namespaces = namespaces::pin(&self.settings.namespaces_dir, id, &wanted)?;
+        let directory = self.rooms.run_dir.sandbox(id);
+        files::create(
+            &directory,
+            config.dns.as_ref(),
+            &record.hostname,
+            wanted.ipc,
+        )?;
+        if options.pid != NamespaceMode::Pod {
+            // The pause process's cgroup is made by its runtime.
+            self.rooms
+                .cgroups
+                .create_sandbox(&config.cgroup_parent, id.as_str())?;
+        }
+        record.namespaces = namespaces;
+        Ok(record)
+    }
+
+    /// Undoes a pod that was not made to the end. When that does not work either, the pod is
+    /// listed as not ready, so that the kubelet has it removed, and removing it tries again.
+    pub(super) async fn undo(self: &Arc<Self>, mut record: Record) {
+        let undone = match self.teardown(&record).await {
+            Ok(()) => self.records.remove(&record.id).map_err(SandboxError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = undone {
+            tracing::error!(id = %record.id, %error, "half-made pod not undone, listed as not ready");
+            record.phase = Phase::NotReady;
+            self.publish(record);
+        }
+    }
+
+    /// Marks the pod not ready when its pause process ends before the pod does.
+    pub(super) fn watch_pause(
+        self: &Arc<Self>,
+        sandbox: &Arc<super::Sandbox>,
+        watch: Option<Watch>,
+    ) {
+        let Some(watch) = watch else { return };
+        let (this, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+        tokio::spawn(async move {
+            // However the watch ends, the process is gone or cannot be relied on.
+            let ended = watch.exited().await;
+            let record = sandbox.record();
+            if record.phase == Phase::Ready {
+                tracing::warn!(id = %record.id, ?ended, "pause process ended, pod is not ready");
+                let written = this.update(&sandbox, |record| record.phase = Phase::NotReady);
+                if let Err(error) = written {
+                    tracing::error!(id = %record.id, %error, "end of the pause process not recorded");
+                }
+            }
+        });
+    }
+}
+
+/// What is known of a pod before anything is made for it.
+fn first_record(config: PodConfig, handler: String) -> Record {
+    let id = Id::random();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Record {
+        version: record::VERSION,
+        handler,
+        created_at_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        phase: Phase::Making,
+        namespaces: Default::default(),
+        hostname: config.hostname_of(&id),
+        ips: Vec::new(),
+        cni_result: None,
+        attached: config.security.namespaces.network != NamespaceMode::Node,
+        pause: None,
+        unknown: Default::default(),
+        config,
+        id,
+    }
+}
+
+/// The pod as CNI knows it.
+pub(super) fn network_of(record: &Record) -> network::Pod {
+    let config = &record.config;
+    let (namespace, name, uid) = (&config.name.namespace, &config.name.name, &config.name.uid);
+    let bandwidth = Bandwidth::from_annotations(&config.annotations).unwrap_or_else(|error| {
+        tracing::warn!(id = %record.id, %error, "traffic limit ignored");
+        Bandwidth::default()
+    });
+    network::Pod {
+        sandbox_id: record.id.to_string(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+        uid: uid.clone(),
+        netns: record.namespaces.network.clone().unwrap_or_default(),
+        attempted: record.attached,
+        port_mappings: config.port_mappings.clone(),
+        dns: config.dns.clone(),
+        bandwidth,
+        cgroup_parent: Some(config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
+        annotations: config.annotations.clone(),
+    }
+}
+
+/// Runs `work`, which makes blocking system calls, on a thread for that.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(SandboxError::ShuttingDown))
+}

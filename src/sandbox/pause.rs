@@ -1,0 +1,122 @@
+//! The pause process: only for pods whose containers share a PID namespace.
+//!
+//! It runs by the OCI runtime in a root directory that holds nothing but the pause binary, so that
+//! a container that looks at its pid 1 finds no file of the node.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::create::blocking;
+use super::record::Pause;
+use super::{Record, SandboxError, Sandboxes};
+use crate::runtime::{Monitor, NewContainer, Watch};
+use crate::security::users::User;
+use crate::spec::inputs::PauseInputs;
+use crate::spec::{self};
+use crate::sys::pidfd;
+
+/// Directory of the pause process's bundle within the sandbox's directory.
+const BUNDLE: &str = "pause";
+
+/// Makes the bundle and starts the process. Returns it with a watch on its end.
+///
+/// # Errors
+/// When the bundle cannot be written or the runtime refuses; [`stop`] undoes what was made.
+pub(super) async fn start(
+    sandboxes: &Arc<Sandboxes>,
+    record: &Record,
+) -> Result<(Pause, Watch), SandboxError> {
+    let bundle = sandboxes.rooms.run_dir.sandbox(&record.id).join(BUNDLE);
+    let (this, owned, target) = (Arc::clone(sandboxes), record.clone(), bundle.clone());
+    blocking(move || write_bundle(&this, &owned, &target)).await?;
+    let handler = sandboxes.rooms.handlers.get(&record.handler)?;
+    let new = NewContainer {
+        id: record.id.as_str(),
+        bundle: &bundle,
+        log_path: "",
+        terminal: false,
+        stdin: false,
+        stdin_once: false,
+    };
+    let (pid, watch) = Monitor::create(&handler, new, |monitor| {
+        let (id, parent) = (record.id.as_str(), &record.config.cgroup_parent);
+        let (cgroups, setting) = (&sandboxes.rooms.cgroups, &sandboxes.settings.monitor_cgroup);
+        if let Err(error) = cgroups.place_monitor(monitor, id, parent, setting) {
+            tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
+        }
+    })
+    .await?;
+    let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;
+    Monitor::of(bundle).start().await?;
+    Ok((Pause { pid, start_time }, watch))
+}
+
+/// A watch on the end of a pause process that an earlier daemon started; `None` when its monitor
+/// has gone.
+pub async fn watch(directory: &Path) -> Option<Watch> {
+    Monitor::of(directory.join(BUNDLE)).watch().await.ok()
+}
+
+/// Ends the process and removes what the runtime keeps of it. Gone already is fine.
+///
+/// SIGKILL at once: a SIGTERM that comes before the process has its handler is lost, because the
+/// kernel spares the first process of a PID namespace.
+///
+/// # Errors
+/// When the runtime cannot remove it.
+pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), SandboxError> {
+    let bundle = sandboxes.rooms.run_dir.sandbox(&record.id).join(BUNDLE);
+    let handler = sandboxes.rooms.handlers.get(&record.handler)?;
+    if !fs::exists(&bundle).unwrap_or(true) {
+        return Ok(());
+    }
+    if let Some(Pause { pid, start_time }) = record.pause
+        && let Some(process) = pidfd::Process::open(pid, Some(start_time))
+    {
+        process.kill();
+        process
+            .ended()
+            .await
+            .map_err(step("wait for the pause process of", &bundle))?;
+    }
+    // Forced: a process that was created and never recorded has to go too.
+    handler
+        .delete(record.id.as_str(), record.pause.is_none())
+        .await?;
+    match fs::remove_dir_all(&bundle) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(step("remove the bundle", &bundle)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result<(), SandboxError> {
+    let root = bundle.join("rootfs");
+    fs::create_dir_all(&root).map_err(step("create the directory", &root))?;
+    let binary = &sandboxes.settings.pause;
+    fs::copy(binary, root.join("pause")).map_err(step("copy the pause binary from", binary))?;
+    let created = jiff::Timestamp::from_nanosecond(record.created_at_ns.into());
+    let (cgroups, parent) = (&sandboxes.rooms.cgroups, &record.config.cgroup_parent);
+    let inputs = PauseInputs {
+        pod: &sandboxes.spec_of(record),
+        root: &root,
+        binary: "/pause",
+        user: &User::default(),
+        cgroups_path: &cgroups.container_path(parent, record.id.as_str())?,
+        cpuset_cpus: &sandboxes.settings.pause_cpuset,
+        created: &created.map(|time| time.to_string()).unwrap_or_default(),
+        host: &sandboxes.settings.host,
+    };
+    let path = bundle.join("config.json");
+    let text = serde_json::to_vec(&spec::pause(&inputs)?)
+        .map_err(|error| step("write", &path)(error.into()))?;
+    fs::write(&path, text).map_err(step("write", &path))
+}
+
+fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    let path: PathBuf = path.to_owned();
+    move |source| SandboxError::Io { step, path, source }
+}

@@ -1,0 +1,52 @@
+//! Remove: forget a pod and all that is in it.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{Sandbox, SandboxError, Sandboxes};
+use crate::state::{LookupError, Stage};
+
+impl Sandboxes {
+    /// Removes a pod with its containers, ending what runs. A pod that does not exist is removed
+    /// already. A second call joins the first.
+    ///
+    /// # Errors
+    /// When the id is ambiguous, or something could not be ended or removed: the pod is listed
+    /// still, and the next call tries again.
+    pub async fn remove(self: &Arc<Self>, prefix: &str) -> Result<(), Arc<SandboxError>> {
+        let sandbox = match self.find(prefix) {
+            Ok(sandbox) => sandbox,
+            Err(SandboxError::Lookup(LookupError::Missing(_))) => return Ok(()),
+            Err(error) => return Err(Arc::new(error)),
+        };
+        self.stop_found(Arc::clone(&sandbox)).await?;
+        let (this, id) = (Arc::clone(self), sandbox.record().id.clone());
+        self.removals
+            .run(id, |stage| async move {
+                this.remove_stopped(&sandbox, &stage).await
+            })
+            .await
+    }
+
+    async fn remove_stopped(&self, sandbox: &Sandbox, stage: &Stage) -> Result<(), SandboxError> {
+        let record = sandbox.record();
+        stage.enter("remove its containers");
+        let containers = &self.rooms.containers;
+        let removals = containers
+            .of_pod(&record.id)
+            .into_iter()
+            .map(|each| containers.remove_found(each));
+        for removed in join_all(removals).await {
+            removed.map_err(SandboxError::Container)?;
+        }
+        stage.enter("remove the record");
+        self.records.remove(&record.id)?;
+        self.table.remove(&record.id);
+        let mut names = self.names();
+        if names.get(&record.config.name) == Some(&record.id) {
+            names.remove(&record.config.name);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! Restore: the pods of an earlier daemon. What is half made is undone, what has no owner is swept.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::create::blocking;
+use super::record::{self, Phase, Record};
+use super::{SandboxError, Sandboxes, namespaces, pause};
+use crate::state::{Id, RecordError};
+
+impl Sandboxes {
+    /// Finds the pods of an earlier daemon. Containers must have been restored before.
+    ///
+    /// # Errors
+    /// When the records cannot be listed.
+    pub async fn restore(self: &Arc<Self>) -> Result<(), SandboxError> {
+        let found = self.records.load()?;
+        join_all(
+            found
+                .into_iter()
+                .map(|(id, record)| self.restore_one(id, record)),
+        )
+        .await;
+        Ok(())
+    }
+
+    /// Releases what pods have left that no record knows, after a reboot above all: attachments to
+    /// networks, and pinned namespaces.
+    pub async fn sweep(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        self.rooms
+            .networks
+            .detach_unknown(move |id| this.has_record(id))
+            .await;
+        let this = Arc::clone(self);
+        let swept = blocking(move || {
+            let directory = &this.settings.namespaces_dir;
+            for id in namespaces::pinned(directory) {
+                if !this.has_record(id.as_str()) {
+                    tracing::info!(%id, "namespaces of a pod that is gone released");
+                    namespaces::unpin(directory, &id)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = swept.await {
+            tracing::error!(%error, "namespaces not swept");
+        }
+    }
+
+    /// Whether a pod of this id is known, be it only being made.
+    fn has_record(&self, id: &str) -> bool {
+        id.parse::<Id>()
+            .is_ok_and(|id| self.rooms.run_dir.sandbox(&id).exists())
+    }
+
+    async fn restore_one(self: &Arc<Self>, id: Id, record: Result<Record, RecordError>) {
+        let record = match record {
+            Ok(record) if record.version == record::VERSION => record,
+            Ok(record) => {
+                return self.set_aside(&id, &format!("has version {}", record.version));
+            }
+            Err(error) => return self.set_aside(&id, &error.to_string()),
+        };
+        if record.phase == Phase::Making {
+            tracing::info!(%id, "half-made pod undone");
+            return self.undo(record).await;
+        }
+        let paused = record.pause.is_some();
+        let sandbox = self.publish(record);
+        if paused {
+            let watch = pause::watch(&self.rooms.run_dir.sandbox(&id)).await;
+            if watch.is_none()
+                && let Err(error) = self.update(&sandbox, |record| record.phase = Phase::NotReady)
+            {
+                tracing::error!(%id, %error, "end of the pause process not recorded");
+            }
+            self.watch_pause(&sandbox, watch);
+        }
+    }
+
+    fn set_aside(&self, id: &Id, problem: &str) {
+        match self.records.quarantine(id) {
+            Ok(kept) => {
+                let kept = kept.display();
+                tracing::error!(%id, problem, %kept, "pod not understood, set aside");
+            }
+            Err(error) => tracing::error!(%id, problem, %error, "pod not understood"),
+        }
+    }
+}

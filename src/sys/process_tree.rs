@@ -1,0 +1,84 @@
+//! Ending a process together with all that it started.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::pidfd::Process;
+
+/// Most processes that one tree is followed to.
+const MAX_PROCESSES: usize = 4096;
+
+/// Kills `root` and its descendants. Each is stopped before its children are listed, so that none
+/// can be started behind our back; who has left the tree by a double fork is not found.
+pub fn kill_tree(root: i32) {
+    let mut tree = vec![root];
+    let mut processes = Vec::new();
+    let mut next = 0;
+    while let Some(&pid) = tree.get(next) {
+        next += 1;
+        // Opened before it is stopped, so that what is killed at the end is what was stopped here.
+        let Some(process) = Process::open(pid, None) else {
+            continue;
+        };
+        // ESRCH: it ended in between, and has no children any more.
+        if kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok() && tree.len() < MAX_PROCESSES {
+            tree.extend(children(pid));
+        }
+        processes.push(process);
+    }
+    for process in processes {
+        process.kill();
+    }
+}
+
+/// The children of all threads of a process: proc_tid_children(5).
+fn children(pid: i32) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|text| {
+            text.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_tree_goes_with_its_root() {
+        let mut root = Command::new("sh")
+            .args(["-c", "sh -c 'sleep 1000 & echo $!; wait' & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(root.stdout.take().unwrap());
+        let descendants: Vec<i32> = output
+            .lines()
+            .take(2)
+            .map(|line| line.unwrap().parse().unwrap())
+            .collect();
+        kill_tree(i32::try_from(root.id()).unwrap());
+        assert!(!root.wait().unwrap().success());
+        for pid in descendants {
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let gone = state.is_empty() || state.contains(") Z ") || state.contains(") X ");
+            // Killed, it may not have been scheduled to die yet: wait on its descriptor.
+            if !gone && let Some(process) = Process::open(pid, None) {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                runtime.unwrap().block_on(process.ended()).unwrap();
+            }
+        }
+    }
+}
