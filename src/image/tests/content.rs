@@ -51,7 +51,8 @@ pub fn pack(bytes: &[u8], pack: Pack) -> Vec<u8> {
         Pack::Plain => bytes.to_vec(),
         Pack::Zstd => zstd::stream::encode_all(bytes, 3).unwrap(),
         Pack::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         }
@@ -65,7 +66,10 @@ impl Content {
 
     /// The digest of layer `index`, as packed.
     pub fn layer(&self, index: usize) -> String {
-        self.json()["layers"][index]["digest"].as_str().unwrap().to_owned()
+        self.json()["layers"][index]["digest"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub fn json(&self) -> Value {
@@ -76,13 +80,19 @@ impl Content {
     pub fn with_json(&self, change: impl FnOnce(&mut Value)) -> Content {
         let mut json = self.json();
         change(&mut json);
-        Content { bytes: json.to_string().into_bytes(), ..self.clone() }
+        Content {
+            bytes: json.to_string().into_bytes(),
+            ..self.clone()
+        }
     }
 
     pub fn size(&self) -> u64 {
         let json = self.json();
         let layers = json["layers"].as_array().unwrap().iter();
-        layers.chain([&json["config"]]).map(|part| part["size"].as_u64().unwrap()).sum()
+        layers
+            .chain([&json["config"]])
+            .map(|part| part["size"].as_u64().unwrap())
+            .sum()
     }
 
     fn descriptor(&self) -> Value {
@@ -126,8 +136,14 @@ pub fn build(layers: &[(Vec<u8>, Pack)], docker: bool, run: Value, architecture:
         blobs.insert(sha256(&packed), packed);
     }
     let (media_type, config_type) = match docker {
-        true => (manifest::DOCKER_MANIFEST, "application/vnd.docker.container.image.v1+json"),
-        false => (manifest::OCI_MANIFEST, "application/vnd.oci.image.config.v1+json"),
+        true => (
+            manifest::DOCKER_MANIFEST,
+            "application/vnd.docker.container.image.v1+json",
+        ),
+        false => (
+            manifest::OCI_MANIFEST,
+            "application/vnd.oci.image.config.v1+json",
+        ),
     };
     let bytes = json!({
         "schemaVersion": 2, "mediaType": media_type,
@@ -138,7 +154,13 @@ pub fn build(layers: &[(Vec<u8>, Pack)], docker: bool, run: Value, architecture:
     .into_bytes();
     let id = sha256(&config)["sha256:".len()..].to_owned();
     blobs.insert(sha256(&config), config);
-    Content { blobs, media_type, bytes, id, manifests: Vec::new() }
+    Content {
+        blobs,
+        media_type,
+        bytes,
+        id,
+        manifests: Vec::new(),
+    }
 }
 
 /// An index of images by architecture; an empty architecture leaves the platform out.
@@ -150,13 +172,26 @@ pub fn index(entries: &[(&str, &Content)], docker: bool) -> Content {
         }
         descriptor
     });
-    let media_type = if docker { manifest::DOCKER_LIST } else { manifest::OCI_INDEX };
+    let media_type = if docker {
+        manifest::DOCKER_LIST
+    } else {
+        manifest::OCI_INDEX
+    };
     let manifests: Vec<Value> = manifests.collect();
     let bytes = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests})
         .to_string()
         .into_bytes();
-    let below = entries.iter().map(|(_, content)| (*content).clone()).collect();
-    Content { blobs: BTreeMap::new(), media_type, bytes, id: String::new(), manifests: below }
+    let below = entries
+        .iter()
+        .map(|(_, content)| (*content).clone())
+        .collect();
+    Content {
+        blobs: BTreeMap::new(),
+        media_type,
+        bytes,
+        id: String::new(),
+        manifests: below,
+    }
 }
 
 /// The files of an OCI layout that holds images under whole names.
@@ -171,7 +206,10 @@ pub fn layout(images: &[(&str, &Content)]) -> BTreeMap<String, Vec<u8>> {
         entries.push(entry);
         put_blobs(content, &mut files);
     }
-    files.insert("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
+    files.insert(
+        "oci-layout".into(),
+        br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
+    );
     let index = json!({"schemaVersion": 2, "manifests": entries});
     files.insert("index.json".into(), index.to_string().into_bytes());
     files
@@ -197,7 +235,50 @@ pub fn write_files(dir: &Path, files: &BTreeMap<String, Vec<u8>>) {
 }
 
 pub fn tar_of(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
-    let files: Vec<(&str, &[u8])> =
-        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
     tar(&files)
+}
+
+/// Seven gzip layers of about 97 MB in all, of files that every machine with a compiler has.
+pub fn bulk_layers() -> Vec<(Vec<u8>, Pack)> {
+    const LAYERS: usize = 7;
+    const LAYER_BYTES: usize = 97_000_000 / LAYERS;
+    let mut files = Vec::new();
+    collect(Path::new("/usr/lib"), &mut files);
+    files.sort();
+    let mut layers = Vec::new();
+    let mut next = files.into_iter();
+    for _ in 0..LAYERS {
+        let mut builder = tar::Builder::new(Vec::new());
+        while builder.get_ref().len() < LAYER_BYTES {
+            let Some(path) = next.next() else { break };
+            let Ok(content) = std::fs::read(&path) else {
+                continue;
+            };
+            if content.len() < 4 << 20 {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(content.len() as u64);
+                header.set_mode(0o644);
+                let name = path.strip_prefix("/").unwrap();
+                builder
+                    .append_data(&mut header, name, content.as_slice())
+                    .unwrap();
+            }
+        }
+        layers.push((builder.into_inner().unwrap(), Pack::Gzip));
+    }
+    layers
+}
+
+fn collect(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => collect(&entry.path(), files),
+            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
 }

@@ -21,7 +21,11 @@ pub struct Request {
 
 /// What to do with a request.
 pub enum Reply {
-    Answer { status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    },
     /// These bytes, and the connection's end.
     Raw(Vec<u8>),
     /// These bytes, and then silence until the client goes.
@@ -31,7 +35,11 @@ pub enum Reply {
 }
 
 pub fn answer(status: u16, body: impl Into<Vec<u8>>) -> Reply {
-    Reply::Answer { status, headers: Vec::new(), body: body.into() }
+    Reply::Answer {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+    }
 }
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
@@ -63,7 +71,12 @@ impl Fixture {
                 connections.spawn(serve(stream, Arc::clone(&seen), Arc::clone(&current)));
             }
         });
-        Fixture { address, log, handler, task }
+        Fixture {
+            address,
+            log,
+            handler,
+            task,
+        }
     }
 
     /// Serves `content` as `app:1`, correctly.
@@ -82,7 +95,10 @@ impl Fixture {
 
     /// How many requests have a path that contains `part`.
     pub fn count(&self, part: &str) -> usize {
-        self.log().iter().filter(|request| request.path.contains(part)).count()
+        self.log()
+            .iter()
+            .filter(|request| request.path.contains(part))
+            .count()
     }
 }
 
@@ -92,12 +108,18 @@ pub fn serve_content(content: &Content, request: &Request) -> Reply {
     if path == "/v2/" {
         return answer(200, "{}");
     }
-    let Some(rest) = path.strip_prefix("/v2/app/") else { return not_found() };
+    let Some(rest) = path.strip_prefix("/v2/app/") else {
+        return not_found();
+    };
     if let Some(name) = rest.strip_prefix("manifests/") {
         let all = std::iter::once(content).chain(&content.manifests);
         let mut all = all.chain(content.manifests.iter().flat_map(|below| &below.manifests));
-        let found = all.find(|one| one.digest() == name).or((name == "1").then_some(content));
-        let Some(found) = found else { return not_found() };
+        let found = all
+            .find(|one| one.digest() == name)
+            .or((name == "1").then_some(content));
+        let Some(found) = found else {
+            return not_found();
+        };
         return Reply::Answer {
             status: 200,
             headers: vec![("Content-Type", found.media_type.to_owned())],
@@ -113,7 +135,10 @@ pub fn serve_content(content: &Content, request: &Request) -> Reply {
 }
 
 pub fn not_found() -> Reply {
-    answer(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#)
+    answer(
+        404,
+        r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+    )
 }
 
 async fn serve(
@@ -125,7 +150,11 @@ async fn serve(
         log.lock().unwrap().push(request.clone());
         let current = Arc::clone(&handler.lock().unwrap());
         match current(&request) {
-            Reply::Answer { status, headers, body } => {
+            Reply::Answer {
+                status,
+                headers,
+                body,
+            } => {
                 let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
                 for (name, value) in headers {
                     head.push_str(&format!("{name}: {value}\r\n"));
@@ -173,14 +202,22 @@ async fn read_request(stream: &mut TcpStream) -> Option<Request> {
     let mut first = lines.next()?.split(' ');
     let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
     let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers: BTreeMap<String, String> =
-        headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    let length: usize = headers.get("content-length").map_or(0, |text| text.parse().unwrap());
+    let headers: BTreeMap<String, String> = headers
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    let length: usize = headers
+        .get("content-length")
+        .map_or(0, |text| text.parse().unwrap());
     let mut body = bytes[end + 4..].to_vec();
     while body.len() < length {
         if stream.read_buf(&mut body).await.ok()? == 0 {
             return None;
         }
     }
-    Some(Request { method, path, headers, body: String::from_utf8(body).ok()? })
+    Some(Request {
+        method,
+        path,
+        headers,
+        body: String::from_utf8(body).ok()?,
+    })
 }

@@ -34,7 +34,10 @@ impl Node {
         let store = storage::Store::open(storage::Settings {
             root: dir.path().join("root"),
             imagestore: None,
-            limits: storage::LayerLimits { reserve_bytes: 0, ..Default::default() },
+            limits: storage::LayerLimits {
+                reserve_bytes: 0,
+                ..Default::default()
+            },
         })
         .unwrap();
         let mut settings = Settings::new(store);
@@ -45,7 +48,10 @@ impl Node {
         std::fs::write(&settings.registries.file, registries_conf).unwrap();
         std::fs::write(&settings.policy, ACCEPT).unwrap();
         change(&mut settings);
-        Node { images: Images::open(settings), dir }
+        Node {
+            images: Images::open(settings),
+            dir,
+        }
     }
 
     fn insecure(registry: &str) -> Node {
@@ -64,7 +70,10 @@ impl Node {
     async fn on_disk(&self) -> BTreeSet<PathBuf> {
         let (store, root) = (self.store(), self.dir.path().join("root"));
         tokio::task::spawn_blocking(move || {
-            assert!(store.settle(Duration::from_secs(60)), "the store's background work goes on");
+            assert!(
+                store.settle(Duration::from_secs(60)),
+                "the store's background work goes on"
+            );
             let mut found = BTreeSet::new();
             walk(&root, &mut found);
             found
@@ -77,7 +86,12 @@ impl Node {
     fn file(&self, id: &str, index: usize, name: &str) -> Vec<u8> {
         let record = self.store().image(id).unwrap();
         let layer = record.layers[index].digest();
-        let root = self.dir.path().join("root/cricket/layers").join(layer).join("diff");
+        let root = self
+            .dir
+            .path()
+            .join("root/cricket/layers")
+            .join(layer)
+            .join("diff");
         std::fs::read(root.join(name)).unwrap()
     }
 }
@@ -97,10 +111,17 @@ fn insecure(registry: &str) -> String {
 }
 
 fn request(reference: &str) -> PullRequest {
-    PullRequest { reference: reference.to_owned(), ..PullRequest::default() }
+    PullRequest {
+        reference: reference.to_owned(),
+        ..PullRequest::default()
+    }
 }
 
 /// The same on every machine that the tests run on.
 fn platform() -> Platform {
-    Platform { os: "linux".into(), architecture: "amd64".into(), variant: None }
+    Platform {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        variant: None,
+    }
 }
