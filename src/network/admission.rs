@@ -45,7 +45,6 @@ pub(super) struct Turn {
     admission: Arc<Admission>,
     sandbox_id: String,
     number: u64,
-    // Declared, and so dropped, before the lock: the next operation of the sandbox finds a place.
     _place: OwnedSemaphorePermit,
     lock: Option<OwnedMutexGuard<()>>,
 }

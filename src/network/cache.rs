@@ -2,7 +2,9 @@
 //! crash, an upgrade or a reboot, and so that other tools (Multus, CRI-O) can read it.
 //!
 //! Layout: `<cache_dir>/results/<network>-<sandbox id>-<interface>`, mode 0600, one JSON object of
-//! kind `cniCacheV1`. Crash rule: the record is written before the first plugin runs, without
+//! kind `cniCacheV1`, with the additional field `owner`, which other readers ignore. It tells our
+//! records from those that a plugin makes for the same pod when it calls other plugins by libcni,
+//! as Multus does: those are that plugin's to delete. Crash rule: the record is written before the first plugin runs, without
 //! `result`, and replaced by one with it after the last. So whatever a crash leaves has a record,
 //! and a record without result means "may be attached". It is written beside `results` and
 //! renamed into it: readers list that directory. There is no fsync: host-local's leases, which a
@@ -20,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{bounded, config::Network, error::NetworkError};
+
+/// Our name in `owner`.
+const OWNER: &str = "cricket";
 
 /// The only kind of record there is.
 const KIND: &str = "cniCacheV1";
@@ -47,6 +52,8 @@ pub(super) struct Record {
     /// What the last plugin answered; `None` until it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
 }
 
 impl Record {
@@ -69,7 +76,12 @@ impl Record {
             cni_args: Some(cni_args),
             capability_args: Some(capability_args).filter(|args| !args.is_empty()),
             result: None,
+            owner: Some(OWNER.to_owned()),
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.owner.as_deref() == Some(OWNER)
     }
 
     /// The network as it was when the pod was attached.
@@ -161,7 +173,7 @@ impl Cache {
         })
     }
 
-    /// Everything that is cached for one sandbox.
+    /// Everything of ours that is cached for one sandbox.
     pub(super) fn of(&self, sandbox_id: &str) -> Result<Vec<Found>, NetworkError> {
         let part = format!("-{sandbox_id}-");
         let mut found: Vec<Found> = self
@@ -169,7 +181,7 @@ impl Cache {
             .into_iter()
             .filter(|path| file_name(path).contains(&part))
             .filter_map(|path| match read(&path) {
-                Ok(Some(record)) if record.container_id == sandbox_id => {
+                Ok(Some(record)) if record.is_ours() && record.container_id == sandbox_id => {
                     Some(Found::Record(path, Box::new(record)))
                 }
                 Ok(_) => None,
@@ -180,12 +192,16 @@ impl Cache {
         Ok(found)
     }
 
-    /// All records of attachments whose network namespace was pinned below `netns_dir`.
-    pub(super) fn below(&self, netns_dir: &Path) -> Result<Vec<Record>, NetworkError> {
+    /// Our records of attachments whose network namespace was pinned at `<netns_dir>/<id>`: a
+    /// second daemon, with a root of its own, may have the same cache.
+    pub(super) fn pinned_in(&self, netns_dir: &Path) -> Result<Vec<Record>, NetworkError> {
         let mut records = Vec::new();
         for path in self.files()? {
             match read(&path) {
-                Ok(Some(record)) if Path::new(&record.netns).starts_with(netns_dir) => {
+                Ok(Some(record))
+                    if record.is_ours()
+                        && Path::new(&record.netns) == netns_dir.join(&record.container_id) =>
+                {
                     records.push(record);
                 }
                 Ok(_) => {}
@@ -325,21 +341,44 @@ mod tests {
     fn a_cache_that_does_not_exist_is_empty() {
         let (_dir, cache) = cache();
         assert!(cache.of(ID).unwrap().is_empty());
-        assert!(cache.below(Path::new("/")).unwrap().is_empty());
+        assert!(cache.pinned_in(Path::new("/")).unwrap().is_empty());
     }
 
     #[test]
-    fn only_attachments_below_our_namespaces_are_ours() {
+    fn only_our_attachments_of_our_namespaces_are_ours() {
         let (_dir, cache) = cache();
-        cache.store(&record()).unwrap();
-        let other = Record {
-            container_id: "other".into(),
-            netns: "/run/netns-other/x".into(),
+        let of = |id: &str, netns: &str| Record {
+            container_id: id.into(),
+            netns: netns.into(),
             ..record()
         };
-        cache.store(&other).unwrap();
-        let ours = cache.below(Path::new("/run/netns")).unwrap();
-        assert_eq!(ours, [record()]);
+        let ours = of(ID, &format!("/run/netns/{ID}"));
+        for record in [
+            &ours,
+            &Record {
+                owner: None,
+                ..of("delegated", "/run/netns/delegated")
+            },
+            &of("other", "/run/other/netns/other"),
+            &of("hosts", ""),
+        ] {
+            cache.store(record).unwrap();
+        }
+        assert_eq!(cache.pinned_in(Path::new("/run/netns")).unwrap(), [ours]);
+    }
+
+    #[test]
+    fn records_that_a_plugin_made_for_our_pod_are_left_to_it() {
+        let (_dir, cache) = cache();
+        let delegate = Record {
+            network_name: "net1".into(),
+            owner: None,
+            ..record()
+        };
+        cache.store(&delegate).unwrap();
+        assert!(cache.of(ID).unwrap().is_empty());
+        cache.store(&record()).unwrap();
+        assert_eq!(cache.of(ID).unwrap().len(), 1);
     }
 
     #[test]
@@ -367,7 +406,7 @@ mod tests {
             .map(|f| file_name(f.path()).split('-').next().unwrap().to_owned())
             .collect();
         assert_eq!(damaged, ["cut", "empty", "types"]);
-        assert_eq!(cache.below(Path::new("/run")).unwrap().len(), 1);
+        assert!(cache.pinned_in(Path::new("/run/netns")).unwrap().is_empty());
     }
 
     #[test]

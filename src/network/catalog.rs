@@ -22,8 +22,11 @@ use super::{
 /// The largest configuration file.
 const MAX_FILE: u64 = 1 << 20;
 
-/// How many files of a directory are looked at.
+/// How many configurations of a directory are read.
 const MAX_FILES: usize = 1000;
+
+/// How many skipped files a reason names; the rest stands in the log.
+const MAX_NAMED: usize = 5;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +49,7 @@ impl Catalog {
             problems: Vec::new(),
             folders: Vec::new(),
         };
-        let networks = match files(conf_dir) {
+        let networks = match files(conf_dir, |path| FileKind::of(path).is_some()) {
             Ok(files) => catalog.load(&files),
             Err(e) => {
                 catalog.default = Err(NotReady {
@@ -105,9 +108,12 @@ impl Catalog {
     ) -> Result<Arc<Network>, NotReady> {
         let dir = conf_dir.display();
         let not_ready = |mut reason: String| {
-            for (path, problem) in &self.problems {
+            for (path, problem) in self.problems.iter().take(MAX_NAMED) {
                 let name = path.strip_prefix(conf_dir).unwrap_or(path).display();
                 reason.push_str(&format!("; {name} is skipped: {problem}"));
+            }
+            if self.problems.len() > MAX_NAMED {
+                reason.push_str(&format!("; and {} more", self.problems.len() - MAX_NAMED));
             }
             NotReady { reason }
         };
@@ -146,7 +152,7 @@ impl Catalog {
 
 /// A network's folder: its `*.conf` files are plugins. One that is missing is empty.
 fn read_folder(folder: &Path) -> Result<Vec<Plugin>, ConfigProblem> {
-    let files = match files(folder) {
+    let files = match files(folder, |path| path.extension().is_some_and(|e| e == "conf")) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         files => files.map_err(|source| ConfigProblem::Read {
             step: "list its folder",
@@ -155,7 +161,6 @@ fn read_folder(folder: &Path) -> Result<Vec<Plugin>, ConfigProblem> {
     };
     files
         .iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "conf"))
         .map(|path| {
             let plugin = bounded::read(path, MAX_FILE).and_then(|bytes| Plugin::parse(&bytes));
             plugin.map_err(|problem| ConfigProblem::Field {
@@ -166,13 +171,14 @@ fn read_folder(folder: &Path) -> Result<Vec<Plugin>, ConfigProblem> {
         .collect()
 }
 
-/// What is in a directory apart from directories, in lexical order.
-fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The first files of a directory with wanted names, in lexical order.
+fn files(dir: &Path, wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if !entry.file_type()?.is_dir() {
-            files.push(entry.path());
+        let path = entry.path();
+        if wanted(&path) && !entry.file_type()?.is_dir() {
+            files.push(path);
         }
     }
     files.sort();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     admission::Turn,
     config::{Network, Plugin},
-    error::{Command, NetworkError, PluginFailure},
+    error::{Command, NetworkError, PluginFailure, excerpt},
     plugin::{self, Call},
     result::PluginResult,
     version::CniVersion,
@@ -62,7 +62,7 @@ impl Chain<'_> {
                     PluginResult::parse(&output.stdout, self.network.version).map_err(|problem| {
                         let stdout = plugin::shown(&output.stdout);
                         PluginFailure::BadResult {
-                            problem,
+                            problem: excerpt(problem),
                             stdout,
                             stderr: output.stderr,
                         }

@@ -9,7 +9,10 @@ use std::path::Path;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::{error::ConfigProblem, version::CniVersion};
+use super::{
+    error::{ConfigProblem, excerpt},
+    version::CniVersion,
+};
 
 /// The longest network name. It is a part of the cache record's file name, together with a
 /// container id (64), an interface (15) and two dashes, and 255 is the kernel's limit for those.
@@ -205,7 +208,7 @@ fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ConfigProblem> {
 fn field(name: impl Into<String>, problem: impl Into<String>) -> ConfigProblem {
     ConfigProblem::Field {
         field: name.into(),
-        problem: problem.into(),
+        problem: excerpt(problem.into()),
     }
 }
 

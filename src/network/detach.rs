@@ -37,7 +37,7 @@ impl Networks {
 
     /// The sandboxes that the cache says are attached and that are ours. Reads the disk.
     pub fn attached(&self) -> Result<BTreeSet<String>, NetworkError> {
-        let records = self.cache.below(&self.settings.netns_dir)?;
+        let records = self.cache.pinned_in(&self.settings.netns_dir)?;
         Ok(records
             .into_iter()
             .map(|record| record.container_id)

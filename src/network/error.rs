@@ -145,21 +145,6 @@ pub enum NetworkError {
     },
 }
 
-impl NetworkError {
-    /// The plugin's own error code, where a plugin answered with one (CNI spec, "Error").
-    /// 11 means "try again later".
-    pub fn plugin_code(&self) -> Option<u64> {
-        match self {
-            Self::Plugin { failure, .. } => match **failure {
-                PluginFailure::Reported { code, .. } => Some(code),
-                _ => None,
-            },
-            Self::CleanUp { attach, .. } => attach.plugin_code(),
-            _ => None,
-        }
-    }
-}
-
 /// How a plugin failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginFailure {
@@ -331,6 +316,22 @@ impl fmt::Display for Tail<'_> {
     }
 }
 
+/// The most of a foreign text that a message repeats: enough for any that is meant for people,
+/// and messages travel in gRPC trailers and node conditions.
+const MAX_EXCERPT: usize = 1 << 10;
+
+/// The beginning of a foreign text.
+pub(super) fn excerpt(mut text: String) -> String {
+    if text.len() > MAX_EXCERPT {
+        let end = (0..=MAX_EXCERPT)
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
 /// Paths as a person lists them.
 pub(super) fn list<P: AsRef<Path>>(paths: &[P]) -> String {
     if paths.is_empty() {
@@ -341,4 +342,16 @@ pub(super) fn list<P: AsRef<Path>>(paths: &[P]) -> String {
         .map(|p| p.as_ref().display().to_string())
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_texts_are_cut_between_characters() {
+        assert_eq!(excerpt("short".into()), "short");
+        let long = excerpt("x".to_owned() + &"é".repeat(MAX_EXCERPT));
+        assert!(long.ends_with("é…") && long.len() <= MAX_EXCERPT + '…'.len_utf8());
+    }
 }

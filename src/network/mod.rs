@@ -41,20 +41,20 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-pub use admission::InFlight;
-pub use bandwidth::{Bandwidth, NotABandwidth};
-pub use error::{Command, ConfigProblem, MissingPlugin, NetworkError, NotReady, PluginFailure};
+pub use bandwidth::Bandwidth;
+pub use error::{NetworkError, NotReady};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 
-use admission::Admission;
+use admission::{Admission, InFlight};
 use cache::Cache;
 use current::Current;
+use error::Command;
 use watch::Watcher;
 
 /// The name of a pod's interface, as kubelet and every plugin expect it.
 pub const INTERFACE: &str = "eth0";
 
-/// What the daemon's configuration says about the network.
+/// Where everything is, and how long things may take.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Network configurations (`network_dir`).
@@ -63,8 +63,8 @@ pub struct Settings {
     pub plugin_dirs: Vec<PathBuf>,
     /// Attachments are recorded below `<cache_dir>/results` (CNI's default is `/var/lib/cni`).
     pub cache_dir: PathBuf,
-    /// Where pods' network namespaces are pinned. A cached attachment is ours, and may be swept,
-    /// if its namespace lies below it: other tools share the cache.
+    /// Where pods' network namespaces are pinned, by sandbox id. That is how an attachment in the
+    /// cache is known to be ours, and may be swept: other tools share the cache.
     pub netns_dir: PathBuf,
     /// The network to use (`cni_default_network`); `None` is the first one in `conf_dir`.
     pub default_network: Option<String>,
@@ -74,6 +74,17 @@ pub struct Settings {
     pub del_timeout: Duration,
     /// How many pods may be attached at once; as many may be detached at the same time.
     pub concurrency: usize,
+}
+
+impl Settings {
+    /// CRI-O's, and so kubelet's operators', limits: some networks take minutes for the first
+    /// pod of a node.
+    pub const ADD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+    /// CRI-O's.
+    pub const DEL_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Plugins are some ten megabytes and half a core each while they run, so this is what a node
+    /// can bear; and many more than can be stuck before somebody looks.
+    pub const CONCURRENCY: usize = 32;
 }
 
 /// A pod's network, once it has one.

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::error::{MissingPlugin, PluginFailure};
+use super::error::{MissingPlugin, PluginFailure, excerpt};
 
 /// The most a plugin may print. A result is some kilobytes.
 const MAX_STDOUT: usize = 1 << 20;
@@ -144,8 +144,8 @@ fn judge(status: ExitStatus, pipes: Pipes<'_>) -> Result<Output, PluginFailure> 
     match serde_json::from_slice::<ErrorDocument>(&pipes.output) {
         Ok(ErrorDocument { code, msg, details }) => Err(PluginFailure::Reported {
             code,
-            msg,
-            details,
+            msg: excerpt(msg),
+            details: excerpt(details.unwrap_or_default()),
             stderr,
         }),
         Err(_) => Err(PluginFailure::Ended {
@@ -163,7 +163,7 @@ struct ErrorDocument {
     code: u64,
     msg: String,
     #[serde(default)]
-    details: String,
+    details: Option<String>,
 }
 
 /// The beginning of an output, as an error shows it.

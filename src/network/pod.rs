@@ -21,8 +21,8 @@ pub struct Pod {
     pub uid: String,
     /// Where the pod's network namespace is pinned. Empty when it is known to be gone.
     pub netns: PathBuf,
-    /// Whether an ADD may have been made for it. A detach without cached attachment then runs
-    /// DEL with the present configuration; without it, it has nothing to do.
+    /// Whether an ADD may have been made for it that no DEL has undone. A detach without cached
+    /// attachment then runs DEL with the present configuration; otherwise it has nothing to do.
     pub attempted: bool,
     /// Host ports to forward (capability `portMappings`).
     pub port_mappings: Vec<PortMapping>,

@@ -51,7 +51,8 @@ impl Watcher {
             let heard = Arc::clone(&stop);
             thread::Builder::new()
                 .name("cni-watch".into())
-                .stack_size(256 << 10)
+                // Parsing a nested configuration takes most of it: 128 levels, then an error.
+                .stack_size(1 << 20)
                 .spawn(move || Eyes::open().watch(&current, &heard))?;
             Ok(Self { stop })
         };
@@ -101,6 +102,8 @@ struct Eyes {
     watches: HashMap<WatchDescriptor, Filter>,
     /// Some directory could not be watched.
     partly_blind: bool,
+    /// How often to read without a reason.
+    poll: Duration,
 }
 
 /// What ended a wait.
@@ -126,6 +129,7 @@ impl Eyes {
             inotify,
             watches: HashMap::new(),
             partly_blind: false,
+            poll: POLL,
         }
     }
 
@@ -134,7 +138,7 @@ impl Eyes {
             self.look(current);
             let blind = self.inotify.is_none() || self.partly_blind;
             let sure = !blind && current.default_network().is_ok();
-            match self.wait(stop, if sure { None } else { Some(POLL) }) {
+            match self.wait(stop, if sure { None } else { Some(self.poll) }) {
                 Woken::Stop => return,
                 Woken::Timeout => {}
                 Woken::Events => {
@@ -167,36 +171,18 @@ impl Eyes {
         let Some(inotify) = &self.inotify else {
             return false;
         };
-        let flags = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_ONLYDIR;
         let mut watches: HashMap<WatchDescriptor, Filter> = HashMap::new();
-        let mut blind = false;
+        let mut blind_for = None;
         for (dir, filter) in targets {
             // Adding a directory again gives its descriptor; so do two names of one directory.
-            match inotify.add_watch(dir, flags) {
+            match inotify.add_watch(dir, watched_events()) {
                 Ok(watch) => match watches.get_mut(&watch) {
                     Some(known) => known.merge(filter.clone()),
                     None => drop(watches.insert(watch, filter.clone())),
                 },
                 // It has gone since; the event of that is on its way.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(e) => {
-                    blind = true;
-                    if !self.partly_blind {
-                        tracing::warn!(
-                            dir = %dir.display(),
-                            "cannot be watched, reading CNI configuration every {} s instead: {e}; \
-                             raising fs.inotify.max_user_watches may help",
-                            POLL.as_secs()
-                        );
-                    }
-                }
+                Err(e) => blind_for = Some((dir, e)),
             }
         }
         for gone in self
@@ -207,11 +193,19 @@ impl Eyes {
             // The kernel has removed it already when the directory was deleted.
             let _ = inotify.rm_watch(*gone);
         }
+        if let Some((dir, e)) = blind_for.filter(|_| !self.partly_blind) {
+            tracing::warn!(
+                dir = %dir.display(),
+                "cannot be watched, reading CNI configuration every {} s instead: {e}; \
+                 raising fs.inotify.max_user_watches may help",
+                self.poll.as_secs()
+            );
+        }
         let new = watches
             .keys()
             .any(|watch| !self.watches.contains_key(watch));
         self.watches = watches;
-        self.partly_blind = blind;
+        self.partly_blind = blind_for.is_some();
         new
     }
 
@@ -262,6 +256,18 @@ impl Eyes {
             Ok(_) => Woken::Events,
         }
     }
+}
+
+/// Everything that can make a file appear, change, be executable, or go.
+fn watched_events() -> AddWatchFlags {
+    AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_ATTRIB
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_ONLYDIR
 }
 
 /// What to watch so that every change of these directories is seen.

@@ -184,6 +184,19 @@ async fn plugins_in_a_networks_folder_are_followed() {
 }
 
 #[tokio::test]
+async fn a_configuration_nested_without_end_does_not_end_the_thread() {
+    let scratch = Scratch::new(complete);
+    for (file, depth) in [("01.conflist", 126), ("02.conflist", 1 << 19)] {
+        let nested = format!(r#"{{"x":{}"#, "[".repeat(depth));
+        fs::write(scratch.path("etc/cni/net.d").join(file), nested).unwrap();
+    }
+    let skipped = |c: &Catalog| c.problems.len() == 2;
+    assert!(scratch.current.until(LONG, skipped).await);
+    fs::write(scratch.path("etc/cni/net.d/03.conflist"), list("next")).unwrap();
+    scratch.becomes(Some("next")).await;
+}
+
+#[tokio::test]
 async fn without_inotify_the_directory_is_polled() {
     let scratch = Scratch::new(complete);
     let current = Arc::new(Current::read(&Settings {
@@ -202,11 +215,15 @@ async fn without_inotify_the_directory_is_polled() {
         inotify: None,
         watches: HashMap::new(),
         partly_blind: false,
+        poll: Duration::from_millis(1),
     };
     let thread = thread::spawn(move || blind.watch(&watched, &heard));
-    fs::write(scratch.path("etc/cni/net.d/10.conflist"), list("polled")).unwrap();
-    let named = |c: &Catalog| c.default.as_ref().is_ok_and(|n| n.name == "polled");
-    assert!(current.until(LONG, named).await);
+    // The thread reads once before its first wait: the second change is seen by polling only.
+    for network in ["first", "second"] {
+        fs::write(scratch.path("etc/cni/net.d/10.conflist"), list(network)).unwrap();
+        let named = |c: &Catalog| c.default.as_ref().is_ok_and(|n| n.name == network);
+        assert!(current.until(LONG, named).await);
+    }
     rustix::io::write(&*stop, &1_u64.to_ne_bytes()).unwrap();
     thread.join().unwrap();
 }
