@@ -118,7 +118,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l pause-command -d 'Comma
 complete -c cricket -n "__fish_cricket_needs_command" -l pinned-images -d 'Images that the kubelet may not remove: a name, name* for a beginning or *word* for a part. [env: CONTAINER_PINNED_IMAGES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy -d 'Trust policy instead of /etc/containers/policy.json. [env: CONTAINER_SIGNATURE_POLICY]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy-dir -d 'Directory of trust policies per namespace, NAMESPACE.json. [env: CONTAINER_SIGNATURE_POLICY_DIR]' -r -F
-complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it. Deprecated: set insecure = true for the registry in registries.conf. [env: CONTAINER_INSECURE_REGISTRY]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it. [env: CONTAINER_INSECURE_REGISTRY]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l image-volumes -d 'What becomes of volumes that an image declares: mkdir, bind or ignore. [env: CONTAINER_IMAGE_VOLUMES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l big-files-temporary-dir -d 'Directory for blobs during a pull. [env: CONTAINER_BIG_FILES_TEMPORARY_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l separate-pull-cgroup -d 'Cgroup that images are pulled in, or pod. [env: PULL_IN_A_CGROUP]' -r
@@ -138,7 +138,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l metrics-key -d 'Key of 
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-tracing -d 'Export traces. [env: CONTAINER_ENABLE_TRACING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l tracing-endpoint -d 'Address of the collector (OTLP over gRPC). [env: CONTAINER_TRACING_ENDPOINT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l tracing-sampling-rate-per-million -d 'How many of a million calls are traced; those that the kubelet traces always are. [env: CONTAINER_TRACING_SAMPLING_RATE_PER_MILLION]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l stats-collection-period -d 'Seconds between collections of statistics; 0 collects when asked. Deprecated: use collection_period. [env: CONTAINER_STATS_COLLECTION_PERIOD]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l stats-collection-period -d 'Seconds between collections of statistics; 0 collects when asked. [env: CONTAINER_STATS_COLLECTION_PERIOD]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l collection-period -d 'Seconds between collections of statistics and metrics; 0 collects when asked. [env: COLLECTION_PERIOD]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l included-pod-metrics -d 'Groups of pod metrics: cpu, disk, diskIO, hugetlb, memory, network, oom, pressure, process, spec or all. [env: CONTAINER_INCLUDED_POD_METRCIS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-nri -d 'Let NRI plugins see and adjust pods and containers.' -r

@@ -37,22 +37,24 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
     if own.get_flag("check") {
         return check(&loaded);
     }
-    for warning in &loaded.warnings {
-        eprintln!("warning: {}", warning.with_excerpt());
-    }
+    warn(&loaded.warnings);
     print(config::effective_file(&loaded).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
+    warn(&loaded.warnings);
     let handlers = config::handlers(loaded)?;
-    let warnings: Vec<_> = loaded.warnings.iter().chain(&handlers.warnings).collect();
-    for warning in &warnings {
-        eprintln!("warning: {}", warning.with_excerpt());
-    }
-    if warnings.is_empty() {
+    warn(&handlers.warnings);
+    if loaded.warnings.is_empty() && handlers.warnings.is_empty() {
         print(b"the configuration is in order\n")?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(exit::failed())
+}
+
+fn warn(warnings: &[config::Problem]) {
+    for warning in warnings {
+        eprintln!("warning: {}", warning.with_excerpt());
+    }
 }

@@ -80,7 +80,7 @@ pub fn report(error: &CliError) -> ExitCode {
 }
 
 /// An error and its causes on one line.
-fn chain(error: &CliError) -> String {
+pub(super) fn chain(error: &CliError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use crate::config::{Config, Key, Options, Shape, Status, Table};
 
 /// Flags that a short help (`-h`) shows; `--help` shows all that have an effect.
-const ESSENTIAL: [&str; 14] = [
+const ESSENTIAL: [&str; 13] = [
     "config",
     "config-dir",
     "listen",
@@ -22,7 +22,6 @@ const ESSENTIAL: [&str; 14] = [
     "cni-config-dir",
     "cni-plugin-dir",
     "signature-policy",
-    "insecure-registry",
 ];
 
 /// Flags that subcommands take too, because they say where the daemon is.

@@ -96,3 +96,100 @@ async fn connect(socket: &Path) -> Result<Channel, CliError> {
         Err(late) => Err(no_daemon(Box::new(late))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cricket_proto::admin::admin_service_server::{AdminService, AdminServiceServer};
+    use cricket_proto::admin::{LoadImagesResponse, LoadedImage};
+    use tokio::net::UnixListener;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tonic::{Request, Response, Status};
+
+    use super::*;
+
+    /// A daemon that knows one archive.
+    struct Daemon;
+
+    #[tonic::async_trait]
+    impl AdminService for Daemon {
+        async fn load_images(
+            &self,
+            request: Request<LoadImagesRequest>,
+        ) -> Result<Response<LoadImagesResponse>, Status> {
+            if request.into_inner().path != "/images/good.tar" {
+                return Err(Status::invalid_argument("not an archive of images"));
+            }
+            let image = |id: &str, names: &[&str]| LoadedImage {
+                id: id.to_owned(),
+                names: names.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            let images = vec![image("aa", &["x:1", "x:2"]), image("bb", &[])];
+            Ok(Response::new(LoadImagesResponse { images }))
+        }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn ids_and_names_of_the_daemon_s_answer_are_printed_and_its_refusal_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("daemon.sock");
+        runtime().block_on(async {
+            let listener = UnixListener::bind(&socket).unwrap();
+            let server = tonic::transport::Server::builder()
+                .add_service(AdminServiceServer::new(Daemon))
+                .serve_with_incoming(UnixListenerStream::new(listener));
+            let server = tokio::spawn(server);
+
+            let lines = load(&socket, Path::new("/images/good.tar")).await.unwrap();
+            assert_eq!(lines, "aa x:1\naa x:2\nbb\n");
+            let error = load(&socket, Path::new("/images/bad.tar"))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "loading /images/bad.tar: not an archive of images"
+            );
+            server.abort();
+        });
+    }
+
+    #[test]
+    fn without_a_daemon_the_error_names_the_socket() {
+        let error = runtime()
+            .block_on(load(Path::new("/nonexistent/crio.sock"), Path::new("/x")))
+            .unwrap_err();
+        let text = super::super::exit::chain(&error);
+        assert!(
+            text.starts_with("no daemon answers on /nonexistent/crio.sock; is it"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("No such file or directory (os error 2)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_before_anyone_is_asked() {
+        let matches = super::super::command()
+            .try_get_matches_from([
+                "cricket",
+                "--config=",
+                "--config-dir=",
+                "load",
+                "/nonexistent/x",
+            ])
+            .unwrap();
+        let (_, own) = matches.subcommand().unwrap();
+        let error = run(&matches, own).unwrap_err();
+        assert!(
+            matches!(error, CliError::File { path, .. } if path == Path::new("/nonexistent/x"))
+        );
+    }
+}

@@ -47,7 +47,7 @@ table! {
         /// Experimental annotations that pods of this handler may use; each covers those that
         /// begin with it.
         allowed_annotations: Vec<String> = [],
-            status = Deprecated("use allowed_annotations of a workload");
+            status = Accepted("this version acts on no experimental annotations");
 
         /// Path of the monitor. Empty means `conmon` of `crio.runtime`.
         monitor_path: Option<PathBuf> = None;
@@ -80,7 +80,8 @@ table! {
             status = Accepted("logs are never synced, so that ending a container waits for no disk");
 
         /// Annotations for every pod of this handler; the pod's own win.
-        default_annotations: BTreeMap<String, String> = BTreeMap::new();
+        default_annotations: BTreeMap<String, String> = BTreeMap::new(),
+            status = Accepted("this version adds no annotations");
 
         /// Let the monitor serve streaming sessions, for the type `pod` only.
         stream_websockets: bool = false,

@@ -55,7 +55,7 @@ table! {
         /// Registries that are spoken to without TLS or without checking it.
         insecure_registries: Vec<String> = [],
             flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY",
-            status = Deprecated("set insecure = true for the registry in registries.conf");
+            status = Accepted("set insecure = true for the registry in registries.conf");
 
         /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
         image_volumes: ImageVolumes = ImageVolumes::Mkdir,
@@ -73,7 +73,8 @@ table! {
 
         /// Read registries.conf.d again when a file in it changes.
         auto_reload_registries: bool = false,
-            flag = "auto-reload-registries", env = "AUTO_RELOAD_REGISTRIES";
+            flag = "auto-reload-registries", env = "AUTO_RELOAD_REGISTRIES",
+            status = Accepted("registries.conf is read anew for every pull");
 
         /// End a pull that has made no progress for this long; `0s` never does.
         pull_progress_timeout: Duration = Duration::ZERO,

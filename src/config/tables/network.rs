@@ -29,6 +29,7 @@ table! {
 
         /// How long the network plugin may report an error before the node's network counts as not
         /// ready; `0s` asks only until it is ready for the first time.
-        cni_status_grace_period: Duration = Duration::ZERO;
+        cni_status_grace_period: Duration = Duration::ZERO,
+            status = Accepted("this version does not ask CNI plugins for their status");
     }
 }

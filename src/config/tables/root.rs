@@ -21,8 +21,7 @@ table! {
 
         /// Directory for newly pulled images instead of the one in `root`. Empty means `root`.
         imagestore: Option<PathBuf> = None,
-            flag = "imagestore", env = "CONTAINER_IMAGESTORE",
-            status = Accepted("images are always kept below root");
+            flag = "imagestore", env = "CONTAINER_IMAGESTORE";
 
         /// Storage driver.
         storage_driver: String = "overlay" => crate::config::rules::overlay,

@@ -116,7 +116,8 @@ table! {
 
         /// Directories of CDI device specifications; later ones win.
         cdi_spec_dirs: Vec<PathBuf> = ["/etc/cdi", "/var/run/cdi"],
-            flag = "cdi-spec-dirs", env = "CONTAINER_CDI_SPEC_DIRS";
+            flag = "cdi-spec-dirs", env = "CONTAINER_CDI_SPEC_DIRS",
+            status = Accepted("this version adds no CDI devices");
 
         /// Configuration of irqbalance that is edited for pods that ask for CPUs without interrupts.
         irqbalance_config_file: Option<PathBuf> = "/etc/sysconfig/irqbalance",
@@ -144,7 +145,8 @@ table! {
 
         /// Devices that a pod may ask for by the annotation `io.kubernetes.cri-o.Devices`.
         allowed_devices: Vec<PathBuf> = ["/dev/fuse", "/dev/net/tun"],
-            flag = "allowed-devices", env = "CONTAINER_ALLOWED_DEVICES";
+            flag = "allowed-devices", env = "CONTAINER_ALLOWED_DEVICES",
+            status = Accepted("this version does not read the annotation");
 
         /// Devices for every container, as `/dev/host:/dev/container:rwm`.
         additional_devices: Vec<Device> = Vec::new(),
@@ -202,7 +204,8 @@ table! {
 
         /// Where the host's root is mounted when the daemon itself runs in a container.
         bind_mount_prefix: Option<PathBuf> = None,
-            flag = "bind-mount-prefix", env = "CONTAINER_BIND_MOUNT_PREFIX";
+            flag = "bind-mount-prefix", env = "CONTAINER_BIND_MOUNT_PREFIX",
+            status = Accepted("this version does not run in a container");
 
         /// Give every container that is not privileged a read-only root filesystem, with a tmpfs on
         /// /run, /tmp and /var/tmp.
@@ -265,7 +268,8 @@ table! {
 
         /// Send container events to the kubelet, for its evented PLEG.
         enable_pod_events: bool = false,
-            flag = "enable-pod-events", env = "ENABLE_POD_EVENTS";
+            flag = "enable-pod-events", env = "ENABLE_POD_EVENTS",
+            status = Accepted("this version sends no container events");
 
         /// Leave the containers of host-network pods without SELinux label.
         hostnetwork_disable_selinux: bool = true,
@@ -274,12 +278,14 @@ table! {
 
         /// Leave host ports to the CNI plugins.
         disable_hostport_mapping: bool = false,
-            flag = "disable-hostport-mapping", env = "DISABLE_HOSTPORT_MAPPING";
+            flag = "disable-hostport-mapping", env = "DISABLE_HOSTPORT_MAPPING",
+            status = Accepted("host ports are always left to the CNI plugin portmap");
 
         /// Time zone of containers: a name such as `Europe/Berlin`, or `Local` for the node's. Empty
         /// leaves it to the image.
         timezone: String = "" => rules::timezone,
-            flag = "timezone", alias = "tz", env = "CONTAINER_TIME_ZONE";
+            flag = "timezone", alias = "tz", env = "CONTAINER_TIME_ZONE",
+            status = Accepted("this version leaves the time zone to the image");
 
         nested {
             /// `[crio.runtime.runtimes.NAME]`, by handler name.

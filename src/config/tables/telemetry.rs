@@ -87,15 +87,17 @@ table! {
         /// Seconds between collections of statistics; 0 collects when asked.
         stats_collection_period: i64 = 0 => rules::period,
             flag = "stats-collection-period", env = "CONTAINER_STATS_COLLECTION_PERIOD",
-            status = Deprecated("use collection_period");
+            status = Accepted("statistics are collected when asked");
 
         /// Seconds between collections of statistics and metrics; 0 collects when asked.
         collection_period: i64 = 0 => rules::period,
-            flag = "collection-period", env = "COLLECTION_PERIOD";
+            flag = "collection-period", env = "COLLECTION_PERIOD",
+            status = Accepted("statistics are collected when asked");
 
         /// Groups of pod metrics: `cpu`, `disk`, `diskIO`, `hugetlb`, `memory`, `network`, `oom`,
         /// `pressure`, `process`, `spec` or `all`.
         included_pod_metrics: Vec<String> = [] => rules::pod_metrics,
-            flag = "included-pod-metrics", env = "CONTAINER_INCLUDED_POD_METRCIS";
+            flag = "included-pod-metrics", env = "CONTAINER_INCLUDED_POD_METRCIS",
+            status = Accepted("this version reports no pod metrics");
     }
 }

@@ -194,3 +194,15 @@ fn a_configuration_of_cri_o_loads_without_a_word() {
          [crio.metrics]\n[crio.tracing]\n[crio.stats]\n[crio.nri]\n";
     assert_eq!(Node::with(text).complaints(), "");
 }
+
+#[test]
+fn integers_may_be_written_as_toml_writes_them() {
+    for number in ["9_095", "0x2387", "+9095", "0b10001110000111"] {
+        let node = Node::with(&format!("[crio.metrics]\nmetrics_port = {number}\n"));
+        assert_eq!(
+            node.load().unwrap().config.metrics.metrics_port,
+            9095,
+            "{number}"
+        );
+    }
+}

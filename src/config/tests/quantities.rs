@@ -138,6 +138,11 @@ proptest! {
         let size = ByteSize(number);
         prop_assert_eq!(ByteSize::parse(&size.print()), Ok(size));
     }
+}
+
+proptest! {
+    // Each case makes a directory and reads files.
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
