@@ -22,8 +22,6 @@ use super::capabilities::CapSet;
 
 mod document;
 
-pub use document::{MAX_NAMES, MAX_RULES};
-
 /// The most that is read of a profile file; the default one has 16 kB.
 pub const MAX_PROFILE_BYTES: u64 = 1 << 20;
 

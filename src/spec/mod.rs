@@ -27,6 +27,8 @@ mod seccomp;
 mod sysctls;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod runs;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ mod requested;
 
 pub use requested::check_mounts;
 
-pub(super) use defaults::{device_mounts, proc_mount};
+pub(super) use defaults::proc_mount;
 
 /// A mount, before it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]

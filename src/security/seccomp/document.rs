@@ -7,19 +7,16 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use oci_spec::runtime::{
-    Arch, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag,
-    LinuxSeccompOperator,
-};
+use oci_spec::runtime::{Arch, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator};
 use serde::Deserialize;
 
 use super::{Profile, Rule, Target};
 use crate::security::capabilities::CapSet;
 
 /// The most rules of a profile; the default one has 35.
-pub const MAX_RULES: usize = 4096;
+pub(super) const MAX_RULES: usize = 4096;
 /// The most system call names in all rules; the default one has some 500.
-pub const MAX_NAMES: usize = 32768;
+pub(super) const MAX_NAMES: usize = 32768;
 /// The longest system call name; the longest real one has 27 characters.
 const MAX_NAME_BYTES: usize = 128;
 /// The largest errno (MAX_ERRNO, linux/err.h).

@@ -1,3 +1,4 @@
+use super::document::{MAX_NAMES, MAX_RULES};
 use super::*;
 
 const TARGET: Target = Target {

@@ -10,13 +10,13 @@ use super::Mount;
 /// What no file of the pod needs.
 const PLAIN_FILE: [&str; 4] = ["bind", "nosuid", "noexec", "nodev"];
 
-pub(crate) fn proc_mount() -> Mount {
+pub(in crate::spec) fn proc_mount() -> Mount {
     Mount::new("/proc", "proc", &["nosuid", "noexec", "nodev"])
 }
 
 /// /dev and what is mounted below it. gid 5 is `tty` in every distribution; it exists in no user
 /// namespace that maps fewer ids.
-pub(crate) fn device_mounts() -> Vec<Mount> {
+fn device_mounts() -> Vec<Mount> {
     vec![
         Mount::new(
             "/dev",
