@@ -15,10 +15,12 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::tools;
 
-/// A namespace pinned at a file; gone when dropped, as soon as nothing runs in it.
+/// A namespace pinned at a file; gone when dropped, as soon as nothing runs in it. Or the
+/// machine's own, for measuring a runtime that lives there.
 #[derive(Debug)]
 pub struct Net {
     file: PathBuf,
+    own: bool,
 }
 
 impl Net {
@@ -30,12 +32,20 @@ impl Net {
         let mut option = std::ffi::OsString::from("--net=");
         option.push(&file);
         tools::run(Command::new(tools::need("unshare")).arg(option).arg("true"));
-        let net = Net { file };
+        let net = Net { file, own: true };
         tools::run(
             net.command(&tools::need("ip"))
                 .args(["link", "set", "lo", "up"]),
         );
         net
+    }
+
+    /// The namespace that this process is in.
+    pub fn machine() -> Net {
+        Net {
+            file: "/proc/self/ns/net".into(),
+            own: false,
+        }
     }
 
     /// The file that pins it.
@@ -93,6 +103,9 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
+        if !self.own {
+            return;
+        }
         // Detached: a process that a failed test left inside must not keep the scratch directory.
         if let Err(error) = umount2(&self.file, MntFlags::MNT_DETACH) {
             eprintln!("harness: {}: cannot unmount: {error}", self.file.display());

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use nix::mount::{MntFlags, umount2};
@@ -151,7 +150,7 @@ impl Node {
         command: &[&str],
     ) -> (String, String, PodSandboxConfig) {
         let config = self.pod_config(name);
-        let pod = good("RunPodSandbox", Box::pin(self.cri.run_pod(&config))).await;
+        let pod = good("RunPodSandbox", self.cri.run_pod(&config)).await;
         let container = requests::container("main", image, command);
         let container = self.run_in(&pod, &config, &container).await;
         (pod, container, config)
@@ -169,7 +168,7 @@ impl Node {
             Box::pin(self.cri.create(pod, config, pod_config)),
         )
         .await;
-        good("StartContainer", Box::pin(self.cri.start(&id))).await;
+        good("StartContainer", self.cri.start(&id)).await;
         id
     }
 
@@ -375,8 +374,8 @@ impl Drop for Node {
     }
 }
 
-/// The reply of a call that must succeed. Boxed by the caller: the generated calls are 18 KB each.
-async fn good<T>(call: &str, reply: Pin<Box<impl Future<Output = Reply<T>>>>) -> T {
+/// The reply of a call that must succeed.
+async fn good<T>(call: &str, reply: impl Future<Output = Reply<T>>) -> T {
     match reply.await {
         Ok(reply) => reply,
         Err(error) => panic!("{call}: {:?}: {}", error.code(), error.message()),

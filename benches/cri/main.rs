@@ -1,0 +1,103 @@
+//! Measures a CRI runtime over its socket, and prints it beside the floor and the peers.
+//!
+//! `make bench` measures cricket on scratch paths. `make bench ARGS="--socket SOCKET"` measures
+//! whatever answers there, so that peers are measured by the same client in the same run; it needs
+//! a CNI network of its own and must take images from 127.0.0.1 over HTTP.
+//!
+//! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
+//! 50), and names of measurements to do only those: floor, pods, exec, burst, many, pull, log.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that fails says so"
+)]
+
+mod execs;
+mod floor;
+mod images;
+mod logs;
+mod many;
+mod pods;
+mod table;
+mod target;
+
+use table::Table;
+use target::Target;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Arguments {
+    socket: Option<std::path::PathBuf>,
+    cgroup_parent: Option<String>,
+    rounds: usize,
+    pods: usize,
+    only: Vec<String>,
+}
+
+impl Arguments {
+    fn parse() -> Arguments {
+        let mut parsed = Arguments {
+            socket: None,
+            cgroup_parent: None,
+            rounds: 40,
+            pods: 50,
+            only: Vec::new(),
+        };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || {
+                words
+                    .next()
+                    .unwrap_or_else(|| panic!("{word} needs a value"))
+            };
+            match word.as_str() {
+                "--socket" => parsed.socket = Some(value().into()),
+                "--cgroup-parent" => parsed.cgroup_parent = Some(value()),
+                "--rounds" => parsed.rounds = value().parse().expect("--rounds takes a number"),
+                "--pods" => parsed.pods = value().parse().expect("--pods takes a number"),
+                // Cargo adds it.
+                "--bench" => (),
+                _ if word.starts_with('-') => panic!("unknown option {word}"),
+                _ => parsed.only.push(word),
+            }
+        }
+        parsed
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let arguments = Arguments::parse();
+    let mut target = Target::open(&arguments).await;
+    let mut table = Table::new(target.name().await);
+    target.idle_memory(&mut table);
+    let image = target.busybox().await;
+    if arguments.wants("floor") {
+        floor::measure(&target, &image, arguments.rounds, &mut table).await;
+    }
+    if arguments.wants("pods") {
+        pods::one_by_one(&target, &image, arguments.rounds, &mut table).await;
+    }
+    if arguments.wants("burst") {
+        pods::burst(&target, &image, 40, 10, &mut table).await;
+    }
+    if arguments.wants("exec") {
+        execs::measure(&target, &image, &mut table).await;
+    }
+    if arguments.wants("many") {
+        many::measure(&mut target, &image, arguments.pods, &mut table).await;
+    }
+    if arguments.wants("pull") {
+        images::measure(&mut target, &mut table).await;
+    }
+    if arguments.wants("log") {
+        logs::measure(&target, &image, &mut table).await;
+    }
+    target.finish().await;
+    table.print();
+}
