@@ -1,1 +1,297 @@
 //! Wires the rooms together and runs until told to stop.
+//!
+//! Containers outlive the daemon: stopping it ends nothing but itself.
+
+mod host;
+mod settings;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cricket_proto::admin::admin_service_server::AdminServiceServer;
+use cricket_proto::cri::image_service_server::ImageServiceServer;
+use cricket_proto::cri::runtime_service_server::RuntimeServiceServer;
+use nix::sys::stat::{Mode, umask};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+
+use crate::admin::AdminApi;
+use crate::cgroup::{CgroupError, Cgroups, Manager};
+use crate::config::{self, ConfigError, Loaded};
+use crate::container::{self, ContainerError, Containers};
+use crate::cri::{self, Identity, ImageApi, RuntimeApi, SocketError};
+use crate::image::Images;
+use crate::network::Networks;
+use crate::runtime::{Handlers, RuntimeError};
+use crate::sandbox::{self, SandboxError, Sandboxes};
+use crate::security::capabilities::CapabilityError;
+use crate::security::seccomp::SeccompError;
+use crate::state::RunDir;
+use crate::storage::{StorageError, Store};
+use crate::sys::notify;
+use crate::telemetry::{self, LogError};
+
+/// Threads that run the async work: reads answer from memory, and all that blocks has threads of
+/// its own.
+const WORKERS: usize = 2;
+/// Most threads for blocking work at once; what is more waits for its turn.
+const MAX_BLOCKING: usize = 64;
+/// How long an idle thread for blocking work is kept.
+const BLOCKING_KEEP: Duration = Duration::from_secs(2);
+/// How long open connections may keep a daemon that was told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+/// The largest message when the configuration gives none (`grpc_max_recv_msg_size`).
+const MAX_MESSAGE_BYTES: usize = 80 << 20;
+
+/// The daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The async runtime could not be made.
+    #[error("start the async runtime: {0}")]
+    Async(std::io::Error),
+    /// The log could not be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The configuration names programs that are not there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cgroups are not as the configuration says.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The daemon's own capabilities are not known.
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
+    /// A configured seccomp profile cannot be used.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The default runtime cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The records of containers cannot be read.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The records of pods cannot be read.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The server ended by itself.
+    #[error("serve the socket: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Runs the daemon with this configuration until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, naming what has to be mended.
+pub fn run(loaded: Loaded) -> Result<(), DaemonError> {
+    telemetry::start(
+        telemetry::level(loaded.config.runtime.log_level.as_str()),
+        match loaded.options.log_format {
+            config::LogFormat::Text => telemetry::Format::Text,
+            config::LogFormat::Json => telemetry::Format::Json,
+        },
+        loaded.options.log.as_deref(),
+    )?;
+    // Files for containers must not depend on who starts the daemon.
+    umask(Mode::from_bits_truncate(0o022));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(MAX_BLOCKING)
+        .thread_keep_alive(BLOCKING_KEEP)
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Async)?
+        .block_on(serve(loaded))
+}
+
+/// The rooms that the services need.
+#[derive(Debug)]
+struct House {
+    images: Arc<Images>,
+    store: Store,
+    networks: Arc<Networks>,
+    handlers: Arc<Handlers>,
+    containers: Arc<Containers>,
+    sandboxes: Arc<Sandboxes>,
+    manager: Manager,
+}
+
+async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listener = cri::bind(&loaded.config.api.listen)?;
+    let house = build(&loaded)?;
+    house.containers.restore().await?;
+    house.sandboxes.restore().await?;
+    // Not before it is known who owns what, and not in the way of the first call.
+    let sandboxes = Arc::clone(&house.sandboxes);
+    tokio::spawn(async move { sandboxes.sweep().await });
+    let socket = loaded.config.api.listen.clone();
+    let stop = async move {
+        stop_signal().await;
+        notify::send("STOPPING=1");
+        // So that nobody connects to a daemon that is about to go.
+        if let Err(error) = std::fs::remove_file(&socket) {
+            tracing::warn!(%error, socket = %socket.display(), "socket not removed");
+        }
+    };
+    let serving = answer(listener, &loaded, &house, stop);
+    notify::send("READY=1");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %loaded.config.api.listen.display(),
+        "serving"
+    );
+    serving.await?;
+    let store = house.store.clone();
+    let settled = tokio::task::spawn_blocking(move || store.settle(SHUTDOWN)).await;
+    tracing::info!(
+        store_settled = settled.unwrap_or(false),
+        "stopped; containers go on"
+    );
+    Ok(())
+}
+
+fn build(loaded: &Loaded) -> Result<House, DaemonError> {
+    let config = &loaded.config;
+    let manager = settings::cgroup_manager(config);
+    let cgroups = Arc::new(Cgroups::detect(manager)?);
+    let host = host::facts(&cgroups)?;
+    let found = config::handlers(loaded)?;
+    for warning in &found.warnings {
+        tracing::warn!("{warning}");
+    }
+    let handlers = found
+        .ready
+        .into_iter()
+        .map(|ready| settings::handler(ready, manager));
+    let handlers = Arc::new(Handlers::new(found.default, handlers.collect())?);
+    let store = Store::open(settings::storage(config))?;
+    let images = Images::open(settings::images(loaded, store.clone()));
+    let networks = Networks::open(settings::network(config));
+    let run_dir = RunDir::new(&config.runroot);
+    let containers = Containers::open(
+        settings::container(config, host.clone())?,
+        container::Rooms {
+            run_dir: run_dir.clone(),
+            handlers: Arc::clone(&handlers),
+            cgroups: Arc::clone(&cgroups),
+            store: store.clone(),
+            images: Arc::clone(&images),
+        },
+    )?;
+    let sandboxes = Sandboxes::open(
+        settings::sandbox(config, &config::pause_binary(loaded)?, host),
+        sandbox::Rooms {
+            run_dir,
+            handlers: Arc::clone(&handlers),
+            cgroups,
+            networks: Arc::clone(&networks),
+            containers: Arc::clone(&containers),
+        },
+    )?;
+    Ok(House {
+        images,
+        store,
+        networks,
+        handlers,
+        containers,
+        sandboxes,
+        manager,
+    })
+}
+
+/// Answers on the socket until `stop`, and then for as long as open calls take, within bounds.
+async fn answer(
+    listener: UnixListener,
+    loaded: &Loaded,
+    house: &House,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), DaemonError> {
+    let api = &loaded.config.api;
+    let (receive, send) = (
+        bound(api.grpc_max_recv_msg_size),
+        bound(api.grpc_max_send_msg_size),
+    );
+    let identity = Identity {
+        version: env!("CARGO_PKG_VERSION"),
+        systemd_cgroup: house.manager == Manager::Systemd,
+        recursive_read_only_mounts: false,
+        config: serde_json::to_string(&loaded.config).unwrap_or_default(),
+    };
+    let runtime = RuntimeApi {
+        sandboxes: Arc::clone(&house.sandboxes),
+        networks: Arc::clone(&house.networks),
+        handlers: Arc::clone(&house.handlers),
+        identity,
+    };
+    let image = ImageApi {
+        images: Arc::clone(&house.images),
+        store: house.store.clone(),
+        sandboxes: Arc::clone(&house.sandboxes),
+    };
+    let admin = AdminApi {
+        images: Arc::clone(&house.images),
+    };
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let server = tonic::transport::Server::builder()
+        .add_service(
+            RuntimeServiceServer::new(runtime)
+                .max_decoding_message_size(receive)
+                .max_encoding_message_size(send),
+        )
+        .add_service(
+            ImageServiceServer::new(image)
+                .max_decoding_message_size(receive)
+                .max_encoding_message_size(send),
+        )
+        .add_service(AdminServiceServer::new(admin))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            stop.await;
+            // Nobody waits any more only when the server has ended by itself.
+            let _ended = stopping.send(());
+        });
+    let too_long = async move {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(SHUTDOWN).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = server => Ok(served?),
+        // An idle client can keep a connection open for ever.
+        () = too_long => Ok(()),
+    }
+}
+
+/// A message bound of the configuration, in bytes; 0 and below mean the default.
+fn bound(bytes: i64) -> usize {
+    usize::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes > 0)
+        .unwrap_or(MAX_MESSAGE_BYTES)
+}
+
+async fn stop_signal() {
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                tracing::error!(%error, "a signal cannot be waited for");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}

@@ -1,1 +1,42 @@
-//! cricket's own gRPC service beside the CRI: offline images now; progress, timelines and explanations later.
+//! cricket's own gRPC service beside the CRI: offline images now; progress, timelines and
+//! explanations later.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cricket_proto::admin as wire;
+use tonic::{Request, Response, Status};
+
+use crate::image::Images;
+
+/// `cricket.admin.v1.AdminService`.
+#[derive(Debug, Clone)]
+pub struct AdminApi {
+    /// The images.
+    pub images: Arc<Images>,
+}
+
+#[tonic::async_trait]
+impl wire::admin_service_server::AdminService for AdminApi {
+    async fn load_images(
+        &self,
+        request: Request<wire::LoadImagesRequest>,
+    ) -> Result<Response<wire::LoadImagesResponse>, Status> {
+        let path = request.into_inner().path;
+        if !path.starts_with('/') {
+            return Err(Status::invalid_argument(format!(
+                "path: `{path}` is not absolute"
+            )));
+        }
+        let loaded = self.images.load(Path::new(&path)).await;
+        let loaded = loaded.map_err(|error| Status::unknown(error.to_string()))?;
+        let images = loaded
+            .into_iter()
+            .map(|image| wire::LoadedImage {
+                id: image.id,
+                names: image.names,
+            })
+            .collect();
+        Ok(Response::new(wire::LoadImagesResponse { images }))
+    }
+}

@@ -4,6 +4,6 @@ use super::CliError;
 use crate::config::Loaded;
 
 /// Runs the daemon until it is told to stop.
-pub(super) fn run(_loaded: Loaded) -> Result<(), CliError> {
-    Err(CliError::Daemon("this build has no daemon yet".into()))
+pub(super) fn run(loaded: Loaded) -> Result<(), CliError> {
+    crate::daemon::run(loaded).map_err(|error| CliError::Daemon(Box::new(error)))
 }

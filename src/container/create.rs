@@ -184,7 +184,7 @@ impl Containers {
         };
         let (pid, watch) = Monitor::create(&handler, new, |monitor| {
             let (id, parent) = (record.id.as_str(), &record.cgroup_parent);
-            let cgroup = &self.settings.monitor_cgroup;
+            let cgroup = &handler.monitor_cgroup;
             if let Err(error) = self
                 .rooms
                 .cgroups

@@ -56,8 +56,6 @@ pub struct Settings {
     pub seccomp: Option<Arc<Profile>>,
     /// The seccomp profile of privileged containers; usually none.
     pub privileged_seccomp: Option<Arc<Profile>>,
-    /// Where monitors go (`monitor_cgroup`).
-    pub monitor_cgroup: String,
     /// Mount sources that are not to be created when they are missing.
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).

@@ -83,9 +83,11 @@ impl Containers {
         } else {
             None
         };
-        let nano_cores = usage
-            .as_ref()
-            .and_then(|usage| container.cpu.rate(timestamp_ns, usage.cpu.as_ref()?.usage_ns));
+        let nano_cores = usage.as_ref().and_then(|usage| {
+            container
+                .cpu
+                .rate(timestamp_ns, usage.cpu.as_ref()?.usage_ns)
+        });
         let writable_layer = self.rooms.store.root_usage(record.id.as_str());
         Ok(ContainerStats {
             record,

@@ -20,10 +20,7 @@ impl Containers {
         &self,
         record: &Record,
     ) -> Result<(), ContainerError> {
-        let (store, cgroups) = (
-            self.rooms.store.clone(),
-            Arc::clone(&self.rooms.cgroups),
-        );
+        let (store, cgroups) = (self.rooms.store.clone(), Arc::clone(&self.rooms.cgroups));
         let (id, parent) = (record.id.clone(), record.cgroup_parent.clone());
         blocking(move || {
             // All are tried; the first error is told.

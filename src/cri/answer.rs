@@ -58,9 +58,7 @@ fn pod_metadata(record: &sandbox::Record) -> wire::PodSandboxMetadata {
 pub(super) fn pod_state(phase: sandbox::Phase) -> wire::PodSandboxState {
     match phase {
         sandbox::Phase::Ready => wire::PodSandboxState::SandboxReady,
-        sandbox::Phase::Making | sandbox::Phase::NotReady => {
-            wire::PodSandboxState::SandboxNotready
-        }
+        sandbox::Phase::Making | sandbox::Phase::NotReady => wire::PodSandboxState::SandboxNotready,
     }
 }
 
@@ -92,7 +90,10 @@ pub(super) fn container_status(record: &container::Record) -> wire::ContainerSta
         image: record.image.name.clone(),
         ..record.config.image.clone()
     };
-    let log_path = record.log_path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let log_path = record
+        .log_path
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned());
     wire::ContainerStatus {
         id: record.id.to_string(),
         metadata: Some(container_metadata(record)),
@@ -103,24 +104,35 @@ pub(super) fn container_status(record: &container::Record) -> wire::ContainerSta
         exit_code: exit.map_or(0, |exit| exit.exit_code),
         image: Some(image_spec(&shown_image)),
         image_ref: record.image.reference.clone(),
-        reason: exit.map_or("", |exit| Reason::as_str(exit.reason)).to_owned(),
+        reason: exit
+            .map_or("", |exit| Reason::as_str(exit.reason))
+            .to_owned(),
         message: exit.map_or_else(String::new, |exit| exit.message.clone()),
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
         mounts: record.config.mounts.iter().map(mount).collect(),
         log_path: log_path.unwrap_or_default(),
-        resources: record.config.resources.as_ref().map(|resources| wire::ContainerResources {
-            linux: Some(self::resources(resources)),
-            windows: None,
-        }),
+        resources: record
+            .config
+            .resources
+            .as_ref()
+            .map(|resources| wire::ContainerResources {
+                linux: Some(self::resources(resources)),
+                windows: None,
+            }),
         image_id: record.image.id.clone(),
-        user: Some(wire::ContainerUser { linux: Some(user(&record.runs_as)) }),
+        user: Some(wire::ContainerUser {
+            linux: Some(user(&record.runs_as)),
+        }),
         stop_signal: stop_signal(record.stop_signal).into(),
     }
 }
 
 fn container_metadata(record: &container::Record) -> wire::ContainerMetadata {
-    wire::ContainerMetadata { name: record.name.name.clone(), attempt: record.name.attempt }
+    wire::ContainerMetadata {
+        name: record.name.name.clone(),
+        attempt: record.name.attempt,
+    }
 }
 
 pub(super) fn container_state(phase: &container::Phase) -> wire::ContainerState {
@@ -146,7 +158,9 @@ fn stop_signal(number: i32) -> wire::Signal {
     let name = match number {
         34..=49 => format!("SIGRTMINPLUS{}", number - 34),
         50..=64 => format!("SIGRTMAXMINUS{}", 64 - number),
-        _ => nix::sys::signal::Signal::try_from(number).map_or("", |signal| signal.as_str()).into(),
+        _ => nix::sys::signal::Signal::try_from(number)
+            .map_or("", |signal| signal.as_str())
+            .into(),
     };
     let name = name.trim_end_matches("PLUS0").trim_end_matches("MINUS0");
     wire::Signal::from_str_name(&format!("SIGNAL_{name}"))
@@ -268,7 +282,9 @@ pub(super) fn filesystem(usage: &Usage, timestamp_ns: i64) -> wire::FilesystemUs
             mountpoint: usage.mountpoint.to_string_lossy().into_owned(),
         }),
         used_bytes: Some(wire::UInt64Value { value: usage.bytes }),
-        inodes_used: Some(wire::UInt64Value { value: usage.inodes }),
+        inodes_used: Some(wire::UInt64Value {
+            value: usage.inodes,
+        }),
     }
 }
 
@@ -278,10 +294,17 @@ mod tests {
 
     #[test]
     fn a_stop_signal_has_its_name_in_the_message() {
-        for (number, name) in
-            [(15, "SIGTERM"), (3, "SIGQUIT"), (34, "SIGRTMIN"), (37, "SIGRTMINPLUS3"), (64, "SIGRTMAX")]
-        {
-            assert!(stop_signal(number).as_str_name().ends_with(name), "{number}");
+        for (number, name) in [
+            (15, "SIGTERM"),
+            (3, "SIGQUIT"),
+            (34, "SIGRTMIN"),
+            (37, "SIGRTMINPLUS3"),
+            (64, "SIGRTMAX"),
+        ] {
+            assert!(
+                stop_signal(number).as_str_name().ends_with(name),
+                "{number}"
+            );
         }
     }
 }

@@ -13,22 +13,34 @@ pub(super) fn pod(record: &sandbox::Record, filter: Option<&wire::PodSandboxFilt
     let Some(filter) = filter else { return true };
     let state = answer::pod_state(record.phase);
     record.id.as_str().starts_with(&filter.id)
-        && filter.state.as_ref().is_none_or(|wanted| wanted.state() == state)
+        && filter
+            .state
+            .as_ref()
+            .is_none_or(|wanted| wanted.state() == state)
         && labels(&record.config.labels, &filter.label_selector)
 }
 
 /// Whether a container is one of those that the filter wants; ids by prefix.
-pub(super) fn container(record: &container::Record, filter: Option<&wire::ContainerFilter>) -> bool {
+pub(super) fn container(
+    record: &container::Record,
+    filter: Option<&wire::ContainerFilter>,
+) -> bool {
     let Some(filter) = filter else { return true };
     let state = answer::container_state(&record.phase);
     record.id.as_str().starts_with(&filter.id)
         && record.pod.as_str().starts_with(&filter.pod_sandbox_id)
-        && filter.state.as_ref().is_none_or(|wanted| wanted.state() == state)
+        && filter
+            .state
+            .as_ref()
+            .is_none_or(|wanted| wanted.state() == state)
         && labels(&record.config.labels, &filter.label_selector)
 }
 
 /// Whether a container is one of those whose statistics are wanted.
-pub(super) fn stats(record: &container::Record, filter: Option<&wire::ContainerStatsFilter>) -> bool {
+pub(super) fn stats(
+    record: &container::Record,
+    filter: Option<&wire::ContainerStatsFilter>,
+) -> bool {
     let Some(filter) = filter else { return true };
     record.id.as_str().starts_with(&filter.id)
         && record.pod.as_str().starts_with(&filter.pod_sandbox_id)
@@ -36,5 +48,7 @@ pub(super) fn stats(record: &container::Record, filter: Option<&wire::ContainerS
 }
 
 fn labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+    wanted
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -18,7 +18,9 @@ impl wire::image_service_server::ImageService for ImageApi {
         request: Request<wire::ListImagesRequest>,
     ) -> Answer<wire::ListImagesResponse> {
         let wanted = request.into_inner().filter.and_then(|filter| filter.image);
-        let images = self.images.list(wanted.as_ref().map(|image| image.image.as_str()));
+        let images = self
+            .images
+            .list(wanted.as_ref().map(|image| image.image.as_str()));
         let images = images.iter().map(answer::image).collect();
         Ok(Response::new(wire::ListImagesResponse { images }))
     }
@@ -48,9 +50,15 @@ impl wire::image_service_server::ImageService for ImageApi {
         let pull = PullRequest {
             reference: named(request.image)?,
             auth: request::registry_auth(request.auth),
-            namespace: metadata.map(|metadata| metadata.namespace).unwrap_or_default(),
+            namespace: metadata
+                .map(|metadata| metadata.namespace)
+                .unwrap_or_default(),
         };
-        let image_ref = self.images.pull(pull).await.map_err(|error| of_image(&error))?;
+        let image_ref = self
+            .images
+            .pull(pull)
+            .await
+            .map_err(|error| of_image(&error))?;
         Ok(Response::new(wire::PullImageResponse { image_ref }))
     }
 
@@ -61,7 +69,10 @@ impl wire::image_service_server::ImageService for ImageApi {
         let wanted = named(request.into_inner().image)?;
         let containers = self.sandboxes.containers();
         let user = |id: &str| containers.user_of_image(id);
-        self.images.remove(&wanted, &user).await.map_err(|error| of_image(&error))?;
+        self.images
+            .remove(&wanted, &user)
+            .await
+            .map_err(|error| of_image(&error))?;
         Ok(Response::new(wire::RemoveImageResponse {}))
     }
 
@@ -69,7 +80,9 @@ impl wire::image_service_server::ImageService for ImageApi {
         &self,
         _request: Request<wire::ImageFsInfoRequest>,
     ) -> Answer<wire::ImageFsInfoResponse> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
         Ok(Response::new(wire::ImageFsInfoResponse {
             image_filesystems: vec![answer::filesystem(&self.images.usage(), now)],

@@ -20,8 +20,9 @@ const MAX_ENTRIES: usize = 100_000;
 /// `RunPodSandboxRequest.config`.
 pub(super) fn pod_config(config: Option<wire::PodSandboxConfig>) -> Result<PodConfig, Status> {
     let config = config.ok_or_else(|| invalid("config", "is missing"))?;
-    let metadata =
-        config.metadata.ok_or_else(|| invalid("config.metadata", "is missing"))?;
+    let metadata = config
+        .metadata
+        .ok_or_else(|| invalid("config.metadata", "is missing"))?;
     bounded("config.labels", config.labels.len())?;
     bounded("config.annotations", config.annotations.len())?;
     let linux = config.linux.unwrap_or_default();
@@ -64,12 +65,18 @@ fn port_mapping(mapping: wire::PortMapping) -> Result<PortMapping, Status> {
     let host_ip = match mapping.host_ip.as_str() {
         "" => None,
         text => Some(text.parse::<IpAddr>().map_err(|_| {
-            invalid("config.port_mappings.host_ip", &format!("`{text}` is not an IP address"))
+            invalid(
+                "config.port_mappings.host_ip",
+                &format!("`{text}` is not an IP address"),
+            )
         })?),
     };
     Ok(PortMapping {
         host_port: port("config.port_mappings.host_port", mapping.host_port)?,
-        container_port: port("config.port_mappings.container_port", mapping.container_port)?,
+        container_port: port(
+            "config.port_mappings.container_port",
+            mapping.container_port,
+        )?,
         protocol,
         host_ip,
     })
@@ -88,7 +95,10 @@ fn sandbox_security(
         supplemental_groups: context.supplemental_groups,
         supplemental_groups_policy: groups_policy(policy)?,
         privileged: context.privileged,
-        seccomp: context.seccomp.map(|profile| security_profile(profile, "seccomp")).transpose()?,
+        seccomp: context
+            .seccomp
+            .map(|profile| security_profile(profile, "seccomp"))
+            .transpose()?,
         apparmor: context
             .apparmor
             .map(|profile| security_profile(profile, "apparmor"))
@@ -101,12 +111,15 @@ pub(super) fn container_config(
     config: Option<wire::ContainerConfig>,
 ) -> Result<container::Config, Status> {
     let config = config.ok_or_else(|| invalid("config", "is missing"))?;
-    let metadata =
-        config.metadata.ok_or_else(|| invalid("config.metadata", "is missing"))?;
+    let metadata = config
+        .metadata
+        .ok_or_else(|| invalid("config.metadata", "is missing"))?;
     if metadata.name.is_empty() {
         return Err(invalid("config.metadata.name", "is empty"));
     }
-    let image = config.image.ok_or_else(|| invalid("config.image", "is missing"))?;
+    let image = config
+        .image
+        .ok_or_else(|| invalid("config.image", "is missing"))?;
     if image.image.is_empty() {
         return Err(invalid("config.image.image", "is empty"));
     }
@@ -119,7 +132,10 @@ pub(super) fn container_config(
         number => Some(stop_signal(number)?),
     };
     let linux = config.linux.unwrap_or_default();
-    let variable = |env: wire::KeyValue| spec::EnvVar { key: env.key, value: env.value };
+    let variable = |env: wire::KeyValue| spec::EnvVar {
+        key: env.key,
+        value: env.value,
+    };
     Ok(container::Config {
         name: metadata.name,
         attempt: metadata.attempt,
@@ -128,9 +144,17 @@ pub(super) fn container_config(
         args: config.args,
         working_dir: config.working_dir,
         envs: config.envs.into_iter().map(variable).collect(),
-        mounts: config.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
+        mounts: config
+            .mounts
+            .into_iter()
+            .map(mount)
+            .collect::<Result<_, _>>()?,
         devices: config.devices.into_iter().map(device).collect(),
-        cdi_devices: config.cdi_devices.into_iter().map(|device| device.name).collect(),
+        cdi_devices: config
+            .cdi_devices
+            .into_iter()
+            .map(|device| device.name)
+            .collect(),
         labels: config.labels,
         annotations: config.annotations,
         log_path: config.log_path,
@@ -145,10 +169,18 @@ pub(super) fn container_config(
 
 /// The signal's name: the message carries the number of a name, not of a signal.
 fn stop_signal(number: i32) -> Result<String, Status> {
-    let unknown = || invalid("config.stop_signal", &format!("{number} is not a known signal"));
+    let unknown = || {
+        invalid(
+            "config.stop_signal",
+            &format!("{number} is not a known signal"),
+        )
+    };
     let signal = wire::Signal::try_from(number).map_err(|_| unknown())?;
     // SIGNAL_SIGRTMINPLUS1 and the like are the kernel's SIGRTMIN+1.
-    let name = signal.as_str_name().strip_prefix("SIGNAL_").unwrap_or(signal.as_str_name());
+    let name = signal
+        .as_str_name()
+        .strip_prefix("SIGNAL_")
+        .unwrap_or(signal.as_str_name());
     Ok(name.replace("PLUS", "+").replace("MINUS", "-"))
 }
 
@@ -217,7 +249,10 @@ fn resources(resources: wire::LinuxContainerResources) -> spec::Resources {
         cpuset_cpus: resources.cpuset_cpus,
         cpuset_mems: resources.cpuset_mems,
         hugepage_limits: hugepages
-            .map(|limit| spec::HugepageLimit { page_size: limit.page_size, limit: limit.limit })
+            .map(|limit| spec::HugepageLimit {
+                page_size: limit.page_size,
+                limit: limit.limit,
+            })
             .collect(),
         unified: resources.unified,
     }
@@ -243,7 +278,10 @@ fn security(context: wire::LinuxContainerSecurityContext) -> Result<spec::Securi
         no_new_privs: context.no_new_privs,
         masked_paths: context.masked_paths,
         readonly_paths: context.readonly_paths,
-        seccomp: context.seccomp.map(|profile| security_profile(profile, "seccomp")).transpose()?,
+        seccomp: context
+            .seccomp
+            .map(|profile| security_profile(profile, "seccomp"))
+            .transpose()?,
         apparmor: context
             .apparmor
             .map(|profile| security_profile(profile, "apparmor"))
@@ -275,9 +313,10 @@ fn namespace_mode(mode: i32) -> Result<spec::NamespaceMode, Status> {
         Ok(wire::NamespaceMode::Container) => Ok(spec::NamespaceMode::Container),
         Ok(wire::NamespaceMode::Node) => Ok(spec::NamespaceMode::Node),
         Ok(wire::NamespaceMode::Target) => Ok(spec::NamespaceMode::Target),
-        Err(_) => {
-            Err(invalid("security_context.namespace_options", &format!("{mode} is not a mode")))
-        }
+        Err(_) => Err(invalid(
+            "security_context.namespace_options",
+            &format!("{mode} is not a mode"),
+        )),
     }
 }
 
@@ -339,7 +378,10 @@ fn bounded(field: &str, count: usize) -> Result<(), Status> {
     if count <= MAX_ENTRIES {
         Ok(())
     } else {
-        Err(invalid(field, &format!("{count} entries are more than {MAX_ENTRIES}")))
+        Err(invalid(
+            field,
+            &format!("{count} entries are more than {MAX_ENTRIES}"),
+        ))
     }
 }
 
@@ -350,7 +392,10 @@ mod tests {
     #[test]
     fn a_pod_of_nothing_but_metadata_is_understood() {
         let config = wire::PodSandboxConfig {
-            metadata: Some(wire::PodSandboxMetadata { name: "p".into(), ..Default::default() }),
+            metadata: Some(wire::PodSandboxMetadata {
+                name: "p".into(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let pod = pod_config(Some(config)).unwrap();
@@ -364,24 +409,47 @@ mod tests {
         let status = pod_config(None).unwrap_err();
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().starts_with("config"));
-        let port = wire::PortMapping { host_port: 70_000, ..Default::default() };
-        assert!(port_mapping(port).unwrap_err().message().contains("70000"));
-        let ip = wire::PortMapping { host_ip: "localhost".into(), ..Default::default() };
-        assert!(port_mapping(ip).unwrap_err().message().contains("localhost"));
-        assert!(namespace_mode(9).is_err() && groups_policy(9).is_err());
-        let no_image = wire::ContainerConfig {
-            metadata: Some(wire::ContainerMetadata { name: "c".into(), attempt: 0 }),
+        let port = wire::PortMapping {
+            host_port: 70_000,
             ..Default::default()
         };
-        assert!(container_config(Some(no_image)).unwrap_err().message().contains("config.image"));
+        assert!(port_mapping(port).unwrap_err().message().contains("70000"));
+        let ip = wire::PortMapping {
+            host_ip: "localhost".into(),
+            ..Default::default()
+        };
+        assert!(
+            port_mapping(ip)
+                .unwrap_err()
+                .message()
+                .contains("localhost")
+        );
+        assert!(namespace_mode(9).is_err() && groups_policy(9).is_err());
+        let no_image = wire::ContainerConfig {
+            metadata: Some(wire::ContainerMetadata {
+                name: "c".into(),
+                attempt: 0,
+            }),
+            ..Default::default()
+        };
+        assert!(
+            container_config(Some(no_image))
+                .unwrap_err()
+                .message()
+                .contains("config.image")
+        );
     }
 
     #[test]
     fn a_stop_signal_is_told_by_its_name() {
         let number = |name: &str| wire::Signal::from_str_name(name).map(|signal| signal as i32);
-        let quit = number("SIGNAL_SIGQUIT").or_else(|| number("SIGQUIT")).unwrap();
+        let quit = number("SIGNAL_SIGQUIT")
+            .or_else(|| number("SIGQUIT"))
+            .unwrap();
         assert_eq!(stop_signal(quit).unwrap(), "SIGQUIT");
-        let realtime = number("SIGNAL_SIGRTMINPLUS3").or_else(|| number("SIGRTMINPLUS3")).unwrap();
+        let realtime = number("SIGNAL_SIGRTMINPLUS3")
+            .or_else(|| number("SIGRTMINPLUS3"))
+            .unwrap();
         assert_eq!(stop_signal(realtime).unwrap(), "SIGRTMIN+3");
         assert!(stop_signal(9999).is_err());
     }
@@ -390,7 +458,10 @@ mod tests {
     fn empty_credentials_are_none() {
         assert!(registry_auth(Some(wire::AuthConfig::default())).is_none());
         assert!(registry_auth(None).is_none());
-        let auth = wire::AuthConfig { username: "u".into(), ..Default::default() };
+        let auth = wire::AuthConfig {
+            username: "u".into(),
+            ..Default::default()
+        };
         assert_eq!(registry_auth(Some(auth)).unwrap().username, "u");
     }
 }

@@ -41,9 +41,11 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         }
         let network = match self.networks.readiness() {
             Ok(()) => condition("NetworkReady", "", String::new()),
-            Err(not_ready) => {
-                condition("NetworkReady", "NetworkPluginNotReady", not_ready.to_string())
-            }
+            Err(not_ready) => condition(
+                "NetworkReady",
+                "NetworkPluginNotReady",
+                not_ready.to_string(),
+            ),
         };
         let features = wire::RuntimeHandlerFeatures {
             recursive_read_only_mounts: self.identity.recursive_read_only_mounts,
@@ -80,7 +82,9 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
             wire::CgroupDriver::Cgroupfs
         };
         Ok(Response::new(wire::RuntimeConfigResponse {
-            linux: Some(wire::LinuxRuntimeConfiguration { cgroup_driver: driver.into() }),
+            linux: Some(wire::LinuxRuntimeConfiguration {
+                cgroup_driver: driver.into(),
+            }),
         }))
     }
 
@@ -98,8 +102,14 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     ) -> Answer<wire::RunPodSandboxResponse> {
         let request = request.into_inner();
         let config = request::pod_config(request.config)?;
-        let id = self.sandboxes.run(config, request.runtime_handler).await.map_err(of_sandbox)?;
-        Ok(Response::new(wire::RunPodSandboxResponse { pod_sandbox_id: id.to_string() }))
+        let id = self
+            .sandboxes
+            .run(config, request.runtime_handler)
+            .await
+            .map_err(of_sandbox)?;
+        Ok(Response::new(wire::RunPodSandboxResponse {
+            pod_sandbox_id: id.to_string(),
+        }))
     }
 
     async fn stop_pod_sandbox(
@@ -132,7 +142,10 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         let record = sandbox.record();
         let mut info = BTreeMap::new();
         if request.verbose {
-            info.insert("info".to_owned(), self.sandboxes.describe(&record).to_string());
+            info.insert(
+                "info".to_owned(),
+                self.sandboxes.describe(&record).to_string(),
+            );
         }
         Ok(Response::new(wire::PodSandboxStatusResponse {
             status: Some(answer::pod_status(&record)),
@@ -147,7 +160,11 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         request: Request<wire::ListPodSandboxRequest>,
     ) -> Answer<wire::ListPodSandboxResponse> {
         let wanted = request.into_inner().filter;
-        let records = self.sandboxes.all().into_iter().map(|sandbox| sandbox.record());
+        let records = self
+            .sandboxes
+            .all()
+            .into_iter()
+            .map(|sandbox| sandbox.record());
         let items = records
             .filter(|record| filter::pod(record, wanted.as_ref()))
             .map(|record| answer::pod(&record))
@@ -161,9 +178,14 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     ) -> Answer<wire::CreateContainerResponse> {
         let request = request.into_inner();
         let config = request::container_config(request.config)?;
-        let created = self.sandboxes.create_container(&request.pod_sandbox_id, config).await;
+        let created = self
+            .sandboxes
+            .create_container(&request.pod_sandbox_id, config)
+            .await;
         let id = created.map_err(of_sandbox)?;
-        Ok(Response::new(wire::CreateContainerResponse { container_id: id.to_string() }))
+        Ok(Response::new(wire::CreateContainerResponse {
+            container_id: id.to_string(),
+        }))
     }
 
     async fn start_container(
@@ -171,7 +193,11 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         request: Request<wire::StartContainerRequest>,
     ) -> Answer<wire::StartContainerResponse> {
         let id = request.into_inner().container_id;
-        self.sandboxes.containers().start(&id).await.map_err(of_container)?;
+        self.sandboxes
+            .containers()
+            .start(&id)
+            .await
+            .map_err(of_container)?;
         Ok(Response::new(wire::StartContainerResponse {}))
     }
 
@@ -181,7 +207,11 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     ) -> Answer<wire::StopContainerResponse> {
         let request = request.into_inner();
         let grace = seconds(request.timeout).unwrap_or_default();
-        let stopped = self.sandboxes.containers().stop(&request.container_id, grace).await;
+        let stopped = self
+            .sandboxes
+            .containers()
+            .stop(&request.container_id, grace)
+            .await;
         stopped.map_err(of_container)?;
         Ok(Response::new(wire::StopContainerResponse {}))
     }
@@ -191,7 +221,11 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         request: Request<wire::RemoveContainerRequest>,
     ) -> Answer<wire::RemoveContainerResponse> {
         let id = request.into_inner().container_id;
-        self.sandboxes.containers().remove(&id).await.map_err(of_container)?;
+        self.sandboxes
+            .containers()
+            .remove(&id)
+            .await
+            .map_err(of_container)?;
         Ok(Response::new(wire::RemoveContainerResponse {}))
     }
 
@@ -215,13 +249,19 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     ) -> Answer<wire::ContainerStatusResponse> {
         let request = request.into_inner();
         let containers = self.sandboxes.containers();
-        let record = containers.find(&request.container_id).map_err(plain)?.record();
+        let record = containers
+            .find(&request.container_id)
+            .map_err(plain)?
+            .record();
         let mut info = BTreeMap::new();
         if request.verbose {
             info.insert("info".to_owned(), containers.describe(&record).to_string());
         }
         let status = Some(answer::container_status(&record));
-        Ok(Response::new(wire::ContainerStatusResponse { status, info }))
+        Ok(Response::new(wire::ContainerStatusResponse {
+            status,
+            info,
+        }))
     }
 
     async fn reopen_container_log(
@@ -229,7 +269,11 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         request: Request<wire::ReopenContainerLogRequest>,
     ) -> Answer<wire::ReopenContainerLogResponse> {
         let id = request.into_inner().container_id;
-        self.sandboxes.containers().reopen_log(&id).await.map_err(plain)?;
+        self.sandboxes
+            .containers()
+            .reopen_log(&id)
+            .await
+            .map_err(plain)?;
         Ok(Response::new(wire::ReopenContainerLogResponse {}))
     }
 
@@ -237,11 +281,27 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::ExecSyncRequest>,
     ) -> Answer<wire::ExecSyncResponse> {
-        let wire::ExecSyncRequest { container_id, cmd, timeout } = request.into_inner();
+        let wire::ExecSyncRequest {
+            container_id,
+            cmd,
+            timeout,
+        } = request.into_inner();
         let limit = seconds(timeout);
-        let executed = self.sandboxes.containers().exec_sync(&container_id, &cmd, limit).await;
-        let ExecOutput { stdout, stderr, exit_code } = executed.map_err(plain)?;
-        Ok(Response::new(wire::ExecSyncResponse { stdout, stderr, exit_code }))
+        let executed = self
+            .sandboxes
+            .containers()
+            .exec_sync(&container_id, &cmd, limit)
+            .await;
+        let ExecOutput {
+            stdout,
+            stderr,
+            exit_code,
+        } = executed.map_err(plain)?;
+        Ok(Response::new(wire::ExecSyncResponse {
+            stdout,
+            stderr,
+            exit_code,
+        }))
     }
 
     async fn container_stats(
@@ -288,5 +348,8 @@ fn plain(error: ContainerError) -> Status {
 
 /// A number of seconds; 0 and below mean none.
 fn seconds(seconds: i64) -> Option<Duration> {
-    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }

@@ -44,17 +44,27 @@ pub enum SocketError {
 /// # Errors
 /// Names the socket and the step.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
-    let io = |step| move |source| SocketError::Io { path: path.to_owned(), step, source };
+    let io = |step| {
+        move |source| SocketError::Io {
+            path: path.to_owned(),
+            step,
+            source,
+        }
+    };
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(io("create its directory"))?;
     }
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(SocketError::NotASocket { path: path.to_owned() });
+            return Err(SocketError::NotASocket {
+                path: path.to_owned(),
+            });
         }
         Ok(_) => {
             if UnixStream::connect(path).is_ok() {
-                return Err(SocketError::InUse { path: path.to_owned() });
+                return Err(SocketError::InUse {
+                    path: path.to_owned(),
+                });
             }
             fs::remove_file(path).map_err(io("remove the one that nobody serves"))?;
         }
@@ -75,7 +85,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/crio.sock");
         let served = bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            MODE
+        );
         assert!(matches!(bind(&path), Err(SocketError::InUse { .. })));
         drop(served);
         drop(bind(&path).unwrap());

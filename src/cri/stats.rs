@@ -23,26 +23,32 @@ pub(super) fn of_container(stats: &ContainerStats) -> wire::ContainerStats {
             labels: record.config.labels.clone(),
             annotations: record.config.annotations.clone(),
         }),
-        cpu: usage.and_then(|usage| usage.cpu.as_ref()).map(|cpu| wire::CpuUsage {
-            timestamp,
-            usage_core_nano_seconds: value(cpu.usage_ns),
-            usage_nano_cores: stats.nano_cores.and_then(value),
-            psi: cpu.pressure.as_ref().map(pressure),
-        }),
+        cpu: usage
+            .and_then(|usage| usage.cpu.as_ref())
+            .map(|cpu| wire::CpuUsage {
+                timestamp,
+                usage_core_nano_seconds: value(cpu.usage_ns),
+                usage_nano_cores: stats.nano_cores.and_then(value),
+                psi: cpu.pressure.as_ref().map(pressure),
+            }),
         memory: memory.map(|memory| self::memory(memory, timestamp)),
         writable_layer: stats
             .writable_layer
             .as_ref()
             .map(|layer| answer::filesystem(layer, timestamp)),
-        swap: memory.and_then(|memory| memory.swap.as_ref()).map(|swap| wire::SwapUsage {
-            timestamp,
-            swap_available_bytes: value(swap.available_bytes()),
-            swap_usage_bytes: value(swap.usage_bytes),
-        }),
-        io: usage.and_then(|usage| usage.io_pressure.as_ref()).map(|io| wire::IoUsage {
-            timestamp,
-            psi: Some(pressure(io)),
-        }),
+        swap: memory
+            .and_then(|memory| memory.swap.as_ref())
+            .map(|swap| wire::SwapUsage {
+                timestamp,
+                swap_available_bytes: value(swap.available_bytes()),
+                swap_usage_bytes: value(swap.usage_bytes),
+            }),
+        io: usage
+            .and_then(|usage| usage.io_pressure.as_ref())
+            .map(|io| wire::IoUsage {
+                timestamp,
+                psi: Some(pressure(io)),
+            }),
     }
 }
 
@@ -67,5 +73,8 @@ fn pressure(pressure: &Pressure) -> wire::PsiStats {
         avg60: stall.avg60,
         avg300: stall.avg300,
     };
-    wire::PsiStats { full: Some(data(&pressure.full)), some: Some(data(&pressure.some)) }
+    wire::PsiStats {
+        full: Some(data(&pressure.full)),
+        some: Some(data(&pressure.some)),
+    }
 }

@@ -18,6 +18,10 @@ pub struct Handler {
     pub root: PathBuf,
     /// The monitor's program, absolute.
     pub monitor: PathBuf,
+    /// Environment of the monitor and, through it, of the runtime (`monitor_env`).
+    pub environment: Vec<(String, String)>,
+    /// Where monitors go (`monitor_cgroup`).
+    pub monitor_cgroup: String,
     /// Whether the runtime is to make cgroups through systemd, its `--systemd-cgroup`.
     pub systemd_cgroup: bool,
     /// Whether privileged containers go without the host's devices.
@@ -126,6 +130,8 @@ mod tests {
             path: path.into(),
             root: "/run/x".into(),
             monitor: "/bin/true".into(),
+            environment: Vec::new(),
+            monitor_cgroup: String::new(),
             systemd_cgroup: false,
             privileged_without_host_devices: false,
             create_timeout: Duration::from_secs(240),

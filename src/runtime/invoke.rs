@@ -139,6 +139,8 @@ mod tests {
             path,
             root: directory.path().join("root"),
             monitor: "/bin/true".into(),
+            environment: Vec::new(),
+            monitor_cgroup: String::new(),
             systemd_cgroup: false,
             privileged_without_host_devices: false,
             create_timeout: Duration::from_secs(1),

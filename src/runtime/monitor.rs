@@ -13,10 +13,6 @@ use tokio::process::Command;
 use super::connection::{Answer, Connection};
 use super::{Handler, RuntimeError};
 
-/// What the monitor and the runtime find programs with; nothing else of the daemon's environment
-/// reaches them: a `NOTIFY_SOCKET` would make runc speak for the daemon.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
 pub struct NewContainer<'a> {
@@ -82,8 +78,14 @@ impl Monitor {
         let mut child = Command::new(&handler.monitor)
             .arg(new.id)
             .current_dir(new.bundle)
+            // Nothing of the daemon's own: a `NOTIFY_SOCKET` would make runc speak for it.
             .env_clear()
-            .env("PATH", PATH)
+            .envs(
+                handler
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::from(monitors_end))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -22,14 +22,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
-use crate::spec::{self, SpecError};
 use crate::spec::inputs::PodFiles;
+use crate::spec::{self, SpecError};
 use crate::state::{Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table};
 
 /// What the configuration says about pods.
@@ -45,8 +46,6 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
-    /// Where monitors go (`monitor_cgroup`).
-    pub monitor_cgroup: String,
 }
 
 /// The rooms that pods are made of.

@@ -32,6 +32,11 @@ const KINDS: [(&str, &str, CloneFlags); 3] = [
     ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
 ];
 
+/// The directory below `namespaces_dir` that holds network namespaces.
+pub fn netns_dir(directory: &Path) -> PathBuf {
+    directory.join(KINDS[0].0)
+}
+
 /// Which namespaces a pod has of its own, and what is set in them.
 #[derive(Debug, Clone)]
 pub struct Wanted {

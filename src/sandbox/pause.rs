@@ -42,7 +42,7 @@ pub(super) async fn start(
     };
     let (pid, watch) = Monitor::create(&handler, new, |monitor| {
         let (id, parent) = (record.id.as_str(), &record.config.cgroup_parent);
-        let (cgroups, setting) = (&sandboxes.rooms.cgroups, &sandboxes.settings.monitor_cgroup);
+        let (cgroups, setting) = (&sandboxes.rooms.cgroups, &handler.monitor_cgroup);
         if let Err(error) = cgroups.place_monitor(monitor, id, parent, setting) {
             tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
         }

@@ -96,7 +96,9 @@ impl PodConfig {
         };
         let defaults = settings.default_sysctls.iter().filter(applies);
         let all: BTreeMap<_, _> = defaults.chain(&self.sysctls).collect();
-        all.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        all.into_iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 }
 
@@ -203,11 +205,11 @@ mod tests {
             host: Default::default(),
             pause_cpuset: String::new(),
             default_sysctls,
-            monitor_cgroup: String::new(),
         };
         let mut pod = config();
         pod.security.namespaces.network = NamespaceMode::Node;
-        pod.sysctls.insert("kernel.shm_rmid_forced".into(), "0".into());
+        pod.sysctls
+            .insert("kernel.shm_rmid_forced".into(), "0".into());
         let set = pod.sysctls_of(&settings);
         assert_eq!(set, [("kernel.shm_rmid_forced".to_owned(), "0".to_owned())]);
     }

@@ -14,8 +14,5 @@ pub fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Owne
     // SAFETY: the descriptor must stay open and the same as long as it is registered. `AsyncFd`
     // owns the `OwnedFd`, hands out shared references only, and deregisters before it drops it.
     #[allow(unsafe_code)]
-    unsafe {
-        AsyncFd::register_with_interest(descriptor, interest)
-    }
-    .map_err(Into::into)
+    unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(Into::into)
 }

@@ -59,17 +59,16 @@ pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<
     Ok(())
 }
 
-/// The level of a name as crio.conf's `log_level` gives it; `fatal` and `panic`, which CRI-O
-/// knows beside `error`, show errors.
-pub fn level(name: &str) -> Option<LevelFilter> {
-    Some(match name.to_ascii_lowercase().as_str() {
+/// The level of a name that the configuration has accepted (`log_level`); `fatal` and `panic`,
+/// which CRI-O knows beside `error`, show errors.
+pub fn level(name: &str) -> LevelFilter {
+    match name {
         "fatal" | "panic" | "error" => LevelFilter::ERROR,
         "warn" | "warning" => LevelFilter::WARN,
-        "info" => LevelFilter::INFO,
         "debug" => LevelFilter::DEBUG,
         "trace" => LevelFilter::TRACE,
-        _ => return None,
-    })
+        _ => LevelFilter::INFO,
+    }
 }
 
 #[cfg(test)]
@@ -77,12 +76,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_level_names_of_crio_conf_are_known() {
-        for name in [
-            "fatal", "panic", "error", "warn", "info", "debug", "trace", "INFO",
+    fn the_level_names_of_crio_conf_are_levels() {
+        for (name, filter) in [
+            ("fatal", LevelFilter::ERROR),
+            ("error", LevelFilter::ERROR),
+            ("warn", LevelFilter::WARN),
+            ("info", LevelFilter::INFO),
+            ("debug", LevelFilter::DEBUG),
+            ("trace", LevelFilter::TRACE),
         ] {
-            assert!(level(name).is_some(), "{name}");
+            assert_eq!(level(name), filter);
         }
-        assert_eq!(level("loud"), None);
     }
 }

@@ -1,0 +1,73 @@
+//! What this machine, and the daemon's own process on it, can do: found out once, at the start.
+
+use std::fs;
+use std::path::Path;
+
+use crate::cgroup::{Cgroups, Version};
+use crate::security::capabilities::{CapSet, CapabilityError};
+use crate::spec::inputs::Host;
+
+/// The kernel's word on whether it filters system calls.
+const SECCOMP: &str = "/proc/sys/kernel/seccomp";
+/// `Y` when AppArmor is on.
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+/// There when SELinux is on.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
+/// Asks the kernel.
+///
+/// # Errors
+/// When the daemon cannot read its own capabilities.
+pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
+    let controllers = cgroups.controllers();
+    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    let sys_resource = CapSet::named("SYS_RESOURCE")?;
+    Ok(Host {
+        bounding: CapSet::own_bounding()?,
+        cgroup_v2: cgroups.version() == Version::V2,
+        hugetlb: controllers.hugetlb,
+        swap_accounting: controllers.swap,
+        own_oom_score_adj: own.trim().parse().unwrap_or(0),
+        can_lower_oom: CapSet::own_effective()?.contains(sys_resource),
+        seccomp: Path::new(SECCOMP).exists(),
+        apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
+        selinux: Path::new(SELINUX).exists(),
+        kernel: kernel(),
+    })
+}
+
+/// The kernel's version, major and minor; 0.0 when it does not say.
+fn kernel() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().ok();
+    let release = release
+        .as_ref()
+        .and_then(|names| names.release().to_str())
+        .unwrap_or_default();
+    version_of(release)
+}
+
+fn version_of(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().ok());
+    let mut next = || numbers.next().flatten().unwrap_or(0);
+    (next(), next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_release_begins_with_its_version() {
+        for (release, version) in [
+            ("6.18.44-fc-v669", (6, 18)),
+            ("5.4.0", (5, 4)),
+            ("7.0-rc1", (7, 0)),
+            ("", (0, 0)),
+        ] {
+            assert_eq!(version_of(release), version);
+        }
+        assert!(kernel() >= (4, 0));
+    }
+}

@@ -1,0 +1,177 @@
+//! From the configuration to what each room needs to know of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::DaemonError;
+use crate::config::{CgroupManager, Config, Loaded, ReadyHandler};
+use crate::runtime::Handler;
+use crate::security::capabilities::CapSet;
+use crate::security::seccomp::{Profile, Target};
+use crate::spec::inputs::{Host, Ulimit};
+use crate::storage::Store;
+use crate::{cgroup, container, image, network, sandbox, spec, storage};
+
+/// How long CNI may take for one pod's ADD: longer than the kubelet waits, so that a retry joins.
+const CNI_ADD: Duration = Duration::from_secs(300);
+/// How long CNI may take for one pod's DEL.
+const CNI_DEL: Duration = Duration::from_secs(60);
+/// How many pods are attached at once.
+const CNI_AT_ONCE: usize = 32;
+/// The least that a killed container gets to be gone (`ctr_stop_timeout`), in seconds.
+const MIN_KILL_WAIT: i64 = 30;
+
+pub(super) fn storage(config: &Config) -> storage::Settings {
+    storage::Settings {
+        root: config.root.clone(),
+        imagestore: config.imagestore.clone(),
+        limits: storage::LayerLimits::default(),
+    }
+}
+
+pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
+    let image = &loaded.config.image;
+    let options = &loaded.options;
+    let mut settings = image::Settings::new(store);
+    if let Some(file) = &options.registries_conf {
+        settings.registries.file.clone_from(file);
+    }
+    if let Some(directory) = &options.registries_conf_dir {
+        settings.registries.drop_ins.clone_from(directory);
+    }
+    settings.registries.short_name_mode = match image.short_name_mode {
+        crate::config::ShortNameMode::Enforcing => None,
+        crate::config::ShortNameMode::Disabled => Some(image::ShortNameMode::Disabled),
+    };
+    if let Some(policy) = &image.signature_policy {
+        settings.policy.clone_from(policy);
+    }
+    settings.auth_files = image.global_auth_file.iter().cloned().collect();
+    let pinned = image.pinned_images.iter().map(String::as_str);
+    settings.pinned = image::Pinned::new(pinned.chain([image.pause_image.as_str()]));
+    settings
+}
+
+pub(super) fn network(config: &Config) -> network::Settings {
+    let default = config.network.cni_default_network.clone();
+    let legacy = config.network.plugin_dir.iter();
+    network::Settings {
+        conf_dir: config.network.network_dir.clone(),
+        plugin_dirs: config
+            .network
+            .plugin_dirs
+            .iter()
+            .chain(legacy)
+            .cloned()
+            .collect(),
+        cache_dir: config.network.cni_cache_dir.clone(),
+        netns_dir: sandbox::netns_dir(&config.runtime.namespaces_dir),
+        default_network: Some(default).filter(|name| !name.is_empty()),
+        add_timeout: CNI_ADD,
+        del_timeout: CNI_DEL,
+        concurrency: CNI_AT_ONCE,
+    }
+}
+
+pub(super) fn cgroup_manager(config: &Config) -> cgroup::Manager {
+    match config.runtime.cgroup_manager {
+        CgroupManager::Systemd => cgroup::Manager::Systemd,
+        CgroupManager::Cgroupfs => cgroup::Manager::Cgroupfs,
+    }
+}
+
+pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler {
+    let seconds = u64::try_from(ready.settings.container_create_timeout).unwrap_or(0);
+    let bytes = i64::try_from(ready.settings.container_min_memory.0).unwrap_or(i64::MAX);
+    Handler {
+        name: ready.name,
+        path: ready.runtime_path,
+        root: ready.runtime_root,
+        monitor: ready.monitor_path,
+        environment: ready
+            .monitor_env
+            .into_iter()
+            .map(|env| (env.name, env.value))
+            .collect(),
+        monitor_cgroup: ready.monitor_cgroup,
+        systemd_cgroup: manager == cgroup::Manager::Systemd,
+        privileged_without_host_devices: ready.settings.privileged_without_host_devices,
+        create_timeout: Duration::from_secs(seconds),
+        min_memory_bytes: bytes,
+    }
+}
+
+pub(super) fn container(config: &Config, host: Host) -> Result<container::Settings, DaemonError> {
+    let runtime = &config.runtime;
+    let target = Target::native(host.kernel);
+    let read = |path: &PathBuf| Profile::load(path, target).map(Arc::new);
+    let seccomp = match &runtime.seccomp_profile {
+        _ if !host.seccomp => None,
+        Some(path) => Some(read(path)?),
+        None => Some(Arc::new(Profile::embedded(target)?)),
+    };
+    let kill_wait = runtime.ctr_stop_timeout.max(MIN_KILL_WAIT);
+    Ok(container::Settings {
+        spec: spec(config)?,
+        seccomp_target: target,
+        seccomp,
+        privileged_seccomp: runtime
+            .privileged_seccomp_profile
+            .as_ref()
+            .map(read)
+            .transpose()?,
+        absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
+        kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
+        host,
+    })
+}
+
+fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
+    let runtime = &config.runtime;
+    let capabilities: Vec<&str> = runtime
+        .default_capabilities
+        .iter()
+        .map(|capability| capability.0.as_str())
+        .collect();
+    let ulimit = |limit: &crate::config::Ulimit| Ulimit {
+        name: limit.kind.clone(),
+        soft: limit.soft,
+        hard: limit.hard,
+    };
+    Ok(spec::inputs::Settings {
+        default_env: runtime
+            .default_env
+            .iter()
+            .map(|env| format!("{}={}", env.name, env.value))
+            .collect(),
+        default_capabilities: CapSet::of(&capabilities)?,
+        add_inheritable_capabilities: runtime.add_inheritable_capabilities,
+        default_ulimits: runtime.default_ulimits.iter().map(ulimit).collect(),
+        pids_limit: runtime.pids_limit,
+        // Of the handler, filled in for each container.
+        container_min_memory: 0,
+        privileged_without_host_devices: false,
+        read_only: runtime.read_only,
+        device_ownership_from_security_context: runtime.device_ownership_from_security_context,
+        recursive_read_only: false,
+        storage_roots: vec![config.root.clone()],
+        apparmor_default: None,
+    })
+}
+
+pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Settings {
+    let runtime = &config.runtime;
+    let cpuset = runtime.infra_ctr_cpuset.as_ref().map(|set| set.0.clone());
+    sandbox::Settings {
+        namespaces_dir: runtime.namespaces_dir.clone(),
+        pause: pause.to_owned(),
+        host,
+        pause_cpuset: cpuset.unwrap_or_default(),
+        default_sysctls: runtime
+            .default_sysctls
+            .iter()
+            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+            .collect(),
+    }
+}
