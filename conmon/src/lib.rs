@@ -2,7 +2,9 @@
 //!
 //! Pure code without std, without dependencies, without system calls: the packets on the socket
 //! ([`Request`], [`Reply`]), the record of how a container ended ([`ExitRecord`]) and the names of
-//! the files in the bundle directory. The monitor itself is the binary of this package.
+//! the files in the bundle directory. The monitor itself is the binary of this package; those of
+//! its rules that can be tested without it stand here too ([`log_record`], [`memory_cgroup`],
+//! [`runtime_message`]).
 //!
 //! # The socket
 //! `SOCK_SEQPACKET` unix sockets: one packet is one message, at most [`MAX_PACKET`] bytes.
@@ -39,8 +41,11 @@
 extern crate std;
 
 mod exit_record;
+pub mod log_record;
+pub mod memory_cgroup;
 mod reply;
 mod request;
+pub mod runtime_message;
 mod wire;
 
 pub use exit_record::{ExitRecord, ExitRecordError, MAX_EXIT_RECORD};

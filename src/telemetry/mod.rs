@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::{self, format::FmtSpan};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{self, writer::BoxMakeWriter};
+use tracing_subscriber::prelude::*;
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,33 +30,34 @@ pub struct LogError {
 }
 
 /// Starts logging for the whole process: events of `level` and above, to `file` or, without one,
-/// to standard error, which is the journal under systemd.
+/// to standard error, which is the journal under systemd. What the libraries below have to say is
+/// shown from warnings on: at `debug` they tell of every frame of every connection.
 ///
 /// # Errors
 /// When the file cannot be opened for appending.
 pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<(), LogError> {
-    let builder = fmt::fmt()
-        .with_max_level(level)
-        .with_span_events(FmtSpan::NONE)
-        .with_target(false);
-    match (file, format) {
-        (None, Format::Text) => builder.with_ansi(false).with_writer(io::stderr).init(),
-        (None, Format::Json) => builder.json().with_writer(io::stderr).init(),
-        (Some(path), format) => {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|source| LogError {
-                    path: path.to_owned(),
-                    source,
-                })?;
-            let builder = builder.with_ansi(false).with_writer(Mutex::new(file));
-            match format {
-                Format::Text => builder.init(),
-                Format::Json => builder.json().init(),
-            }
+    let writer = match file {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let open = |source| LogError {
+                path: path.to_owned(),
+                source,
+            };
+            BoxMakeWriter::new(Mutex::new(file.map_err(open)?))
         }
+    };
+    let shown = Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_default(level.min(LevelFilter::WARN));
+    let lines = fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(writer);
+    let registry = tracing_subscriber::registry().with(shown);
+    match format {
+        Format::Text => registry.with(lines).init(),
+        Format::Json => registry.with(lines.json()).init(),
     }
     Ok(())
 }

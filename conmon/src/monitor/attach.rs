@@ -1,0 +1,142 @@
+//! The container's output, to its log and to whoever is attached; their input, to the container.
+
+use conmon::{MAX_CHUNK, MAX_CLIENTS, Reply, Request, Step, Stream};
+use nostd_sys::{Errno, send, set_send_buffer};
+
+use super::client::{Attach, Role};
+use super::failure::{Failure, Subject};
+use super::{Life, Monitor};
+
+/// How many bytes may wait for a reader before it is cut off, where the system permits.
+const PATIENCE: i32 = 1024 * 1024;
+
+/// Room for one more packet when the reader's buffer is full.
+const LAST_WORD: i32 = PATIENCE + 64 * 1024;
+
+impl Monitor {
+    pub(super) fn output_ready(&mut self, stream: Stream) {
+        if matches!(self.life, Life::Creating { .. }) {
+            self.runtime_speaks(stream);
+        } else {
+            self.pass_output(stream);
+        }
+    }
+
+    /// Reads once and passes on; whether there was something.
+    pub(super) fn pass_output(&mut self, stream: Stream) -> bool {
+        let Some(count) = self.stdio.read(stream, self.buffers.output) else {
+            return false;
+        };
+        let data = self.buffers.output.get(..count).unwrap_or_default();
+        self.log.write(stream, data, self.buffers.records);
+        for index in 0..MAX_CLIENTS {
+            if let Some(Role::Attach(attach)) = self.clients.role(index)
+                && attach.takes(stream)
+            {
+                self.pass_to(index, attach, stream, count);
+            }
+        }
+        true
+    }
+
+    /// Passes the first `count` bytes of the output buffer on to an attach.
+    fn pass_to(&mut self, index: usize, attach: Attach, stream: Stream, count: usize) {
+        let Some(socket) = self.clients.socket(index) else {
+            return;
+        };
+        for data in self
+            .buffers
+            .output
+            .get(..count)
+            .unwrap_or_default()
+            .chunks(MAX_CHUNK)
+        {
+            let reply = Reply::Output { stream, data };
+            let Ok(length) = reply.encode(self.buffers.reply) else {
+                return;
+            };
+            match send(
+                socket,
+                self.buffers.reply.get(..length).unwrap_or_default(),
+                None,
+            ) {
+                Ok(()) => {}
+                Err(Errno::EAGAIN) => {
+                    set_send_buffer(socket, LAST_WORD);
+                    self.finish_client(index, &Reply::Lagged);
+                    return;
+                }
+                // Gone; what it has sent for stdin before is still to be read, and then its end.
+                Err(_) => {
+                    let silent = Attach {
+                        stdin: attach.stdin,
+                        stdout: false,
+                        stderr: false,
+                    };
+                    self.clients.set_role(index, Role::Attach(silent));
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn attach(&mut self, index: usize, attach: Attach) {
+        if let Some(socket) = self.clients.socket(index) {
+            set_send_buffer(socket, PATIENCE);
+        }
+        self.clients.set_role(index, Role::Attach(attach));
+        self.reply(index, &Reply::Done);
+    }
+
+    pub(super) fn attach_packet(
+        &mut self,
+        attach: Attach,
+        request: &Request<'_>,
+    ) -> Result<(), Failure> {
+        match request {
+            // Several may be ready in one round, and one may have blocked stdin: its bytes wait,
+            // and this one's are lost with a word.
+            Request::StdinData(_) if self.stdio.stdin().is_blocked() => {
+                let why = "another attach feeds the container's stdin";
+                Err(Failure::refused(Step::Stdio, why))
+            }
+            Request::StdinData(data) if attach.stdin => {
+                self.stdio.stdin().feed(data);
+                Ok(())
+            }
+            Request::CloseStdin if attach.stdin => {
+                self.stdio.close_stdin();
+                Ok(())
+            }
+            Request::Resize { width, height } => self.resize(*width, *height),
+            _ => Err(Failure::refused(
+                Step::Request,
+                "an attach takes no such packet",
+            )),
+        }
+    }
+
+    pub(super) fn resize(&self, width: u16, height: u16) -> Result<(), Failure> {
+        match self.stdio.resize(width, height) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(errno)) => Err(Failure::system(
+                Step::Stdio,
+                Subject::Fixed("terminal"),
+                errno,
+            )),
+            None => Err(Failure::refused(
+                Step::Stdio,
+                "the container has no terminal",
+            )),
+        }
+    }
+}
+
+impl Attach {
+    fn takes(self, stream: Stream) -> bool {
+        match stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Further processes in the container.
+
+use conmon::{MAX_EXECS, Reply, Step};
+use nostd_sys::{Fd, Pid, Signal, Stdio, WaitStatus, kill};
+
+use super::client::{PassedFds, Role};
+use super::console::Console;
+use super::failure::Failure;
+use super::text::Text;
+use super::{Monitor, runtime};
+
+/// One exec'd process, from the runtime's start to its end.
+struct Exec {
+    /// The client that waits for it; none when it has hung up.
+    client: Option<usize>,
+    kill_on_hangup: bool,
+    is_terminal: bool,
+    console: Console,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The runtime is at it. The process may have ended before the runtime tells who it is.
+    Starting {
+        runtime: Pid,
+        early_end: Option<(Pid, WaitStatus)>,
+    },
+    Running {
+        pid: Pid,
+    },
+}
+
+pub(super) struct Execs([Option<Exec>; MAX_EXECS]);
+
+impl Execs {
+    pub(super) fn new() -> Self {
+        Self([const { None }; MAX_EXECS])
+    }
+
+    /// The consoles that the runtime is to use yet.
+    pub(super) fn consoles(&self) -> impl Iterator<Item = (usize, &Fd)> {
+        self.0.iter().enumerate().filter_map(|(index, exec)| {
+            exec.as_ref()?
+                .console
+                .awaited()
+                .map(|console| (index, console))
+        })
+    }
+
+    pub(super) fn advance_console(&mut self, index: usize) {
+        if let Some(Some(exec)) = self.0.get_mut(index) {
+            exec.console.advance();
+        }
+    }
+
+    fn position(&self, wanted: impl Fn(&Stage) -> bool) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|exec| exec.as_ref().is_some_and(|exec| wanted(&exec.stage)))
+    }
+
+    pub(super) fn by_runtime(&self, pid: Pid) -> Option<usize> {
+        self.position(|stage| matches!(stage, Stage::Starting { runtime, .. } if *runtime == pid))
+    }
+
+    pub(super) fn by_pid(&self, wanted: Pid) -> Option<usize> {
+        self.position(|stage| matches!(stage, Stage::Running { pid } if *pid == wanted))
+    }
+
+    /// Remembers the end of a process that a runtime which is still at it has started.
+    pub(super) fn note_early_end(&mut self, pid: Pid, status: WaitStatus) {
+        for (index, exec) in self.0.iter_mut().enumerate() {
+            if let Some(Exec {
+                stage: Stage::Starting { early_end, .. },
+                ..
+            }) = exec
+                && runtime::read_pid(Names::of(index).pid_file.as_path()) == Ok(pid)
+            {
+                *early_end = Some((pid, status));
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Option<Exec> {
+        self.0.get_mut(index)?.take()
+    }
+}
+
+/// The files of the exec in one place, in the bundle directory.
+struct Names {
+    pid_file: Text<16>,
+    log: Text<16>,
+    console: Text<16>,
+}
+
+impl Names {
+    fn of(index: usize) -> Self {
+        Self {
+            pid_file: Text::of(format_args!("exec-{index}.pid")),
+            log: Text::of(format_args!("exec-{index}.log")),
+            console: Text::of(format_args!("exec-{index}.sock")),
+        }
+    }
+
+    fn remove(&self) {
+        runtime::remove([self.pid_file.as_path(), self.log.as_path()]);
+    }
+}
+
+impl Monitor {
+    /// Begins to run a process; the end of the runtime goes on with it.
+    pub(super) fn exec(
+        &mut self,
+        client: usize,
+        request: &conmon::Exec<'_>,
+        fds: PassedFds,
+    ) -> Result<(), Failure> {
+        if self.ending.is_some() {
+            return Err(Failure::refused(Step::Phase, "the container has ended"));
+        }
+        let Some(index) = self.execs.0.iter().position(Option::is_none) else {
+            self.finish_client(client, &Reply::Busy);
+            return Ok(());
+        };
+        let names = Names::of(index);
+        let started = self.start_exec(request, &names, fds);
+        let (runtime, console) = started.inspect_err(|_| {
+            names.remove();
+            runtime::remove([names.console.as_path()]);
+        })?;
+        self.execs.0[index] = Some(Exec {
+            client: Some(client),
+            kill_on_hangup: request.kill_on_hangup,
+            is_terminal: request.terminal,
+            console,
+            stage: Stage::Starting {
+                runtime,
+                early_end: None,
+            },
+        });
+        self.clients.set_role(client, Role::Exec(index));
+        Ok(())
+    }
+
+    fn start_exec(
+        &mut self,
+        request: &conmon::Exec<'_>,
+        names: &Names,
+        fds: PassedFds,
+    ) -> Result<(Pid, Console), Failure> {
+        names.remove();
+        match (request.terminal, &fds) {
+            (true, [None, None, None]) => {
+                let path = names.console.as_path();
+                runtime::remove([path]);
+                let console = Console::listen(path)
+                    .map_err(|errno| Failure::file(Step::Stdio, path, errno))?;
+                let log = runtime::open_log(names.log.as_path())?;
+                self.exec_command_line(request, names);
+                let (stdin, stdout) = (&self.null, &self.null);
+                let pid = self.runtime.spawn(Stdio {
+                    stdin,
+                    stdout,
+                    stderr: &log,
+                })?;
+                Ok((pid, console))
+            }
+            (false, [Some(stdin), Some(stdout), Some(stderr)]) => {
+                self.exec_command_line(request, names);
+                let pid = self.runtime.spawn(Stdio {
+                    stdin,
+                    stdout,
+                    stderr,
+                })?;
+                // The descriptors are closed here, so that their other ends see the process's end.
+                Ok((pid, Console::None))
+            }
+            _ => {
+                let why = "an exec comes with three descriptors, or with none and a terminal";
+                Err(Failure::refused(Step::Request, why))
+            }
+        }
+    }
+
+    fn exec_command_line(&mut self, request: &conmon::Exec<'_>, names: &Names) {
+        let command = self.runtime.begin(names.log.as_path(), "exec");
+        command
+            .arg("--detach")
+            .arg("--pid-file")
+            .path(names.pid_file.as_path());
+        if request.terminal {
+            command
+                .arg("--tty")
+                .arg("--console-socket")
+                .path(names.console.as_path());
+        }
+        command
+            .args(&request.exec_args)
+            .container()
+            .args(&request.argv);
+    }
+
+    /// The runtime that was to start the process has ended.
+    pub(super) fn exec_runtime_ended(&mut self, index: usize, status: WaitStatus) {
+        let Some(mut exec) = self.execs.take(index) else {
+            return;
+        };
+        let Stage::Starting { early_end, .. } = exec.stage else {
+            return;
+        };
+        let names = Names::of(index);
+        exec.console.advance();
+        let result = if status.is_success() {
+            self.exec_started(&mut exec, &names)
+        } else {
+            Err(runtime::failure(
+                Step::Exec,
+                status,
+                names.log.as_path(),
+                0,
+                &mut self.buffers,
+            ))
+        };
+        names.remove();
+        if exec.is_terminal {
+            runtime::remove([names.console.as_path()]);
+        }
+        match result {
+            Ok(pid) => {
+                let is_gone = exec.client.is_none();
+                if is_gone && exec.kill_on_hangup && early_end.is_none() {
+                    // It is a child of this process and not waited for: the pid is its.
+                    let _ = kill(pid, Signal::Kill);
+                }
+                exec.stage = Stage::Running { pid };
+                self.execs.0[index] = Some(exec);
+                if let Some((_, status)) = early_end.filter(|(ended, _)| *ended == pid) {
+                    self.exec_ended(index, status);
+                }
+            }
+            Err(failure) => {
+                if let Some(client) = exec.client {
+                    // The place is free already: the client's end is no hang-up of this exec.
+                    self.clients.set_role(client, Role::Fresh);
+                    self.fail(client, &failure);
+                }
+            }
+        }
+    }
+
+    /// Tells the client that its process runs. The place is empty meanwhile, so that a client that
+    /// does not take the answer is noticed here.
+    fn exec_started(&mut self, exec: &mut Exec, names: &Names) -> Result<Pid, Failure> {
+        let pid_file = names.pid_file.as_path();
+        let pid = runtime::read_pid(pid_file)
+            .map_err(|errno| Failure::file(Step::Exec, pid_file, errno))?;
+        let console = core::mem::replace(&mut exec.console, Console::None);
+        let master = console.into_master();
+        if exec.is_terminal && master.is_none() {
+            // It may have ended by itself.
+            let _ = kill(pid, Signal::Kill);
+            let why = "the runtime did not hand over the terminal";
+            return Err(Failure::refused(Step::Stdio, why));
+        }
+        if let Some(client) = exec.client {
+            let reply = Reply::ExecStarted { pid: pid.number() };
+            self.reply_with(client, &reply, master.as_ref());
+            if self.clients.role(client).is_none() {
+                exec.client = None;
+            }
+        }
+        Ok(pid)
+    }
+
+    /// The process has ended.
+    pub(super) fn exec_ended(&mut self, index: usize, status: WaitStatus) {
+        let Some(exec) = self.execs.take(index) else {
+            return;
+        };
+        if let Some(client) = exec.client {
+            let (exit_code, signal) = (status.exit_code(), status.signal());
+            self.clients.set_role(client, Role::Fresh);
+            self.finish_client(client, &Reply::ExecExited { exit_code, signal });
+        }
+    }
+
+    /// The client has gone while its process is there, or is about to be.
+    pub(super) fn exec_hung_up(&mut self, index: usize) {
+        let Some(Some(exec)) = self.execs.0.get_mut(index) else {
+            return;
+        };
+        exec.client = None;
+        if let Stage::Running { pid } = exec.stage
+            && exec.kill_on_hangup
+        {
+            // It is a child of this process and not waited for: the pid is its.
+            let _ = kill(pid, Signal::Kill);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The end of the container: its last output, the record, and the news.
+
+use core::ffi::CStr;
+
+use conmon::memory_cgroup::has_oom_kill;
+use conmon::{ExitRecord, MAX_CLIENTS, MAX_EXIT_RECORD, Phase, Reply, Status, Stream};
+use nostd_sys::{Access, Errno, WaitStatus, monotonic_ns, open, rename, unlink, wall_clock_ns};
+
+use super::client::Role;
+use super::create::{RUNTIME_LOG, SOCKET, is_same};
+use super::{Monitor, runtime};
+
+const RECORD: &CStr = c"exit";
+const RECORD_BEFORE: &CStr = c"exit.tmp";
+const _: () = assert!(is_same(RECORD, conmon::EXIT_RECORD));
+
+/// How long others may hold the container's output open after its end: a process that it left in
+/// the host's PID namespace would hold it for ever.
+const DRAIN_NS: u64 = 500_000_000;
+
+/// How long the end waits for a runtime that is still starting the container.
+const START_NS: u64 = 5_000_000_000;
+
+/// A pipe holds at most 1 MiB (/proc/sys/fs/pipe-max-size), in reads of 64 KiB.
+const LAST_READS: usize = 16;
+
+/// How the container's init has ended.
+pub(super) struct Ending {
+    status: WaitStatus,
+    finished_at_ns: u64,
+    /// On the monotonic clock.
+    seen_at_ns: u64,
+    oom: bool,
+}
+
+impl Ending {
+    /// When the monitor stops to wait for output, on the monotonic clock.
+    pub(super) fn deadline_ns(&self, is_starting: bool) -> u64 {
+        self.seen_at_ns + if is_starting { START_NS } else { DRAIN_NS }
+    }
+
+    /// The end, or what is earlier.
+    pub(super) fn finished_at_ns(&self, other_ns: u64) -> u64 {
+        self.finished_at_ns.min(other_ns)
+    }
+
+    pub(super) fn describe(&self, status: &mut Status) {
+        status.phase = Phase::Exited;
+        status.finished_at_ns = self.finished_at_ns;
+        status.exit_code = self.status.exit_code();
+        status.signal = self.status.signal();
+        status.oom = self.oom;
+    }
+}
+
+impl Monitor {
+    /// The container's init has ended. Nobody is told before its output is in the log and the
+    /// record is written.
+    pub(super) fn init_ended(&mut self, status: WaitStatus) {
+        self.ending = Some(Ending {
+            status,
+            finished_at_ns: wall_clock_ns(),
+            seen_at_ns: monotonic_ns(),
+            oom: false,
+        });
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub(super) fn has_ended(&self) -> bool {
+        let Some(ending) = &self.ending else {
+            return false;
+        };
+        let is_starting = self.starting.is_some();
+        (!is_starting && !self.stdio.has_output())
+            || monotonic_ns() >= ending.deadline_ns(is_starting)
+    }
+
+    /// Writes the record, tells everyone, and returns the monitor's exit code.
+    pub(super) fn finish(&mut self) -> i32 {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            for _ in 0..LAST_READS {
+                if !self.pass_output(stream) {
+                    break;
+                }
+            }
+        }
+        let oom = self.was_out_of_memory();
+        if let Some(ending) = &mut self.ending {
+            ending.oom = oom;
+        }
+        let status = self.status();
+        let written = write_record(&status);
+        runtime::remove([SOCKET, RUNTIME_LOG]);
+        for index in 0..MAX_CLIENTS {
+            match self.clients.role(index) {
+                Some(Role::Watch | Role::Exec(_)) => self.reply(index, &Reply::Status(status)),
+                Some(Role::Start) => {
+                    let why = "the container has ended";
+                    self.fail(
+                        index,
+                        &super::failure::Failure::refused(conmon::Step::Phase, why),
+                    );
+                }
+                _ => {}
+            }
+        }
+        i32::from(written.is_err())
+    }
+
+    fn was_out_of_memory(&mut self) -> bool {
+        let Some(counter) = &self.oom_counter else {
+            return false;
+        };
+        counter
+            .read_start(self.buffers.output)
+            .is_ok_and(has_oom_kill)
+    }
+}
+
+fn write_record(status: &Status) -> Result<(), Errno> {
+    let mut line = [0; MAX_EXIT_RECORD];
+    let length = ExitRecord {
+        pid: status.pid,
+        exit_code: status.exit_code,
+        signal: status.signal,
+        oom: status.oom,
+        started_at_ns: status.started_at_ns,
+        finished_at_ns: status.finished_at_ns,
+    }
+    .encode(&mut line)
+    .map_err(|_| Errno::EINVAL)?;
+    let file = open(RECORD_BEFORE, Access::Replace { mode: 0o600 })?;
+    let line = line.split_at(length).0;
+    match file.write(line) {
+        Ok(count) if count == length => rename(RECORD_BEFORE, RECORD),
+        result => {
+            // Half a record is worse than none.
+            let _ = unlink(RECORD_BEFORE);
+            result.and(Err(Errno::ENOSPC))
+        }
+    }
+}

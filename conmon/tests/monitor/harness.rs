@@ -1,0 +1,546 @@
+//! A bundle, a monitor on it, and the daemon's end of its sockets.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use conmon::{Create, Exec, ExitRecord, List, MAX_PACKET, Phase, Reply, Request, Status};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    connect, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a slow machine; only a bug waits so long.
+const DEADLINE_SECONDS: i64 = 60;
+
+/// What a test wants of its container.
+pub struct Wanted<'a> {
+    pub script: &'a str,
+    pub terminal: bool,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    pub memory_limit: Option<u64>,
+    pub log: bool,
+    pub runtime: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    pub fn script(script: &'a str) -> Self {
+        Self {
+            script,
+            terminal: false,
+            stdin: false,
+            stdin_once: false,
+            memory_limit: None,
+            log: true,
+            runtime: None,
+        }
+    }
+}
+
+/// A container with its monitor. Dropping it deletes the container and ends the monitor.
+pub struct Container {
+    pub id: String,
+    pub scratch: PathBuf,
+    /// Removes the scratch directory with it.
+    _temporary: Option<TempDir>,
+    pub monitor: Option<Child>,
+    pub daemon: Connection,
+    /// The process that plays the daemon, and the monitor that it started.
+    other_daemon: Option<(Child, nix::unistd::Pid)>,
+}
+
+/// Starts a monitor in a bundle directory.
+pub fn start_monitor(bundle: &Path, id: &str) -> (Child, Connection) {
+    let (ours, theirs) = pair();
+    let monitor = Command::new(env!("CARGO_BIN_EXE_conmon"))
+        .arg(id)
+        .current_dir(bundle)
+        .stdin(theirs)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let daemon = Connection(ours);
+    daemon.set_deadline();
+    (monitor, daemon)
+}
+
+/// Where [`plays_the_daemon`] finds the scratch directory, and the container's id.
+const DAEMON_SCRATCH: &str = "CONMON_TEST_SCRATCH";
+const DAEMON_ID: &str = "CONMON_TEST_ID";
+
+/// Not a test, but the process that [`Container::by_another_daemon`] starts to be killed.
+#[test]
+#[ignore = "run by another test as a process of its own"]
+fn plays_the_daemon() {
+    let scratch = PathBuf::from(std::env::var_os(DAEMON_SCRATCH).unwrap());
+    let id = std::env::var(DAEMON_ID).unwrap();
+    let (monitor, daemon) = start_monitor(&scratch.join("bundle"), &id);
+    let monitor_pid = monitor.id();
+    let monitor = Some(monitor);
+    let container = Container {
+        id,
+        scratch,
+        _temporary: None,
+        monitor,
+        daemon,
+        other_daemon: None,
+    };
+    let packet = container.ask(&Wanted::script(""));
+    assert!(matches!(Reply::decode(&packet), Ok(Reply::Created { .. })));
+    container.start();
+    println!("\nmonitor {monitor_pid}");
+    // Held until the kill: nothing of this process is dropped.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    std::mem::forget(container);
+}
+
+impl Container {
+    /// Makes the bundle and starts the monitor, without a request yet.
+    pub fn prepare(wanted: &Wanted<'_>) -> Self {
+        let temporary = TempDir::new().unwrap();
+        let scratch = temporary.path().to_owned();
+        let id = fresh_id();
+        make_bundle(&scratch.join("bundle"), &id, wanted);
+        let (monitor, daemon) = start_monitor(&scratch.join("bundle"), &id);
+        let monitor = Some(monitor);
+        Self {
+            id,
+            scratch,
+            _temporary: Some(temporary),
+            monitor,
+            daemon,
+            other_daemon: None,
+        }
+    }
+
+    /// A started container whose daemon is another process.
+    pub fn by_another_daemon(wanted: &Wanted<'_>) -> Self {
+        // So the orphaned monitor becomes a child of this process, which can wait for its end.
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let temporary = TempDir::new().unwrap();
+        let scratch = temporary.path().to_owned();
+        let id = fresh_id();
+        make_bundle(&scratch.join("bundle"), &id, wanted);
+        let mut daemon = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "harness::plays_the_daemon",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(DAEMON_SCRATCH, &scratch)
+            .env(DAEMON_ID, &id)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+        let monitor = lines.find_map(|line| line.unwrap().strip_prefix("monitor ")?.parse().ok());
+        let (unused, _) = pair();
+        Self {
+            id,
+            scratch,
+            _temporary: Some(temporary),
+            monitor: None,
+            daemon: Connection(unused),
+            other_daemon: Some((daemon, nix::unistd::Pid::from_raw(monitor.unwrap()))),
+        }
+    }
+
+    pub fn kill_the_daemon(&mut self) {
+        let (daemon, _) = self.other_daemon.as_mut().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    /// Waits for the end of the monitor whose daemon was killed.
+    pub fn wait_for_the_monitor(&self) {
+        let (_, monitor) = self.other_daemon.as_ref().unwrap();
+        let end = nix::sys::wait::waitpid(*monitor, None).unwrap();
+        assert_eq!(end, nix::sys::wait::WaitStatus::Exited(*monitor, 0));
+    }
+
+    /// Asks for the container.
+    pub fn ask(&self, wanted: &Wanted<'_>) -> Vec<u8> {
+        self.ask_on(&self.daemon, wanted)
+    }
+
+    pub fn ask_on(&self, daemon: &Connection, wanted: &Wanted<'_>) -> Vec<u8> {
+        let root = self.root();
+        let log = if wanted.log {
+            self.log()
+        } else {
+            PathBuf::new()
+        };
+        daemon.send(&Request::Create(Create {
+            runtime: wanted.runtime.unwrap_or("/usr/sbin/runc").as_bytes(),
+            global_args: List::new(&[b"--root", root.as_os_str().as_encoded_bytes()]),
+            container_id: self.id.as_bytes(),
+            create_args: List::new(&[b"--no-new-keyring"]),
+            log_path: log.as_os_str().as_encoded_bytes(),
+            terminal: wanted.terminal,
+            stdin: wanted.stdin,
+            stdin_once: wanted.stdin_once,
+        }));
+        daemon.receive().0
+    }
+
+    /// A created container.
+    pub fn create(wanted: &Wanted<'_>) -> Self {
+        let container = Self::prepare(wanted);
+        let packet = container.ask(wanted);
+        match Reply::decode(&packet).unwrap() {
+            Reply::Created { pid } => assert!(pid > 1),
+            other => panic!("{}", describe(&other)),
+        }
+        assert_eq!(container.daemon.status().phase, Phase::Created);
+        container
+    }
+
+    /// A started container.
+    pub fn run(wanted: &Wanted<'_>) -> Self {
+        let container = Self::create(wanted);
+        container.start();
+        container
+    }
+
+    pub fn start(&self) {
+        let (packet, _) = self.call(&Request::Start);
+        match Reply::decode(&packet).unwrap() {
+            Reply::Started { started_at_ns } => assert!(started_at_ns > 0),
+            other => panic!("{}", describe(&other)),
+        }
+    }
+
+    /// Waits for the end on the daemon's connection; checks the record against the status.
+    pub fn wait(&self) -> Status {
+        loop {
+            let status = self.daemon.status();
+            if status.phase == Phase::Exited {
+                let record = self.exit_record();
+                assert_eq!(record.pid, status.pid);
+                assert_eq!(
+                    (record.exit_code, record.signal),
+                    (status.exit_code, status.signal)
+                );
+                assert_eq!(record.oom, status.oom);
+                assert_eq!(record.started_at_ns, status.started_at_ns);
+                assert_eq!(record.finished_at_ns, status.finished_at_ns);
+                assert!(record.started_at_ns <= record.finished_at_ns);
+                return status;
+            }
+        }
+    }
+
+    pub fn exit_record(&self) -> ExitRecord {
+        ExitRecord::parse(&fs::read(self.bundle().join(conmon::EXIT_RECORD)).unwrap()).unwrap()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::to(&self.bundle().join(conmon::SOCKET_NAME))
+    }
+
+    /// One request on a connection of its own, and its first answer.
+    pub fn call(&self, request: &Request<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
+        let connection = self.connect();
+        connection.send(request);
+        connection.receive()
+    }
+
+    pub fn exec(&self, argv: &[&[u8]], stdio: [BorrowedFd<'_>; 3], kill: bool) -> Connection {
+        let connection = self.connect();
+        let request = Request::Exec(Exec {
+            exec_args: List::EMPTY,
+            argv: List::new(argv),
+            terminal: false,
+            kill_on_hangup: kill,
+        });
+        connection.send_with(&request, &stdio);
+        connection
+    }
+
+    pub fn bundle(&self) -> PathBuf {
+        self.scratch.join("bundle")
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.scratch.join("runc")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.scratch.join("0.log")
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        records(&self.log())
+    }
+
+    pub fn runc(&self, arguments: &[&str]) -> Output {
+        Command::new("/usr/sbin/runc")
+            .arg("--root")
+            .arg(self.root())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Waits for the monitor's own end.
+    pub fn monitor_exit_code(&mut self) -> Option<i32> {
+        self.monitor.as_mut().unwrap().wait().unwrap().code()
+    }
+
+    /// What the bundle directory holds beyond what the test put there.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.bundle())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "config.json" && name != "rootfs")
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.runc(&["delete", "--force", &self.id]);
+        if let Some((daemon, _)) = &mut self.other_daemon {
+            // The test may have killed it.
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        if let Some(monitor) = &mut self.monitor {
+            // It may have ended by itself, as it should.
+            let _ = monitor.kill();
+            let _ = monitor.wait();
+        }
+    }
+}
+
+pub fn describe(reply: &Reply<'_>) -> String {
+    match reply {
+        Reply::Failed {
+            step,
+            errno,
+            runtime_exit_code,
+            message,
+        } => format!(
+            "failed: {step}, errno {errno}, exit code {runtime_exit_code}: {}",
+            String::from_utf8_lossy(message)
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+fn fresh_id() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("cricket-conmon-test-{}-{count}", std::process::id())
+}
+
+pub fn make_bundle(bundle: &Path, id: &str, wanted: &Wanted<'_>) {
+    let rootfs = bundle.join("rootfs");
+    for directory in ["bin", "proc", "dev", "sys", "tmp"] {
+        fs::create_dir_all(rootfs.join(directory)).unwrap();
+    }
+    fs::copy("/bin/busybox", rootfs.join("bin/busybox"))
+        .expect("these tests need the package busybox-static");
+    for applet in [
+        "sh", "cat", "echo", "sleep", "stty", "seq", "head", "yes", "dd", "kill", "true",
+    ] {
+        symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
+    }
+    let mut script = String::new();
+    for character in wanted.script.chars() {
+        match character {
+            '"' | '\\' => write!(script, "\\{character}").unwrap(),
+            '\n' => script.push_str("\\n"),
+            other => script.push(other),
+        }
+    }
+    let memory = wanted
+        .memory_limit
+        .map(|limit| format!(r#""resources":{{"memory":{{"limit":{limit}}}}},"#))
+        .unwrap_or_default();
+    let terminal = wanted.terminal;
+    let config = format!(
+        r#"{{"ociVersion":"1.0.2","process":{{"terminal":{terminal},"user":{{"uid":0,"gid":0}},
+        "args":["/bin/sh","-c","{script}"],"env":["PATH=/bin"],"cwd":"/",
+        "noNewPrivileges":true}},"root":{{"path":"rootfs"}},
+        "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}},
+        {{"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["mode=755"]}},
+        {{"destination":"/dev/pts","type":"devpts","source":"devpts",
+          "options":["newinstance","ptmxmode=0666","mode=0620"]}}],
+        "linux":{{"cgroupsPath":"/{id}",{memory}
+        "namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}},{{"type":"uts"}}]}}}}"#
+    );
+    fs::write(bundle.join("config.json"), config).unwrap();
+}
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .unwrap()
+}
+
+/// The daemon's end of a connection to a monitor.
+pub struct Connection(pub OwnedFd);
+
+impl Connection {
+    pub fn to(path: &Path) -> Self {
+        let socket = socket(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        let connection = Self(socket);
+        connection.set_deadline();
+        connection
+    }
+
+    fn set_deadline(&self) {
+        let deadline = TimeVal::seconds(DEADLINE_SECONDS);
+        setsockopt(&self.0, sockopt::ReceiveTimeout, &deadline).unwrap();
+    }
+
+    pub fn send(&self, request: &Request<'_>) {
+        self.send_with(request, &[]);
+    }
+
+    pub fn send_with(&self, request: &Request<'_>, fds: &[BorrowedFd<'_>]) {
+        let mut packet = vec![0; MAX_PACKET];
+        let length = request.encode(&mut packet).unwrap();
+        self.send_raw(&packet[..length], fds);
+    }
+
+    pub fn send_raw(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) {
+        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let rights = if fds.is_empty() {
+            &rights[..0]
+        } else {
+            &rights[..]
+        };
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(packet)],
+            rights,
+            flags,
+            None,
+        )
+        .unwrap();
+    }
+
+    /// One packet, empty at the end of the connection, and its descriptors.
+    pub fn receive(&self) -> (Vec<u8>, Vec<OwnedFd>) {
+        let mut packet = vec![0; MAX_PACKET];
+        let mut control = nix::cmsg_space!([i32; 3]);
+        let mut parts = [IoSliceMut::new(&mut packet)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message =
+            recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
+        let mut fds = Vec::new();
+        for control in message.cmsgs().unwrap() {
+            if let ControlMessageOwned::ScmRights(numbers) = control {
+                for number in numbers {
+                    fds.push(own(number));
+                }
+            }
+        }
+        let length = message.bytes;
+        packet.truncate(length);
+        (packet, fds)
+    }
+
+    pub fn status(&self) -> Status {
+        let (packet, _) = self.receive();
+        match Reply::decode(&packet).unwrap() {
+            Reply::Status(status) => status,
+            other => panic!("{}", describe(&other)),
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "the kernel hands over descriptors as numbers")]
+fn own(number: i32) -> OwnedFd {
+    // SAFETY: it has just been received, so nothing else owns it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One record of a log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record {
+    pub stream: String,
+    pub tag: char,
+    pub content: Vec<u8>,
+}
+
+/// Parses a log strictly: every line is a record.
+pub fn records(path: &Path) -> Vec<Record> {
+    let log = fs::read(path).unwrap();
+    assert!(
+        log.is_empty() || log.ends_with(b"\n"),
+        "the log ends within a record"
+    );
+    log.split_inclusive(|byte| *byte == b'\n')
+        .map(|line| {
+            let head = std::str::from_utf8(&line[..40]).unwrap();
+            let fields: Vec<_> = head.split(' ').collect();
+            assert_eq!(fields.len(), 4, "{head}");
+            assert_eq!(
+                (fields[0].len(), fields[0].as_bytes()[29]),
+                (30, b'Z'),
+                "{head}"
+            );
+            assert!(matches!(fields[2], "F" | "P"), "{head}");
+            Record {
+                stream: fields[1].to_owned(),
+                tag: fields[2].chars().next().unwrap(),
+                content: line[40..line.len() - 1].to_vec(),
+            }
+        })
+        .collect()
+}
+
+/// What the container wrote to a stream, as a reader of the log puts it together.
+pub fn joined(records: &[Record], stream: &str) -> Vec<u8> {
+    let mut output = Vec::new();
+    for record in records.iter().filter(|record| record.stream == stream) {
+        output.extend_from_slice(&record.content);
+        if record.tag == 'F' {
+            output.push(b'\n');
+        }
+    }
+    output
+}
+
+/// Everything up to the end, in a thread of its own where the other side waits for a reader.
+pub fn read_all(mut end: std::io::PipeReader) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut end, &mut bytes).unwrap();
+    bytes
+}
