@@ -108,7 +108,7 @@ impl Overlay<'_> {
     }
 
     /// For kernels before 6.7.
-    fn mount_by_string(&self) -> Result<(), Refusal> {
+    pub(super) fn mount_by_string(&self) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let mut options = String::from("lowerdir=");
         let mut paths = Vec::new();

@@ -134,16 +134,10 @@ mod tests {
         rustix::fs::linkat(&base, "a", &base, "b", AtFlags::empty()).unwrap();
         base.create("d", 0o755).unwrap().write("c", b"x").unwrap();
         rustix::fs::symlinkat("/etc", &base, "link").unwrap();
-        let du = std::process::Command::new("du")
-            .args(["-s", "-B1"])
-            .arg(scratch.path());
-        let du = { du }.output().unwrap();
-        let du: u64 = String::from_utf8_lossy(&du.stdout)
-            .split_whitespace()
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let mut du = std::process::Command::new("du");
+        let du = du.args(["-s", "-B1"]).arg(scratch.path()).output().unwrap();
+        let du = String::from_utf8(du.stdout).unwrap();
+        let du: u64 = du.split_whitespace().next().unwrap().parse().unwrap();
         let tally = measure(base.as_fd()).unwrap();
         assert_eq!(
             tally,

@@ -10,8 +10,6 @@ mod archive;
 mod name;
 mod pax;
 mod source;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 use std::io::{self, Read};

@@ -77,8 +77,11 @@ pub(super) fn time(text: &[u8]) -> Option<Time> {
     })
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// The records `LENGTH KEY=VALUE\n` of a PAX header, in order.
-pub(super) fn records(mut data: &[u8]) -> Result<Vec<(&[u8], &[u8])>, &'static str> {
+pub(super) fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>, &'static str> {
     let mut records = Vec::new();
     while !data.is_empty() {
         let space = data

@@ -1,0 +1,223 @@
+//! Images: put, merge, move of names, removal, and what their layers do meanwhile.
+
+use std::sync::atomic::AtomicU64;
+
+use super::super::*;
+use super::fixture::*;
+
+fn layer(content: &str) -> Vec<u8> {
+    Tar::default().file("file", content).end()
+}
+
+#[test]
+fn an_image_is_listed_with_what_it_was_put_with_and_survives_a_restart() {
+    let mut scratch = Scratch::new();
+    let tars = [layer("one"), layer("two")];
+    let new = NewImage {
+        digests: vec!["r/a@sha256:1".into()],
+        annotations: [("k".to_owned(), "v".to_owned())].into(),
+        size_bytes: 0,
+        ..new_image(&["r/a:1"], &tars)
+    };
+    let lease = scratch.store().lease();
+    for tar in &tars {
+        lease
+            .unpack_layer(&digest(tar), &tar[..], &AtomicU64::new(0))
+            .unwrap();
+    }
+    let put = scratch.store().put_image(new.clone()).unwrap();
+    drop(lease);
+    assert_eq!(put.id, digest(&config(&tars)).digest());
+    for reopened in [false, true] {
+        let store = if reopened {
+            scratch.reopen(None)
+        } else {
+            scratch.store()
+        };
+        let image = store.image(&put.id).unwrap();
+        assert_eq!((&image.names, &image.digests), (&new.names, &new.digests));
+        assert_eq!(
+            image.layers,
+            tars.iter().map(|tar| digest(tar)).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            image.size_bytes, 1,
+            "never 0: the kubelet's collector divides by it"
+        );
+        assert_eq!(image.annotations, new.annotations);
+        assert_eq!(image.loaded, put.loaded);
+        assert_eq!(image.config.history(), &None);
+        assert_eq!(store.raw_config(&put.id).unwrap(), new.config);
+        assert_eq!(store.raw_manifest(&put.id).unwrap(), new.manifest);
+        assert!(store.has_layer(&digest(&tars[0])));
+        assert_eq!(store.images().len(), 1);
+        // Two roots and two files.
+        assert_eq!((store.usage().inodes, store.usage().bytes), (4, 16384));
+    }
+}
+
+#[test]
+fn names_merge_and_move() {
+    let mut scratch = Scratch::new();
+    let (one, two) = ([layer("one")], [layer("two")]);
+    let first = scratch.image(&["a:latest"], &one);
+    let again = scratch.image(&["b:1"], &one);
+    assert_eq!(again.id, first.id);
+    assert_eq!(again.names, ["a:latest", "b:1"]);
+    let second = scratch.image(&["a:latest"], &two);
+    for reopened in [false, true] {
+        let store = if reopened {
+            scratch.reopen(None)
+        } else {
+            scratch.store()
+        };
+        assert_eq!(store.image(&first.id).unwrap().names, ["b:1"]);
+        assert_eq!(store.image(&second.id).unwrap().names, ["a:latest"]);
+    }
+    let store = scratch.store();
+    store
+        .remove_references(&first.id, &["b:1".into(), "unknown:1".into()])
+        .unwrap();
+    assert!(store.image(&first.id).unwrap().names.is_empty());
+    assert!(matches!(
+        store.remove_references("0", &[]),
+        Err(StorageError::UnknownImage { .. })
+    ));
+}
+
+#[test]
+fn removal_frees_the_layers_that_nothing_else_needs() {
+    let scratch = Scratch::new();
+    let (shared, own_a, own_b) = (layer("shared"), layer("a"), layer("b"));
+    let a = scratch.image(&["a:1"], &[shared.clone(), own_a.clone()]);
+    let b = scratch.image(&["b:1"], &[shared.clone(), own_b.clone()]);
+    let store = scratch.store();
+    assert!(store.remove_image(&a.id).unwrap());
+    assert!(store.image(&a.id).is_none());
+    assert!(!store.remove_image(&a.id).unwrap());
+    scratch.settle();
+    assert!(store.has_layer(&digest(&shared)) && store.has_layer(&digest(&own_b)));
+    assert!(!store.has_layer(&digest(&own_a)));
+    store
+        .mount_root("c1", &b.layers, &RootOptions::default())
+        .unwrap();
+    assert!(store.remove_image(&b.id).unwrap());
+    scratch.settle();
+    assert!(
+        store.has_layer(&digest(&own_b)),
+        "a container's root needs it"
+    );
+    store.remove_root("c1").unwrap();
+    scratch.settle();
+    for place in ["layers", "images", "trash", "staging", "containers"] {
+        assert!(scratch.names(place).is_empty(), "{place}");
+    }
+    assert_eq!((store.usage().bytes, store.usage().inodes), (0, 0));
+}
+
+#[test]
+fn a_layer_that_a_pull_found_stays_until_the_pull_has_ended() {
+    let scratch = Scratch::new();
+    let tars = [layer("shared")];
+    let old = scratch.image(&["old:1"], &tars);
+    let store = scratch.store();
+    let pull = store.lease();
+    assert!(pull.has_layer(&digest(&tars[0])));
+    store.remove_image(&old.id).unwrap();
+    scratch.settle();
+    store.put_image(new_image(&["new:1"], &tars)).unwrap();
+    drop(pull);
+    scratch.settle();
+    assert!(store.has_layer(&digest(&tars[0])));
+}
+
+#[test]
+fn an_image_without_its_layers_or_with_a_bad_config_is_not_taken() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let error = store
+        .put_image(new_image(&["a:1"], &[layer("missing")]))
+        .unwrap_err();
+    assert!(
+        matches!(error, StorageError::LayerMissing { .. }),
+        "{error}"
+    );
+    let many: Vec<Vec<u8>> = (0..501u32).map(|i| i.to_le_bytes().to_vec()).collect();
+    let with = |diff_ids: &str| {
+        let rootfs = format!(r#"{{"type":"layers","diff_ids":{diff_ids}}}"#);
+        format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{rootfs}}}"#).into_bytes()
+    };
+    let cases: [(Vec<u8>, &str); 6] = [
+        (b"".to_vec(), "not an image configuration"),
+        (b"[]".to_vec(), "not an image configuration"),
+        (with(r#"["../../etc"]"#), "diff id"),
+        (with(r#"["sha256:zz"]"#), "diff id"),
+        (
+            with(&format!(r#"["sha512:{}"]"#, "a".repeat(128))),
+            "only sha256",
+        ),
+        (config(&many), "500"),
+    ];
+    for (config, word) in cases {
+        let new = NewImage {
+            config,
+            ..new_image(&["a:1"], &[])
+        };
+        let error = store.put_image(new).unwrap_err().to_string();
+        assert!(error.contains(word), "{word} is not in: {error}");
+    }
+    let huge = NewImage {
+        config: vec![b' '; 9 << 20],
+        ..new_image(&[], &[])
+    };
+    assert!(
+        store
+            .put_image(huge)
+            .unwrap_err()
+            .to_string()
+            .contains("bytes long")
+    );
+    assert!(store.images().is_empty());
+    for place in ["images", "staging"] {
+        assert!(scratch.names(place).is_empty(), "{place}");
+    }
+}
+
+#[test]
+fn pulls_and_removals_at_once_end_well() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let base = layer("base");
+    std::thread::scope(|scope| {
+        for i in 0..4 {
+            let (base, scratch) = (base.clone(), &scratch);
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let tars = [base.clone(), layer(&format!("{i} {round}"))];
+                    let name = format!("image{i}:latest");
+                    let image = scratch.image(&[&name], &tars);
+                    assert!(
+                        image
+                            .layers
+                            .iter()
+                            .all(|layer| scratch.store().has_layer(layer))
+                    );
+                    if round % 2 == 0 {
+                        assert!(scratch.store().remove_image(&image.id).unwrap());
+                    }
+                }
+            });
+        }
+    });
+    scratch.settle();
+    assert_eq!(store.images().len(), 20);
+    assert_eq!(scratch.names("layers").len(), 21);
+    assert_eq!(
+        store
+            .images()
+            .iter()
+            .filter(|image| !image.names.is_empty())
+            .count(),
+        4
+    );
+}

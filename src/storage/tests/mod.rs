@@ -1,0 +1,9 @@
+//! The store through its door, on the real file system and the real overlayfs. Needs root.
+
+mod crash;
+mod fixture;
+mod hostile;
+mod images;
+mod property;
+mod roots;
+mod unpacking;

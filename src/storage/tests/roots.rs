@@ -1,0 +1,265 @@
+//! Root filesystems on the real overlayfs.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::super::*;
+use super::fixture::*;
+
+fn mount(scratch: &Scratch, id: &str, layers: &[Vec<u8>]) -> PathBuf {
+    let layers: Vec<_> = layers.iter().map(|tar| digest(tar)).collect();
+    let path = scratch
+        .store()
+        .mount_root(id, &layers, &RootOptions::default())
+        .unwrap();
+    assert!(path.ends_with(format!("containers/{id}/merged")));
+    path
+}
+
+fn listing(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn whiteouts_and_opaque_directories_hide_what_lies_below() {
+    let scratch = Scratch::new();
+    let lower = Tar::default()
+        .file("gone", "")
+        .file("stays", "lower")
+        .dir("opaque/")
+        .file("opaque/old", "")
+        .dir("dir/")
+        .file("dir/gone", "")
+        .file("dir/stays", "")
+        .dir("removed/")
+        .file("removed/x", "")
+        .dir("again/")
+        .file("again/old", "")
+        .dir("before/")
+        .file("before/old", "")
+        .dir("implied/")
+        .file("implied/old", "")
+        .file("replaced", "lower")
+        .dir("late/")
+        .file("late/old", "")
+        .file("wasfile", "lower")
+        .dir("wasdir/")
+        .file("wasdir/x", "")
+        .end();
+    let upper = Tar::default()
+        .file(".wh.gone", "")
+        .file("dir/.wh.gone", "")
+        .file("opaque/new", "")
+        .file("opaque/.wh..wh..opq", "")
+        // As some builders write the removal of a whole tree.
+        .file(".wh.removed", "")
+        .file("removed/.wh.x", "")
+        // Removed and made again, in both orders: nothing of the old one shows.
+        .file(".wh.again", "")
+        .dir("again/")
+        .file("again/new", "")
+        .dir("before/")
+        .file("before/new", "")
+        .file(".wh.before", "")
+        .file(".wh.implied", "")
+        .file("implied/new", "")
+        .file("replaced", "upper")
+        .file(".wh.replaced", "")
+        .file("late/.wh..wh..opq", "")
+        .file("late/new", "")
+        .dir("wasfile/")
+        .file("wasfile/in", "")
+        .file("wasdir", "upper")
+        .file(".wh..wh.plnk/1", "")
+        .file(".wh.never-there", "")
+        .end();
+    let image = scratch.image(&[], &[lower.clone(), upper.clone()]);
+    assert_eq!(image.layers.len(), 2);
+    let root = mount(&scratch, "c1", &[lower, upper]);
+    let expected: [(&str, &[&str]); 9] = [
+        (
+            "",
+            &[
+                "again", "before", "dir", "implied", "late", "opaque", "replaced", "stays",
+                "wasdir", "wasfile",
+            ],
+        ),
+        ("opaque", &["new"]),
+        ("dir", &["stays"]),
+        ("again", &["new"]),
+        ("before", &["new"]),
+        ("implied", &["new"]),
+        ("late", &["new"]),
+        ("wasfile", &["in"]),
+        ("../diff", &[]),
+    ];
+    for (dir, names) in expected {
+        assert_eq!(listing(&root.join(dir)), names, "{dir}");
+    }
+    assert_eq!(read(root.join("replaced")), "upper");
+    assert_eq!(read(root.join("stays")), "lower");
+    assert_eq!(read(root.join("wasdir")), "upper");
+}
+
+#[test]
+fn a_root_is_written_to_without_touching_the_layers_and_goes_completely() {
+    let scratch = Scratch::new();
+    let tar = Tar::default()
+        .dir_mode("./", 0o1751)
+        .file("file", "layer")
+        .end();
+    scratch.image(&[], std::slice::from_ref(&tar));
+    let root = mount(&scratch, "c1", std::slice::from_ref(&tar));
+    assert_eq!(std::fs::metadata(&root).unwrap().mode() & 0o7777, 0o1751);
+    std::fs::write(root.join("file"), "container").unwrap();
+    std::fs::write(root.join("new"), "x").unwrap();
+    assert_eq!(read(scratch.layer_path(&tar).join("file")), "layer");
+    assert_eq!(
+        mount(&scratch, "c1", std::slice::from_ref(&tar)),
+        root,
+        "mounted: the same"
+    );
+    assert_eq!(read(root.join("file")), "container");
+
+    let store = scratch.store();
+    store.unmount_root("c1").unwrap();
+    store.unmount_root("c1").unwrap();
+    assert!(listing(&root).is_empty());
+    mount(&scratch, "c1", std::slice::from_ref(&tar));
+    assert_eq!(
+        read(root.join("file")),
+        "container",
+        "mounted again: what was written is there"
+    );
+
+    store.remove_root("c1").unwrap();
+    store.remove_root("c1").unwrap();
+    assert_eq!(store.root_usage("c1"), None);
+    scratch.settle();
+    assert!(scratch.names("containers").is_empty() && scratch.names("trash").is_empty());
+    let mounts = read("/proc/self/mountinfo");
+    assert!(!mounts.contains(scratch.dir.path().to_str().unwrap()));
+}
+
+#[test]
+fn roots_of_no_layer_of_one_and_of_128_can_be_mounted_below_a_long_path() {
+    let dir = tempfile::tempdir().unwrap();
+    // With this the paths of the layers are over 255 bytes, and have what overlayfs would split at.
+    let long = dir.path().join("a:b,c\\d").join("n".repeat(200));
+    let mut scratch = Scratch::new();
+    scratch.close();
+    let limits = LayerLimits {
+        reserve_bytes: 1 << 20,
+        ..LayerLimits::default()
+    };
+    for root in [scratch.dir.path().join("root"), long] {
+        let settings = Settings {
+            root,
+            imagestore: None,
+            limits: limits.clone(),
+        };
+        scratch.store = Some(Store::open(settings).unwrap());
+        let tars: Vec<_> = (0..128)
+            .map(|i| Tar::default().file(&format!("f{i}"), "x").end())
+            .collect();
+        scratch.image(&[], &tars);
+        for (id, count) in [("none", 0), ("one", 1), ("many", 128)] {
+            let root = mount(&scratch, id, &tars[..count]);
+            assert_eq!(listing(&root).len(), count);
+            std::fs::write(root.join("writable"), "x").unwrap();
+        }
+        assert_eq!(
+            scratch.store().sweep_roots(|id| id == "one"),
+            ["many", "none"]
+        );
+        assert_eq!(scratch.store().sweep_roots(|_| false), ["one"]);
+        scratch.close();
+    }
+}
+
+#[test]
+fn mounting_by_option_string_gives_the_same_root() {
+    let scratch = Scratch::new();
+    let tars: Vec<_> = (0..128)
+        .map(|i| Tar::default().file(&format!("f{i}"), "x").end())
+        .collect();
+    scratch.image(&[], &tars);
+    let root = mount(&scratch, "c1", &[]);
+    let place = root.parent().unwrap();
+    scratch.store().unmount_root("c1").unwrap();
+    std::fs::remove_dir_all(place.join("work")).unwrap();
+    std::fs::create_dir(place.join("work")).unwrap();
+    let target = dir::Dir::open_or_create(&root).unwrap();
+    let overlay = overlay::Overlay {
+        lowers: tars.iter().map(|tar| scratch.layer_path(tar)).collect(),
+        upper: place.join("diff"),
+        work: place.join("work"),
+        target: std::os::fd::AsFd::as_fd(&target),
+        options: &RootOptions {
+            nodev: true,
+            ..RootOptions::default()
+        },
+    };
+    overlay.mount_by_string().unwrap();
+    assert_eq!(listing(&root).len(), 128);
+    let mounts = read("/proc/self/mountinfo");
+    let line = mounts
+        .lines()
+        .find(|line| line.contains(root.to_str().unwrap()))
+        .unwrap();
+    assert!(
+        line.contains("nodev") && line.contains("volatile"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_root_that_cannot_be_made_leaves_nothing() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let missing = digest(b"missing");
+    let error = store
+        .mount_root("c1", &[missing], &RootOptions::default())
+        .unwrap_err();
+    assert!(error.to_string().contains("container c1"), "{error}");
+    // The kernel here has no SELinux, so it refuses the label, and says why.
+    let options = RootOptions {
+        mount_label: Some("bad label".into()),
+        nodev: false,
+    };
+    let error = store.mount_root("c1", &[], &options).unwrap_err();
+    assert!(matches!(error, StorageError::Root { .. }), "{error}");
+    scratch.settle();
+    assert!(scratch.names("containers").is_empty());
+    assert_eq!(store.root_usage("c1"), None);
+    store
+        .mount_root("c1", &[], &RootOptions::default())
+        .unwrap();
+}
+
+#[test]
+fn usage_of_a_root_comes_at_once_and_is_measured_behind() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let root = store
+        .mount_root("c1", &[], &RootOptions::default())
+        .unwrap();
+    std::fs::write(root.join("file"), vec![1; 1 << 20]).unwrap();
+    assert_eq!(
+        store.root_usage("c1").unwrap().inodes,
+        1,
+        "not measured yet"
+    );
+    scratch.settle();
+    let usage = store.root_usage("c1").unwrap();
+    assert_eq!(usage.inodes, 2);
+    assert!(usage.bytes >= 1 << 20, "{usage:?}");
+    assert_eq!(usage.mountpoint, scratch.place("containers"));
+    assert_eq!(store.roots_usage(), usage);
+    assert_eq!(store.root_usage("c2"), None);
+}
