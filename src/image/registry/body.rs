@@ -170,7 +170,12 @@ impl Exchange<'_> {
         // the words are only an extra: without them the status says enough
         let _ = tokio::time::timeout(timeouts.first_byte, work).await;
         body.truncate(MAX_ERROR_BODY);
-        clean(&error_words(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()))
+        match (error_words(&body), std::str::from_utf8(&body)) {
+            (Some(words), _) => clean(&words),
+            (None, Ok(text)) => clean(text),
+            // binary says nothing to anybody
+            (None, Err(_)) => String::new(),
+        }
     }
 }
 

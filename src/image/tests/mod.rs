@@ -36,6 +36,8 @@ impl Node {
             imagestore: None,
             limits: storage::LayerLimits {
                 reserve_bytes: 0,
+                // small, so that a bomb need not be big
+                ratio_floor_bytes: 4 << 20,
                 ..Default::default()
             },
         })
