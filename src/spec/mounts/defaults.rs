@@ -80,12 +80,15 @@ fn pod_files(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
     for (destination, source) in [
         ("/etc/resolv.conf", &files.resolv_conf),
         ("/etc/hostname", &files.hostname),
-        ("/etc/hosts", &files.hosts),
         ("/run/.containerenv", &files.containerenv),
     ] {
         if let Some(source) = source {
             mounts.push(bind(destination, source, &PLAIN_FILE)?.with(access));
         }
+    }
+    if let Some(hosts) = &files.hosts {
+        // the host's own file, not the pod's
+        mounts.push(bind("/etc/hosts", hosts, &PLAIN_FILE)?.with("ro"));
     }
     let host_ipc = inputs.pod.namespaces.ipc == NamespaceMode::Node;
     let shm = if host_ipc {

@@ -1,0 +1,200 @@
+//! Which mounts there are, and which cannot be.
+
+use serde_json::Value;
+
+use super::super::config::{IdMapping, ImageSpec, Mount, Propagation};
+use super::super::fixture::Fixture;
+use super::super::inputs::Peers;
+use super::{destinations, refuses};
+
+#[test]
+fn a_requested_mount_takes_the_place_of_defaults() {
+    for (path, gone, stays) in [
+        ("/dev", "/dev/pts", "/sys"),
+        ("/dev/shm", "/dev/none", "/dev/mqueue"),
+        ("/sys/", "/sys/fs/cgroup", "/dev/shm"),
+        ("/etc/hostname", "/etc/none", "/etc/resolv.conf"),
+    ] {
+        let mut it = Fixture::minimal();
+        it.mount(path, "/srv", |_| ());
+        let json = it.json();
+        let paths = destinations(&json);
+        let clean = path.trim_end_matches('/');
+        assert_eq!(paths.iter().filter(|at| **at == clean).count(), 1, "{path}");
+        let ours = json["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["destination"] == clean);
+        assert_eq!(ours.unwrap()["source"], "/srv", "{path}");
+        assert!(
+            !paths.contains(&gone) && paths.contains(&stays),
+            "{path}: {paths:?}"
+        );
+    }
+}
+
+#[test]
+fn of_two_mounts_at_one_place_the_later_stays() {
+    let mut it = Fixture::minimal();
+    it.mount("/data", "/first", |_| ());
+    it.mount("/data/", "/second", |_| ());
+    let json = it.json();
+    let at: Vec<_> = json["mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|m| m["destination"] == "/data")
+        .collect();
+    assert_eq!((at.len(), &at[0]["source"]), (1, &Value::from("/second")));
+}
+
+fn data(it: &mut Fixture, change: fn(&mut Mount)) {
+    it.mount("/data", "/srv", change);
+}
+
+#[test]
+fn a_mount_that_cannot_be_by_its_text_is_refused() {
+    refuses(&[
+        (
+            |it| it.mount("/data", "srv", |_| ()),
+            "mounts[0]: host path `srv` for /data is not absolute",
+        ),
+        (
+            |it| it.mount("/data", "", |_| ()),
+            "mounts[0].host_path: the path is empty",
+        ),
+        (
+            |it| it.mount("", "/srv", |_| ()),
+            "mounts[0].container_path: the path is empty",
+        ),
+        (
+            |it| it.mount("/..", "/srv", |_| ()),
+            "mounts[0].container_path: a mount cannot take",
+        ),
+        (
+            |it| it.mount("/a\0", "/srv", |_| ()),
+            "mounts[0].container_path: the path has a NUL",
+        ),
+        (
+            |it| data(it, |m| m.recursive_read_only = true),
+            "mounts[0].recursive_read_only: needs readonly",
+        ),
+        (
+            |it| {
+                data(it, |m| {
+                    (m.recursive_read_only, m.readonly) = (true, true);
+                    m.propagation = Propagation::HostToContainer;
+                })
+            },
+            "mounts[0].recursive_read_only: needs private propagation",
+        ),
+        (
+            |it| {
+                it.settings.recursive_read_only = false;
+                data(it, |m| (m.recursive_read_only, m.readonly) = (true, true));
+            },
+            "RROUnsupported: mounts[0]: /data",
+        ),
+    ]);
+}
+
+#[test]
+fn a_mount_whose_source_or_host_does_not_fit_is_refused() {
+    refuses(&[
+        (
+            |it| {
+                data(it, |m| m.propagation = Propagation::Bidirectional);
+                it.sources[0].peers = Peers::Slave;
+            },
+            "mounts[0]: /srv is on a mount that is not shared",
+        ),
+        (
+            |it| {
+                data(it, |m| m.propagation = Propagation::HostToContainer);
+                it.sources[0].peers = Peers::Private;
+            },
+            "mounts[0]: /srv is on a mount that is not slave",
+        ),
+        (
+            |it| data(it, |m| m.mount_options = vec!["suid".into()]),
+            "mounts[0].mount_options: `suid` is none",
+        ),
+        (
+            |it| {
+                data(it, |m| {
+                    m.image = Some(ImageSpec {
+                        image: "x".into(),
+                        ..ImageSpec::default()
+                    });
+                })
+            },
+            "mounts.image: not supported",
+        ),
+        (
+            |it| data(it, |m| m.uid_mappings = vec![IdMapping::default()]),
+            "mounts.uidMappings and gid",
+        ),
+        (
+            |it| {
+                data(it, |_| ());
+                it.sources.clear();
+            },
+            "mounts: 0 sources for 1",
+        ),
+        (
+            |it| {
+                data(it, |m| m.selinux_relabel = true);
+                it.host.selinux = true;
+            },
+            "mounts.selinux_relabel: not supported",
+        ),
+        (
+            |it| {
+                use std::os::unix::ffi::OsStrExt;
+                data(it, |_| ());
+                it.sources[0].path = std::ffi::OsStr::from_bytes(b"/\xff").into();
+            },
+            "mounts[0].host_path: resolves to a path not in UTF-8",
+        ),
+    ]);
+}
+
+#[test]
+fn recursive_read_only_and_extra_options_reach_the_runtime() {
+    let mut it = Fixture::minimal();
+    it.mount("/data", "/srv", |m| {
+        (m.recursive_read_only, m.readonly) = (true, true);
+        m.mount_options = vec!["noexec".into(), "nosuid".into()];
+    });
+    let json = it.json();
+    let mount = json["mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m["destination"] == "/data");
+    let want = serde_json::json!(["rbind", "rprivate", "rro", "noexec", "nosuid"]);
+    assert_eq!(mount.unwrap()["options"], want);
+}
+
+#[test]
+fn a_mount_above_the_storage_does_not_hold_other_containers() {
+    for (from, peers, want) in [
+        ("/var", Peers::Shared, "rslave"),
+        ("/", Peers::Slave, "rslave"),
+        ("/var", Peers::Private, "rprivate"),
+        ("/srv", Peers::Shared, "rprivate"),
+    ] {
+        let mut it = Fixture::minimal();
+        it.settings.storage_roots = vec!["/var/lib/containers/storage".into()];
+        it.mount("/data", from, |_| ());
+        it.sources[0].peers = peers;
+        let json = it.json();
+        let mount = json["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["destination"] == "/data");
+        assert_eq!(mount.unwrap()["options"][1], want, "{from} {peers:?}");
+    }
+}
