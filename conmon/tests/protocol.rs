@@ -1,5 +1,8 @@
 //! The packets and the exit record: whatever one end writes the other reads, and nothing else.
-#![allow(clippy::unwrap_used, reason = "the helpers of a test may panic as the test itself")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "the helpers of a test may panic as the test itself"
+)]
 
 use conmon::{
     Create, DecodeError, EncodeError, Exec, ExitRecord, ExitRecordError, List, MAX_CHUNK,
@@ -235,7 +238,10 @@ fn a_command_line_beyond_the_bound_names_the_bound() {
 fn a_string_with_a_nul_is_refused() {
     let mut packet = request_packet(&Request::ReopenLog { path: b"/log" });
     *packet.last_mut().unwrap() = 0;
-    assert_eq!(Request::decode(&packet), Err(DecodeError::BadField { field: "path" }));
+    assert_eq!(
+        Request::decode(&packet),
+        Err(DecodeError::BadField { field: "path" })
+    );
 }
 
 #[test]
