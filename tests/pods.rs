@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
@@ -147,7 +147,7 @@ async fn pods_are_listed_by_id_prefix_state_and_labels_together() {
             state: state.into(),
         })
     };
-    let label = |name: &str| HashMap::from([("io.kubernetes.pod.name".into(), name.into())]);
+    let label = |name: &str| BTreeMap::from([("io.kubernetes.pod.name".into(), name.into())]);
     let filters = [
         (
             PodSandboxFilter {

@@ -1,6 +1,6 @@
 //! Requests as a kubelet fills them: labels, annotations, log paths, namespace options.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::client;
@@ -24,12 +24,12 @@ pub fn pod(name: &str, cgroup_parent: &str, logs: &Path) -> PodSandboxConfig {
         }),
         hostname: name.into(),
         log_directory: log_directory.to_string_lossy().into_owned(),
-        labels: HashMap::from([
+        labels: BTreeMap::from([
             ("io.kubernetes.pod.name".into(), name.into()),
             ("io.kubernetes.pod.namespace".into(), "default".into()),
             ("io.kubernetes.pod.uid".into(), uid),
         ]),
-        annotations: HashMap::from([("kubernetes.io/config.source".into(), "api".into())]),
+        annotations: BTreeMap::from([("kubernetes.io/config.source".into(), "api".into())]),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroup_parent.into(),
             security_context: Some(LinuxSandboxSecurityContext {
@@ -55,8 +55,8 @@ pub fn container(name: &str, image: &str, command: &[&str]) -> ContainerConfig {
         }),
         image: Some(client::spec(image)),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
-        labels: HashMap::from([("io.kubernetes.container.name".into(), name.into())]),
-        annotations: HashMap::from([("io.kubernetes.container.restartCount".into(), "0".into())]),
+        labels: BTreeMap::from([("io.kubernetes.container.name".into(), name.into())]),
+        annotations: BTreeMap::from([("io.kubernetes.container.restartCount".into(), "0".into())]),
         log_path: format!("{name}/0.log"),
         linux: Some(LinuxContainerConfig {
             resources: Some(LinuxContainerResources {
