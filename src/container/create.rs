@@ -9,7 +9,6 @@ use nix::sys::signal::Signal;
 
 use super::record::{self, Init, Record, RunsAs};
 use super::sources::{self, io_error};
-use super::undo::blocking;
 use super::{Config, ContainerError, Containers, Phase, Pod};
 use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
@@ -19,6 +18,7 @@ use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
 use crate::state::{ContainerName, Id, Stage};
 use crate::storage::{ImageRecord, RootOptions};
+use crate::sys::blocking;
 use crate::sys::pidfd;
 
 /// Name of the OCI spec in the bundle.

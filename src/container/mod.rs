@@ -41,6 +41,7 @@ use crate::state::{
     ContainerName, Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table,
 };
 use crate::storage::{StorageError, Store};
+use crate::sys::ShuttingDown;
 
 /// What the configuration and the host say about every container.
 #[derive(Debug)]
@@ -355,6 +356,6 @@ pub enum ContainerError {
     #[error("{0}")]
     Record(#[from] RecordError),
     /// A blocking task was stopped, which happens only while the daemon ends.
-    #[error("the daemon is shutting down")]
-    ShuttingDown,
+    #[error("{0}")]
+    ShuttingDown(#[from] ShuttingDown),
 }

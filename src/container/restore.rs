@@ -11,6 +11,7 @@ use super::record::{self, Phase, Record};
 use super::{Container, ContainerError, Containers};
 use crate::runtime;
 use crate::state::{Id, RecordError};
+use crate::sys::blocking;
 
 impl Containers {
     /// Finds the containers of an earlier daemon. What cannot be understood goes to the
@@ -27,7 +28,7 @@ impl Containers {
         )
         .await;
         let this = Arc::clone(self);
-        super::undo::blocking(move || {
+        blocking(move || {
             let has_bundle = |id: &str| {
                 id.parse::<Id>()
                     .is_ok_and(|id| this.rooms.run_dir.container(&id).exists())

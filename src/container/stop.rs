@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::state::{LookupError, Stage};
-use crate::sys::pidfd;
+use crate::sys::{blocking, pidfd};
 
 impl Containers {
     /// Stops a container: its stop signal first, SIGKILL after `grace`. Returns when it has ended
@@ -103,7 +103,7 @@ impl Containers {
         }
         let (cgroups, patience) = (Arc::clone(&self.rooms.cgroups), self.settings.kill_wait);
         let path = cgroups.container_path(&record.cgroup_parent, record.id.as_str())?;
-        super::undo::blocking(move || Ok(cgroups.kill(&path, patience)?)).await
+        blocking(move || Ok(cgroups.kill(&path, patience)?)).await
     }
 
     async fn wait_for_the_killed(

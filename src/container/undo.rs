@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{ContainerError, Containers, Record};
+use crate::sys::blocking;
 
 impl Containers {
     /// Undoes a container that was not made to the end: kills what runs, releases everything,
@@ -37,16 +38,7 @@ impl Containers {
     /// Removes the writable layer and, last, the record with the bundle.
     pub(super) async fn forget(&self, record: &Record) -> Result<(), ContainerError> {
         let (store, id) = (self.rooms.store.clone(), record.id.clone());
-        blocking(move || Ok(store.remove_root(id.as_str())?)).await?;
+        blocking(move || store.remove_root(id.as_str()).map_err(ContainerError::from)).await?;
         Ok(self.records.remove(&record.id)?)
     }
-}
-
-/// Runs `work`, which makes blocking system calls, on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ContainerError> + Send + 'static,
-) -> Result<T, ContainerError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or(Err(ContainerError::ShuttingDown))
 }

@@ -22,7 +22,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Exists { .. } => Code::AlreadyExists,
         SandboxError::NotReady { .. } => Code::FailedPrecondition,
         SandboxError::Container(error) => return of_container(error),
-        SandboxError::ShuttingDown => Code::Unavailable,
+        SandboxError::ShuttingDown(_) => Code::Unavailable,
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
         | SandboxError::PauseEnded
@@ -51,7 +51,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
             Code::FailedPrecondition
         }
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
-        ContainerError::ShuttingDown => Code::Unavailable,
+        ContainerError::ShuttingDown(_) => Code::Unavailable,
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
         | ContainerError::Image(_)

@@ -10,6 +10,7 @@ use crate::network::{self, Bandwidth};
 use crate::runtime::Watch;
 use crate::spec::config::NamespaceMode;
 use crate::state::{Id, Stage};
+use crate::sys::blocking;
 
 /// How long a pod waits for a network to become ready before its creation fails. The kubelet gives
 /// up after four minutes and comes again.
@@ -213,13 +214,4 @@ pub(super) fn network_of(record: &Record) -> network::Pod {
         cgroup_parent: Some(config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
         annotations: config.annotations.clone(),
     }
-}
-
-/// Runs `work`, which makes blocking system calls, on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
-) -> Result<T, SandboxError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or(Err(SandboxError::ShuttingDown))
 }

@@ -32,6 +32,7 @@ use crate::runtime::{Handlers, RuntimeError};
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
 use crate::state::{Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table};
+use crate::sys::ShuttingDown;
 
 /// What the configuration says about pods.
 #[derive(Debug, Clone)]
@@ -318,8 +319,8 @@ pub enum SandboxError {
     #[error("{0}")]
     Container(Arc<ContainerError>),
     /// A blocking task was stopped, which happens only while the daemon ends.
-    #[error("the daemon is shutting down")]
-    ShuttingDown,
+    #[error("{0}")]
+    ShuttingDown(#[from] ShuttingDown),
 }
 
 impl From<LookupError> for Arc<SandboxError> {

@@ -8,14 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::create::blocking;
 use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
 use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::users::User;
 use crate::spec::inputs::PauseInputs;
 use crate::spec::{self};
-use crate::sys::pidfd;
+use crate::sys::{blocking, pidfd};
 
 /// Directory of the pause process's bundle within the sandbox's directory.
 const BUNDLE: &str = "pause";

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::create::blocking;
 use super::record::{self, Phase, Record};
 use super::{SandboxError, Sandboxes, namespaces, pause};
 use crate::state::{Id, RecordError};
+use crate::sys::blocking;
 
 impl Sandboxes {
     /// Finds the pods of an earlier daemon. Containers must have been restored before.
@@ -42,7 +42,7 @@ impl Sandboxes {
                     namespaces::unpin(directory, &id)?;
                 }
             }
-            Ok(())
+            Ok::<_, SandboxError>(())
         });
         if let Err(error) = swept.await {
             tracing::error!(%error, "namespaces not swept");

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::create::{blocking, network_of};
+use super::create::network_of;
 use super::record::{Phase, Record};
 use super::{Sandbox, SandboxError, Sandboxes, files, namespaces, pause};
 use crate::state::{LookupError, Stage};
+use crate::sys::blocking;
 
 impl Sandboxes {
     /// Stops a pod: its containers at once, then its network and namespaces. A pod that is stopped

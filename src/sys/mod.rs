@@ -1,6 +1,9 @@
 //! The only place of the daemon with unsafe code: system calls that no crate wraps.
 
+mod blocking;
 pub mod notify;
 pub mod pidfd;
 pub mod process_tree;
 pub mod readiness;
+
+pub use blocking::{ShuttingDown, blocking};
