@@ -175,18 +175,22 @@ impl Container {
     }
 
     pub fn ask_on(&self, daemon: &Connection, wanted: &Wanted<'_>) -> Vec<u8> {
-        let root = self.root();
         let log = if wanted.log {
             self.log()
         } else {
             PathBuf::new()
         };
+        self.ask_with_log(daemon, wanted, log.to_str().unwrap())
+    }
+
+    pub fn ask_with_log(&self, daemon: &Connection, wanted: &Wanted<'_>, log: &str) -> Vec<u8> {
+        let root = self.root();
         daemon.send(&Request::Create(Create {
             runtime: wanted.runtime.unwrap_or("/usr/sbin/runc").as_bytes(),
             global_args: List::new(&[b"--root", root.as_os_str().as_encoded_bytes()]),
             container_id: self.id.as_bytes(),
             create_args: List::new(&[b"--no-new-keyring"]),
-            log_path: log.as_os_str().as_encoded_bytes(),
+            log_path: log.as_bytes(),
             terminal: wanted.terminal,
             stdin: wanted.stdin,
             stdin_once: wanted.stdin_once,
@@ -266,6 +270,11 @@ impl Container {
         });
         connection.send_with(&request, &stdio);
         connection
+    }
+
+    /// Makes the file that a script waits for.
+    pub fn release(&self) {
+        fs::write(self.bundle().join("rootfs/tmp/go"), "").unwrap();
     }
 
     pub fn bundle(&self) -> PathBuf {
@@ -353,8 +362,11 @@ pub fn make_bundle(bundle: &Path, id: &str, wanted: &Wanted<'_>) {
     for directory in ["bin", "proc", "dev", "sys", "tmp"] {
         fs::create_dir_all(rootfs.join(directory)).unwrap();
     }
-    fs::copy("/bin/busybox", rootfs.join("bin/busybox"))
-        .expect("these tests need the package busybox-static");
+    let busybox = fs::copy("/bin/busybox", rootfs.join("bin/busybox"));
+    assert!(
+        busybox.is_ok(),
+        "these tests need the package busybox-static: {busybox:?}"
+    );
     for applet in [
         "sh", "cat", "echo", "sleep", "stty", "seq", "head", "yes", "dd", "kill", "true",
     ] {
