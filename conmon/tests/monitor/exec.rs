@@ -7,7 +7,14 @@ use std::thread;
 
 use conmon::{Exec, List, Phase, Reply, Request, Step};
 
-use crate::harness::{Connection, Container, Wanted, describe, read_all};
+use crate::harness::{Connection, Container, Wanted, describe};
+
+/// Everything up to the end.
+fn read_all(mut end: std::io::PipeReader) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut end, &mut bytes).unwrap();
+    bytes
+}
 
 fn null() -> OwnedFd {
     std::fs::File::options()
