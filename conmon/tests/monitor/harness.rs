@@ -1,49 +1,20 @@
-//! A bundle, a monitor on it, and the daemon's end of its sockets.
+//! A bundle, a monitor on it, and whoever plays the daemon.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use conmon::{Create, Exec, ExitRecord, List, MAX_PACKET, Phase, Reply, Request, Status};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    connect, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike};
+use conmon::{Create, Exec, ExitRecord, List, Phase, Reply, Request, Status};
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a slow machine; only a bug waits so long.
-const DEADLINE_SECONDS: i64 = 60;
-
-/// What a test wants of its container.
-pub struct Wanted<'a> {
-    pub script: &'a str,
-    pub terminal: bool,
-    pub stdin: bool,
-    pub stdin_once: bool,
-    pub memory_limit: Option<u64>,
-    pub log: bool,
-    pub runtime: Option<&'a str>,
-}
-
-impl<'a> Wanted<'a> {
-    pub fn script(script: &'a str) -> Self {
-        Self {
-            script,
-            terminal: false,
-            stdin: false,
-            stdin_once: false,
-            memory_limit: None,
-            log: true,
-            runtime: None,
-        }
-    }
-}
+pub use crate::bundle::Wanted;
+use crate::bundle::make_bundle;
+use crate::connection::pair;
+pub use crate::connection::{Connection, describe};
+pub use crate::records::{Record, joined, records};
 
 /// A container with its monitor. Dropping it deletes the container and ends the monitor.
 pub struct Container {
@@ -175,18 +146,22 @@ impl Container {
     }
 
     pub fn ask_on(&self, daemon: &Connection, wanted: &Wanted<'_>) -> Vec<u8> {
-        let root = self.root();
         let log = if wanted.log {
             self.log()
         } else {
             PathBuf::new()
         };
+        self.ask_with_log(daemon, wanted, log.to_str().unwrap())
+    }
+
+    pub fn ask_with_log(&self, daemon: &Connection, wanted: &Wanted<'_>, log: &str) -> Vec<u8> {
+        let root = self.root();
         daemon.send(&Request::Create(Create {
             runtime: wanted.runtime.unwrap_or("/usr/sbin/runc").as_bytes(),
             global_args: List::new(&[b"--root", root.as_os_str().as_encoded_bytes()]),
             container_id: self.id.as_bytes(),
             create_args: List::new(&[b"--no-new-keyring"]),
-            log_path: log.as_os_str().as_encoded_bytes(),
+            log_path: log.as_bytes(),
             terminal: wanted.terminal,
             stdin: wanted.stdin,
             stdin_once: wanted.stdin_once,
@@ -268,6 +243,11 @@ impl Container {
         connection
     }
 
+    /// Makes the file that a script waits for.
+    pub fn release(&self) {
+        fs::write(self.bundle().join("rootfs/tmp/go"), "").unwrap();
+    }
+
     pub fn bundle(&self) -> PathBuf {
         self.scratch.join("bundle")
     }
@@ -327,220 +307,8 @@ impl Drop for Container {
     }
 }
 
-pub fn describe(reply: &Reply<'_>) -> String {
-    match reply {
-        Reply::Failed {
-            step,
-            errno,
-            runtime_exit_code,
-            message,
-        } => format!(
-            "failed: {step}, errno {errno}, exit code {runtime_exit_code}: {}",
-            String::from_utf8_lossy(message)
-        ),
-        other => format!("{other:?}"),
-    }
-}
-
 fn fresh_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("cricket-conmon-test-{}-{count}", std::process::id())
-}
-
-pub fn make_bundle(bundle: &Path, id: &str, wanted: &Wanted<'_>) {
-    let rootfs = bundle.join("rootfs");
-    for directory in ["bin", "proc", "dev", "sys", "tmp"] {
-        fs::create_dir_all(rootfs.join(directory)).unwrap();
-    }
-    fs::copy("/bin/busybox", rootfs.join("bin/busybox"))
-        .expect("these tests need the package busybox-static");
-    for applet in [
-        "sh", "cat", "echo", "sleep", "stty", "seq", "head", "yes", "dd", "kill", "true",
-    ] {
-        symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
-    }
-    let mut script = String::new();
-    for character in wanted.script.chars() {
-        match character {
-            '"' | '\\' => write!(script, "\\{character}").unwrap(),
-            '\n' => script.push_str("\\n"),
-            other => script.push(other),
-        }
-    }
-    let memory = wanted
-        .memory_limit
-        .map(|limit| format!(r#""resources":{{"memory":{{"limit":{limit}}}}},"#))
-        .unwrap_or_default();
-    let terminal = wanted.terminal;
-    let config = format!(
-        r#"{{"ociVersion":"1.0.2","process":{{"terminal":{terminal},"user":{{"uid":0,"gid":0}},
-        "args":["/bin/sh","-c","{script}"],"env":["PATH=/bin"],"cwd":"/",
-        "noNewPrivileges":true}},"root":{{"path":"rootfs"}},
-        "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}},
-        {{"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["mode=755"]}},
-        {{"destination":"/dev/pts","type":"devpts","source":"devpts",
-          "options":["newinstance","ptmxmode=0666","mode=0620"]}}],
-        "linux":{{"cgroupsPath":"/{id}",{memory}
-        "namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"ipc"}},{{"type":"uts"}}]}}}}"#
-    );
-    fs::write(bundle.join("config.json"), config).unwrap();
-}
-
-fn pair() -> (OwnedFd, OwnedFd) {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .unwrap()
-}
-
-/// The daemon's end of a connection to a monitor.
-pub struct Connection(pub OwnedFd);
-
-impl Connection {
-    pub fn to(path: &Path) -> Self {
-        let socket = socket(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
-        connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
-        let connection = Self(socket);
-        connection.set_deadline();
-        connection
-    }
-
-    fn set_deadline(&self) {
-        let deadline = TimeVal::seconds(DEADLINE_SECONDS);
-        setsockopt(&self.0, sockopt::ReceiveTimeout, &deadline).unwrap();
-    }
-
-    pub fn send(&self, request: &Request<'_>) {
-        self.send_with(request, &[]);
-    }
-
-    pub fn send_with(&self, request: &Request<'_>, fds: &[BorrowedFd<'_>]) {
-        let mut packet = vec![0; MAX_PACKET];
-        let length = request.encode(&mut packet).unwrap();
-        self.send_raw(&packet[..length], fds);
-    }
-
-    pub fn send_raw(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) {
-        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&numbers)];
-        let rights = if fds.is_empty() {
-            &rights[..0]
-        } else {
-            &rights[..]
-        };
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(
-            self.0.as_raw_fd(),
-            &[IoSlice::new(packet)],
-            rights,
-            flags,
-            None,
-        )
-        .unwrap();
-    }
-
-    /// One packet, empty at the end of the connection, and its descriptors.
-    pub fn receive(&self) -> (Vec<u8>, Vec<OwnedFd>) {
-        let mut packet = vec![0; MAX_PACKET];
-        let mut control = nix::cmsg_space!([i32; 3]);
-        let mut parts = [IoSliceMut::new(&mut packet)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message =
-            recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
-        let mut fds = Vec::new();
-        for control in message.cmsgs().unwrap() {
-            if let ControlMessageOwned::ScmRights(numbers) = control {
-                for number in numbers {
-                    fds.push(own(number));
-                }
-            }
-        }
-        let length = message.bytes;
-        packet.truncate(length);
-        (packet, fds)
-    }
-
-    pub fn status(&self) -> Status {
-        let (packet, _) = self.receive();
-        match Reply::decode(&packet).unwrap() {
-            Reply::Status(status) => status,
-            other => panic!("{}", describe(&other)),
-        }
-    }
-}
-
-#[allow(unsafe_code, reason = "the kernel hands over descriptors as numbers")]
-fn own(number: i32) -> OwnedFd {
-    // SAFETY: it has just been received, so nothing else owns it.
-    unsafe { OwnedFd::from_raw_fd(number) }
-}
-
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// One record of a log.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Record {
-    pub stream: String,
-    pub tag: char,
-    pub content: Vec<u8>,
-}
-
-/// Parses a log strictly: every line is a record.
-pub fn records(path: &Path) -> Vec<Record> {
-    let log = fs::read(path).unwrap();
-    assert!(
-        log.is_empty() || log.ends_with(b"\n"),
-        "the log ends within a record"
-    );
-    log.split_inclusive(|byte| *byte == b'\n')
-        .map(|line| {
-            let head = std::str::from_utf8(&line[..40]).unwrap();
-            let fields: Vec<_> = head.split(' ').collect();
-            assert_eq!(fields.len(), 4, "{head}");
-            assert_eq!(
-                (fields[0].len(), fields[0].as_bytes()[29]),
-                (30, b'Z'),
-                "{head}"
-            );
-            assert!(matches!(fields[2], "F" | "P"), "{head}");
-            Record {
-                stream: fields[1].to_owned(),
-                tag: fields[2].chars().next().unwrap(),
-                content: line[40..line.len() - 1].to_vec(),
-            }
-        })
-        .collect()
-}
-
-/// What the container wrote to a stream, as a reader of the log puts it together.
-pub fn joined(records: &[Record], stream: &str) -> Vec<u8> {
-    let mut output = Vec::new();
-    for record in records.iter().filter(|record| record.stream == stream) {
-        output.extend_from_slice(&record.content);
-        if record.tag == 'F' {
-            output.push(b'\n');
-        }
-    }
-    output
-}
-
-/// Everything up to the end, in a thread of its own where the other side waits for a reader.
-pub fn read_all(mut end: std::io::PipeReader) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut end, &mut bytes).unwrap();
-    bytes
 }

@@ -185,11 +185,19 @@ fn a_missing_command_is_the_runtimes_message_and_not_in_the_log() {
 }
 
 #[test]
-fn a_log_without_a_directory_is_a_clear_failure() {
+fn a_log_that_cannot_be_opened_is_a_clear_failure_and_nothing_is_left() {
     let wanted = Wanted::script("exit 0");
+    let in_the_way = |container: &Container| fs::create_dir(container.log()).unwrap();
+    let (container, step, message) = failed_create(&wanted, in_the_way);
+    assert_eq!(step, Step::Log);
+    assert_eq!(
+        message,
+        format!("{}: is a directory", container.log().display())
+    );
+    assert!(container.leftovers().is_empty());
+
     let mut container = Container::prepare(&wanted);
-    fs::create_dir(container.log()).unwrap();
-    let packet = container.ask(&wanted);
+    let packet = container.ask_with_log(&container.daemon, &wanted, "/nowhere/at/all/0.log");
     match Reply::decode(&packet).unwrap() {
         Reply::Failed {
             step: Step::Log,
@@ -197,9 +205,8 @@ fn a_log_without_a_directory_is_a_clear_failure() {
             message,
             ..
         } => {
-            assert_eq!(errno, nix::libc::EISDIR);
-            let expected = format!("{}: is a directory", container.log().display());
-            assert_eq!(String::from_utf8_lossy(message), expected);
+            assert_eq!(errno, nix::libc::ENOENT);
+            assert_eq!(message, b"/nowhere/at/all/0.log: no such file or directory");
         }
         other => panic!("{}", describe(&other)),
     }
@@ -256,8 +263,7 @@ fn a_killed_daemon_costs_nothing() {
     assert_eq!(reconnected.status(), before);
     // It ends while no daemon is there at all.
     drop((connection, reconnected));
-    let rootfs = format!("/proc/{}/root/tmp/go", before.pid);
-    fs::write(rootfs, "").unwrap();
+    container.release();
     container.wait_for_the_monitor();
     let record = container.exit_record();
     assert_eq!(

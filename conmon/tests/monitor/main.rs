@@ -6,8 +6,11 @@
 )]
 
 mod attach;
+mod bundle;
+mod connection;
 mod exec;
 mod harness;
 mod hostile;
 mod life;
 mod output;
+mod records;
