@@ -100,12 +100,12 @@ impl Networks {
         record: &mut Record,
     ) -> Result<Attachment, AddFailed> {
         let deadline = Instant::now() + self.settings.add_timeout;
-        let added = self
+        let result = self
             .chain(turn, network, record, &record.netns)
             .add(deadline)
             .await?;
         let all = network.plugins.len();
-        let ips = added.result.ips(INTERFACE);
+        let ips = result.ips(INTERFACE);
         if ips.is_empty() {
             let error = NetworkError::NoAddress {
                 sandbox_id: record.container_id.clone(),
@@ -117,7 +117,7 @@ impl Networks {
                 attempted: all,
             });
         }
-        record.result = Some(added.result.document().clone());
+        record.result = Some(result.document().clone());
         let (cache, stored) = (self.cache.clone(), record.clone());
         off_thread(&record.container_id, Command::Add, move || {
             cache.store(&stored)
@@ -128,10 +128,8 @@ impl Networks {
             attempted: all,
         })?;
         Ok(Attachment {
-            network: network.name.clone(),
             ips,
-            result: added.result.upgraded(),
-            plugins: added.timings,
+            result: result.upgraded(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Running a network's plugins for one pod, in order or backwards.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -28,13 +28,6 @@ pub(super) struct Chain<'a> {
     pub(super) capability_args: Option<&'a Map<String, Value>>,
 }
 
-/// A successful ADD.
-#[derive(Debug)]
-pub(super) struct Added {
-    pub(super) result: PluginResult,
-    pub(super) timings: Vec<(String, Duration)>,
-}
-
 /// An ADD that failed.
 #[derive(Debug)]
 pub(super) struct AddFailed {
@@ -45,11 +38,9 @@ pub(super) struct AddFailed {
 
 impl Chain<'_> {
     /// ADD: each plugin gets the result of the one before it.
-    pub(super) async fn add(&self, deadline: Instant) -> Result<Added, AddFailed> {
+    pub(super) async fn add(&self, deadline: Instant) -> Result<PluginResult, AddFailed> {
         let mut previous: Option<PluginResult> = None;
-        let mut timings = Vec::with_capacity(self.network.plugins.len());
         for (index, plugin) in self.network.plugins.iter().enumerate() {
-            let begun = Instant::now();
             let result = self
                 .execute(
                     Command::Add,
@@ -80,17 +71,15 @@ impl Chain<'_> {
                     return Err(AddFailed { error, attempted });
                 }
             }
-            timings.push((plugin.kind.clone(), begun.elapsed()));
         }
-        let result = previous.ok_or_else(|| AddFailed {
+        previous.ok_or_else(|| AddFailed {
             error: NetworkError::NoAddress {
                 sandbox_id: self.sandbox_id.to_owned(),
                 network: self.network.name.clone(),
                 interface: self.interface.to_owned(),
             },
             attempted: 0,
-        })?;
-        Ok(Added { result, timings })
+        })
     }
 
     /// DEL of the first `count` plugins, the last one first. Stops at the first failure, except

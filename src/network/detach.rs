@@ -44,27 +44,27 @@ impl Networks {
             .collect())
     }
 
-    /// Detaches every attachment of ours that `keep` does not know, and says how each went.
-    /// After a reboot, these are all of them.
-    pub async fn detach_unknown(
-        self: &Arc<Self>,
-        keep: impl Fn(&str) -> bool,
-    ) -> Result<Vec<(String, Result<(), NetworkError>)>, NetworkError> {
+    /// Detaches every attachment of ours that `keep` does not know; after a reboot, these are all
+    /// of them. What fails is logged, keeps its record, and is tried again by the next sweep.
+    pub async fn detach_unknown(self: &Arc<Self>, keep: impl Fn(&str) -> bool) {
         let this = Arc::clone(self);
-        let mut unknown = off_thread("", Command::Del, move || this.attached()).await?;
-        unknown.retain(|id| !keep(id));
-        let sweep = unknown.into_iter().map(|sandbox_id| async move {
+        let unknown = match off_thread("", Command::Del, move || this.attached()).await {
+            Ok(attached) => attached.into_iter().filter(|id| !keep(id)),
+            Err(error) => return tracing::error!(%error, "left-over attachments not swept"),
+        };
+        let sweep = unknown.map(|sandbox_id| async move {
             let pod = Pod {
                 sandbox_id,
                 ..Pod::default()
             };
-            let done = self.detach(&pod).await;
-            (pod.sandbox_id, done)
+            if let Err(error) = self.detach(&pod).await {
+                tracing::error!(%error, "attachment of a pod that is gone not released");
+            }
         });
-        Ok(stream::iter(sweep)
+        stream::iter(sweep)
             .buffer_unordered(self.settings.concurrency.max(1))
-            .collect()
-            .await)
+            .collect::<()>()
+            .await;
     }
 
     async fn detach_now(&self, pod: &Pod) -> Result<(), NetworkError> {

@@ -76,28 +76,13 @@ pub struct Settings {
     pub concurrency: usize,
 }
 
-impl Settings {
-    /// CRI-O's, and so kubelet's operators', limits: some networks take minutes for the first
-    /// pod of a node.
-    pub const ADD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-    /// CRI-O's.
-    pub const DEL_TIMEOUT: Duration = Duration::from_secs(60);
-    /// Plugins are some ten megabytes and half a core each while they run, so this is what a node
-    /// can bear; and many more than can be stuck before somebody looks.
-    pub const CONCURRENCY: usize = 32;
-}
-
 /// A pod's network, once it has one.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// The network's name.
-    pub network: String,
     /// The pod's addresses, in the order of the result. The first is the primary one. Not empty.
     pub ips: Vec<IpAddr>,
     /// The result in a 1.x form of the CNI specification.
     pub result: Value,
-    /// How long each plugin took, in order.
-    pub plugins: Vec<(String, Duration)>,
 }
 
 /// The networks of the node.
