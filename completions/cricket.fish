@@ -88,7 +88,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l default-mounts-file -d 
 complete -c cricket -n "__fish_cricket_needs_command" -l pids-limit -d 'Most processes in one container; 0 or less means no limit. Deprecated: use podPidsLimit of the kubelet. [env: CONTAINER_PIDS_LIMIT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l log-filter -d 'Regular expression for log messages that are written. [env: CONTAINER_LOG_FILTER]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -s l -l log-level -d 'Least important log message that is written: fatal, panic, error, warn, info, debug or trace. [env: CONTAINER_LOG_LEVEL]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l log-size-max -d 'Largest container log in bytes, 8192 or more; negative means no limit. Deprecated: use containerLogMaxSize of the kubelet. [env: CONTAINER_LOG_SIZE_MAX]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l log-size-max -d 'Largest container log in bytes, 8192 or more; negative means no limit. [env: CONTAINER_LOG_SIZE_MAX]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l log-journald -d 'Write container output to the journal as well. [env: CONTAINER_LOG_JOURNALD]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l container-exits-dir -d 'Directory of exit files. [env: CONTAINER_EXITS_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l container-attach-socket-dir -d 'Directory of attach sockets. [env: CONTAINER_ATTACH_SOCKET_DIR]' -r -F
@@ -100,7 +100,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l minimum-mappable-uid -d
 complete -c cricket -n "__fish_cricket_needs_command" -l minimum-mappable-gid -d 'Lowest group id of the host that a mapping may name. [env: CONTAINER_MINIMUM_MAPPABLE_GID]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l ctr-stop-timeout -d 'Seconds that a container has to be gone after it was killed before stopping it counts as an error; less than 30 is taken as 30. [env: CONTAINER_STOP_TIMEOUT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l drop-infra-ctr -d 'Start a pause process only for pods that share one PID namespace. [env: CONTAINER_DROP_INFRA_CTR]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l infra-ctr-cpuset -d 'CPUs for pause processes and monitors. Empty means all. [env: CONTAINER_INFRA_CTR_CPUSET]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l infra-ctr-cpuset -d 'CPUs for pause processes. Empty means all. [env: CONTAINER_INFRA_CTR_CPUSET]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l shared-cpuset -d 'CPUs that guaranteed containers may share when they ask for it. [env: CONTAINER_SHARED_CPUSET]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l namespaces-dir -d 'Directory whose subdirectories netns, ipcns and utsns pin the pods\' namespaces. [env: CONTAINER_NAMESPACES_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pinns-path -d 'Path of CRI-O\'s pinns binary. [env: CONTAINER_PINNS_PATH]' -r -F

@@ -131,6 +131,10 @@ fn prepare(
         let detail = "this version runs no runtimes of type `vm`".to_owned();
         return Err(ConfigError::Binary { what, detail });
     }
+    let seconds = settings
+        .container_create_timeout
+        .max(handler::MIN_CREATE_TIMEOUT);
+    settings.container_create_timeout = seconds;
     let runtime_path = runtime_binary(binary_name, &what, &settings, loaded)?;
     let monitor_path = monitor_binary(name, &what, &settings, loaded, warnings)?;
     let runtime_root = settings.runtime_root.clone();

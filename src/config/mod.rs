@@ -23,20 +23,14 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{
-    CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, LogLevel, RuntimeType, ShortNameMode,
-    TlsVersion,
-};
+pub use choice::{CgroupManager, LogFormat, ShortNameMode};
 pub use error::ConfigError;
-pub use handlers::{Handlers, ReadyHandler, handlers};
+pub use handlers::{ReadyHandler, handlers};
 pub use load::{Loaded, Sources, load};
 pub use manual::page as manual_page;
-pub use place::{Location, Origin, Origins, Problem};
+pub use place::Problem;
 pub use print::{default_file, effective_file};
 pub use programs::pause_binary;
-pub use quantity::{ByteSize, Capability, CpuSet, Device, EnvVar, Sysctl, TextPort, Ulimit};
+pub use quantity::Ulimit;
 pub use schema::{Key, Shape, Status, Table};
-pub use tables::{
-    Api, CheckpointRestore, Config, DefaultValidator, Handler, Image, Metrics, Network, Nri,
-    Options, Resources, Runtime, Stats, Tracing, Workload,
-};
+pub use tables::{Config, Options};

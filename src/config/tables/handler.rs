@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::config::choice::RuntimeType;
 use crate::config::quantity::{ByteSize, EnvVar};
@@ -20,7 +19,7 @@ const MIN_MEMORY: ByteSize = ByteSize(12 * 1024 * 1024);
 const MIN_MEMORY_CRUN: ByteSize = ByteSize(500 * 1024);
 
 /// The shortest time that a container's creation may be limited to, in seconds.
-const MIN_CREATE_TIMEOUT: u64 = 30;
+pub const MIN_CREATE_TIMEOUT: i64 = 30;
 
 table! {
     /// One OCI runtime, chosen by the name of a RuntimeClass's handler.
@@ -92,7 +91,8 @@ table! {
             status = Accepted("exec sessions run on all of the container's CPUs");
 
         /// Seccomp profile of this handler instead of the one of `crio.runtime`.
-        seccomp_profile: Option<PathBuf> = None;
+        seccomp_profile: Option<PathBuf> = None,
+            status = Accepted("all handlers use seccomp_profile of crio.runtime");
 
         /// Seconds that creating a container may take; less than 30 is taken as 30.
         container_create_timeout: i64 = 240;
@@ -107,11 +107,5 @@ impl Handler {
             handler.container_min_memory = MIN_MEMORY_CRUN;
         }
         handler
-    }
-
-    /// How long creating a container may take.
-    pub fn create_timeout(&self) -> Duration {
-        let seconds = u64::try_from(self.container_create_timeout).unwrap_or(0);
-        Duration::from_secs(seconds.max(MIN_CREATE_TIMEOUT))
     }
 }

@@ -59,7 +59,8 @@ table! {
 
         /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
         image_volumes: ImageVolumes = ImageVolumes::Mkdir,
-            flag = "image-volumes", env = "CONTAINER_IMAGE_VOLUMES";
+            flag = "image-volumes", env = "CONTAINER_IMAGE_VOLUMES",
+            status = Accepted("volumes of an image are not mounted, its directories are used as they are");
 
         /// Directory for blobs during a pull.
         big_files_temporary_dir: Option<PathBuf> = None,
@@ -78,7 +79,8 @@ table! {
 
         /// End a pull that has made no progress for this long; `0s` never does.
         pull_progress_timeout: Duration = Duration::ZERO,
-            flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
+            flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT",
+            status = Accepted("a download ends when no byte has come for a fixed time");
 
         /// Mount OCI artifacts as volumes.
         oci_artifact_mount_support: bool = true,

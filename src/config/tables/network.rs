@@ -20,7 +20,7 @@ table! {
         plugin_dirs: Vec<PathBuf> = ["/opt/cni/bin/", "/usr/lib/cni/"],
             flag = "cni-plugin-dir", env = "CONTAINER_CNI_PLUGIN_DIR";
 
-        /// Directory of CNI plugins that is searched before `plugin_dirs`.
+        /// Directory of CNI plugins that is searched after `plugin_dirs`.
         plugin_dir: Option<PathBuf> = None, status = Deprecated("use plugin_dirs");
 
         /// Directory of CNI results, in the format that libcni and Multus read. CRI-O does not know

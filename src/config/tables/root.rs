@@ -34,7 +34,8 @@ table! {
 
         /// Directory for container logs when the kubelet names none.
         log_dir: PathBuf = "/var/log/crio/pods",
-            flag = "log-dir", env = "CONTAINER_LOG_DIR";
+            flag = "log-dir", env = "CONTAINER_LOG_DIR",
+            status = Accepted("a container has a log file where the kubelet names a directory");
 
         /// File that tells a reboot from a restart.
         version_file: Option<PathBuf> = "/var/run/crio/version",

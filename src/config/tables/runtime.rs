@@ -47,7 +47,8 @@ table! {
 
         /// Move the root filesystem into place instead of pivot_root(2), which a node whose root is
         /// a ramdisk needs.
-        no_pivot: bool = false, flag = "no-pivot", env = "CONTAINER_NO_PIVOT";
+        no_pivot: bool = false, flag = "no-pivot", env = "CONTAINER_NO_PIVOT",
+            status = Accepted("this version always uses pivot_root");
 
         /// Directory of keys for encrypted images.
         decryption_keys_path: Option<PathBuf> = "/etc/crio/keys/",
@@ -100,7 +101,8 @@ table! {
 
         /// AppArmor profile of containers that ask for the runtime's default.
         apparmor_profile: String = "crio-default",
-            flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE";
+            flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE",
+            status = Accepted("this version loads no AppArmor profile of its own");
 
         /// File with blockio classes.
         blockio_config_file: Option<PathBuf> = None,
@@ -150,7 +152,8 @@ table! {
 
         /// Devices for every container, as `/dev/host:/dev/container:rwm`.
         additional_devices: Vec<Device> = Vec::new(),
-            flag = "additional-devices", env = "CONTAINER_ADDITIONAL_DEVICES";
+            flag = "additional-devices", env = "CONTAINER_ADDITIONAL_DEVICES",
+            status = Accepted("containers get the devices that the kubelet names");
 
         /// Give a container's devices to its runAsUser and runAsGroup.
         device_ownership_from_security_context: bool = false,
@@ -186,7 +189,7 @@ table! {
         /// Largest container log in bytes, 8192 or more; negative means no limit.
         log_size_max: i64 = -1 => rules::log_size,
             flag = "log-size-max", env = "CONTAINER_LOG_SIZE_MAX",
-            status = Deprecated("use containerLogMaxSize of the kubelet");
+            status = Accepted("use containerLogMaxSize of the kubelet");
 
         /// Write container output to the journal as well.
         log_to_journald: bool = false, flag = "log-journald", env = "CONTAINER_LOG_JOURNALD",
@@ -237,10 +240,9 @@ table! {
         drop_infra_ctr: bool = true, flag = "drop-infra-ctr", env = "CONTAINER_DROP_INFRA_CTR",
             status = Accepted("other pods never have a pause process");
 
-        /// CPUs for pause processes and monitors. Empty means all.
+        /// CPUs for pause processes. Empty means all.
         infra_ctr_cpuset: Option<CpuSet> = None,
-            flag = "infra-ctr-cpuset", env = "CONTAINER_INFRA_CTR_CPUSET",
-            status = Accepted("this version pins no pause process or monitor");
+            flag = "infra-ctr-cpuset", env = "CONTAINER_INFRA_CTR_CPUSET";
 
         /// CPUs that guaranteed containers may share when they ask for it.
         shared_cpuset: Option<CpuSet> = None,

@@ -1,7 +1,8 @@
 //! From handlers to programs.
 
 use super::Node;
-use crate::config::{ConfigError, Handlers, handlers, pause_binary};
+use crate::config::handlers::Handlers;
+use crate::config::{ConfigError, handlers, pause_binary};
 
 fn ready(node: &Node) -> Result<Handlers, ConfigError> {
     handlers(&node.load().unwrap())
@@ -71,6 +72,19 @@ fn a_broken_handler_that_is_not_the_default_is_left_out_with_a_warning() {
         said[1].contains("crio.conf:2:1: runtime handler `kata`: this version runs no"),
         "{said:?}"
     );
+}
+
+#[test]
+fn creating_a_container_gets_at_least_half_a_minute() {
+    for (written, meant) in [(-1, 30), (0, 30), (29, 30), (31, 31)] {
+        let key = format!("container_create_timeout = {written}");
+        let node = Node::with(&format!("[crio.runtime.runtimes.crun]\n{key}\n"));
+        let handlers = ready(&node).unwrap();
+        assert_eq!(
+            handlers.ready[0].settings.container_create_timeout, meant,
+            "{written}"
+        );
+    }
 }
 
 #[test]

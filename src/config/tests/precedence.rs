@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Node;
-use crate::config::{LogFormat, Origin};
+use crate::config::LogFormat;
+use crate::config::place::Origin;
 
 #[test]
 fn later_sources_win_and_say_so() {

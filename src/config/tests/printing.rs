@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Node;
-use crate::config::{Config, Handler, Workload, default_file, effective_file, manual_page};
+use crate::config::tables::{Handler, Workload};
+use crate::config::{Config, default_file, effective_file, manual_page};
 
 /// Takes the comment mark from every key of a printed file.
 fn uncommented(text: &str) -> String {
