@@ -53,7 +53,7 @@ async fn refused(node: &Node, name: &str, words: &[&str]) {
 #[tokio::test]
 async fn what_a_broken_registry_sends_is_refused_with_the_reason() {
     let node = Node::start(CRICKET).await;
-    let fixture = Fixture::start(node.net(), 0);
+    let fixture = Fixture::start(node.net(), 5001);
     let image = small();
     let name = fixture.push("app", "1", &image);
     let layer = format!("blobs/{}", image.layers[0].digest);
@@ -411,11 +411,7 @@ async fn mistakes_in_the_configuration_are_shown_where_they_are() {
         .position(|line| line.starts_with("log_level"))
         .unwrap()
         + 1;
-    std::fs::write(
-        &file,
-        good.replace("log_level = \"debug\"", "log_level = 7"),
-    )
-    .unwrap();
+    std::fs::write(&file, good.replace("log_level = \"info\"", "log_level = 7")).unwrap();
     node.daemon
         .try_launch()
         .expect_err("a wrong type stops the daemon");

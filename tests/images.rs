@@ -171,7 +171,7 @@ async fn removing_by_one_name_removes_all_and_an_image_in_use_stays() {
 #[tokio::test]
 async fn pulls_of_one_image_at_the_same_time_fetch_it_once() {
     let node = Node::start(CRICKET).await;
-    let fixture = Fixture::start(node.net(), 0);
+    let fixture = Fixture::start(node.net(), 5001);
     let image = samples::bulky(4 << 20, 4);
     let name = fixture.push("bulky", "1", &image);
     let pulls = (0..8).map(|_| {
@@ -195,7 +195,7 @@ async fn pulls_of_one_image_at_the_same_time_fetch_it_once() {
 #[tokio::test]
 async fn a_registry_that_asks_for_a_token_gets_the_pulls_credentials() {
     let node = Node::start(CRICKET).await;
-    let fixture = Fixture::start(node.net(), 0);
+    let fixture = Fixture::start(node.net(), 5001);
     let image = labelled("secret");
     let name = fixture.push("secret", "1", &image);
     for fault in [

@@ -2,7 +2,7 @@
 //!
 //! `make bench` measures cricket on scratch paths. `make bench ARGS="--socket SOCKET"` measures
 //! whatever answers there, so that peers are measured by the same client in the same run; it needs
-//! a CNI network of its own and must take images from 127.0.0.1 over HTTP.
+//! a CNI network of its own and must take images from 127.0.0.1:5001 over HTTP.
 //!
 //! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
 //! 50), and names of measurements to do only those: floor, pods, exec, burst, many, pull, log.

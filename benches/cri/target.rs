@@ -40,7 +40,7 @@ impl Target {
         let net = node
             .as_ref()
             .map_or_else(|| Arc::new(Net::machine()), |node| Arc::clone(node.net()));
-        let registry = Registry::start(&net, 0, &dir.path().join("registry"));
+        let registry = Registry::start(&net, 5001, &dir.path().join("registry"));
         let socket = arguments.socket.clone();
         let socket = socket.unwrap_or_else(|| node.as_ref().unwrap().daemon.socket());
         let cri = match &node {

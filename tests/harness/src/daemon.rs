@@ -17,6 +17,10 @@ use crate::tools;
 /// How long the daemon may take to say that it is ready. It takes milliseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Ports of loopback whose registries are spoken to over HTTP: the node's own registry is on the
+/// first, a test's fixtures are on the others.
+pub const INSECURE_PORTS: [u16; 3] = [5000, 5001, 5002];
+
 /// What a test may choose.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -246,11 +250,12 @@ impl Daemon {
             fs::write(&file, script).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let registries = format!(
-            "unqualified-search-registries = [\"docker.io\"]\n\n\
-             [[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n{}",
-            self.options.registries
-        );
+        let mut registries = "unqualified-search-registries = [\"docker.io\"]\n".to_owned();
+        for port in INSECURE_PORTS {
+            registries +=
+                &format!("\n[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n");
+        }
+        registries += &self.options.registries;
         fs::write(dir.join("registries.conf"), registries).unwrap();
     }
 
@@ -265,17 +270,13 @@ impl Daemon {
 root = "{dir}/root"
 runroot = "{dir}/run"
 log_dir = "{dir}/logs"
-version_file = "{dir}/run/version"
-clean_shutdown_file = "{dir}/root/clean.shutdown"
 [crio.api]
 listen = "{dir}/crio.sock"
 [crio.runtime]
 cgroup_manager = "cgroupfs"
 default_runtime = "runc"
 namespaces_dir = "{dir}/ns"
-container_exits_dir = "{dir}/run/exits"
-container_attach_socket_dir = "{dir}/run"
-log_level = "debug"
+log_level = "info"
 [crio.runtime.runtimes.runc]
 runtime_path = "{runtime}"
 runtime_type = "oci"

@@ -26,6 +26,7 @@ pub mod node;
 pub mod registry;
 pub mod requests;
 pub mod samples;
+pub mod sweep;
 pub mod tools;
 
 pub use client::Client;

@@ -107,6 +107,9 @@ impl Drop for Net {
             return;
         }
         // Detached: a process that a failed test left inside must not keep the scratch directory.
+        if crate::leaks::mounts_below(&self.file).is_empty() {
+            return;
+        }
         if let Err(error) = umount2(&self.file, MntFlags::MNT_DETACH) {
             eprintln!("harness: {}: cannot unmount: {error}", self.file.display());
         }

@@ -7,9 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::mount::{MntFlags, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::client::{Client, Reply};
@@ -17,6 +14,7 @@ use crate::cri::{ContainerConfig, PodSandboxConfig};
 use crate::daemon::{Daemon, Options};
 use crate::net::Net;
 use crate::registry::Registry;
+use crate::sweep::sweep;
 use crate::{leaks, requests, samples, tools};
 
 /// Scratch directories are `$TMPDIR/ck-XXXXXX`: short, because unix socket paths end at 108 bytes.
@@ -321,38 +319,10 @@ impl Node {
         files
     }
 
-    fn words(&self) -> Vec<String> {
+    /// What processes and cgroups of this node carry.
+    pub fn words(&self) -> Vec<String> {
         let dir = self.dir().to_string_lossy().into_owned();
         [vec![dir, self.cgroup()], self.cri.ids()].concat()
-    }
-
-    /// Ends and removes whatever there is, in the order in which it lets go.
-    fn sweep(&mut self) {
-        let words = self.words();
-        for (pid, _) in leaks::processes_with(&words) {
-            // It may have ended since it was listed.
-            let pid = Pid::from_raw(i32::try_from(pid).unwrap());
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-        for at in leaks::mounts_below(self.dir()) {
-            if at != self.net.file() {
-                // Whoever mounted it may have unmounted it since it was listed.
-                let _ = umount2(&at, MntFlags::MNT_DETACH);
-            }
-        }
-        let mut cgroups = leaks::cgroups_with(&words);
-        cgroups.reverse();
-        for path in cgroups {
-            // Processes that were just killed leave their cgroup when they are reaped: try a while.
-            for _ in 0..300 {
-                match fs::remove_dir(&path) {
-                    Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(std::time::Duration::from_millis(10));
-                    }
-                    _ => break,
-                }
-            }
-        }
     }
 }
 
@@ -363,7 +333,7 @@ impl Drop for Node {
             eprintln!("--- log of the daemon ---\n{}---", self.daemon.log());
         }
         self.registry = None;
-        self.sweep();
+        sweep(self.dir(), &self.words());
         if std::env::var_os("CRICKET_KEEP_SCRATCH").is_some() {
             eprintln!("kept: {}", self.dir.take().unwrap().keep().display());
         }

@@ -1,0 +1,48 @@
+//! Clearing up after a test that failed: ends and removes whatever carries its words, in the order
+//! in which it lets go.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::leaks;
+
+/// Ends processes with one of the words, unmounts all below `dir`, removes the words' cgroups.
+pub fn sweep(dir: &Path, words: &[String]) {
+    for (pid, _) in leaks::processes_with(words) {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        // It may have ended since it was listed.
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    for at in leaks::mounts_below(dir) {
+        // Whoever mounted it may have unmounted it since it was listed. Detached: a process that
+        // is still ending must not keep it.
+        let _ = umount2(&at, MntFlags::MNT_DETACH);
+    }
+    let mut cgroups = leaks::cgroups_with(words);
+    cgroups.reverse();
+    for path in cgroups {
+        remove_cgroup(&path);
+    }
+}
+
+/// Processes leave their cgroup when they are reaped, which may be a second after the kill.
+fn remove_cgroup(path: &Path) {
+    for _ in 0..300 {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            _ => return,
+        }
+    }
+    eprintln!(
+        "harness: {}: still busy 3 s after its processes were killed",
+        path.display()
+    );
+}
