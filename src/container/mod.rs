@@ -28,8 +28,8 @@ use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
 pub use exec::ExecOutput;
-pub use record::{Exit, Phase, Reason, Record, RunsAs};
-pub use stats::{ContainerStats, WritableLayer};
+pub use record::{Phase, Reason, Record, RunsAs};
+pub use stats::ContainerStats;
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::image::{ImageError, Images};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::cgroup::Stats;
-pub use crate::storage::Usage as WritableLayer;
+use crate::storage::Usage;
 
 /// The shortest time over which the use of processors is averaged, in nanoseconds.
 const RATE_WINDOW_NS: i64 = 1_000_000_000;
@@ -21,7 +21,7 @@ pub struct ContainerStats {
     /// Processor time a second, in nanoseconds; `None` until there are two samples.
     pub nano_cores: Option<u64>,
     /// Its writable layer; `None` until it has been measured for the first time.
-    pub writable_layer: Option<WritableLayer>,
+    pub writable_layer: Option<Usage>,
 }
 
 /// The sample that the next one's rate is computed from.

@@ -88,6 +88,6 @@ fn of_lookup(error: &LookupError) -> Code {
 }
 
 fn status(code: Code, message: &str) -> Status {
-    let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
-    Status::new(code, &message[..end])
+    let end = (0..=MAX_MESSAGE_BYTES.min(message.len())).rfind(|at| message.is_char_boundary(*at));
+    Status::new(code, &message[..end.unwrap_or(0)])
 }

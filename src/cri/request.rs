@@ -258,6 +258,8 @@ fn resources(resources: wire::LinuxContainerResources) -> spec::Resources {
     }
 }
 
+// The kubelet still fills the older AppArmor field beside the new one.
+#[allow(deprecated)]
 fn security(context: wire::LinuxContainerSecurityContext) -> Result<spec::Security, Status> {
     let capabilities = context.capabilities.unwrap_or_default();
     Ok(spec::Security {

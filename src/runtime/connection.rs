@@ -1,15 +1,15 @@
 //! One connection to a monitor: packets of the protocol that the `conmon` library defines.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use conmon::{MAX_PACKET, Reply, Request, SOCKET_NAME};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,17 +28,14 @@ pub(super) struct Connection {
     socket: AsyncFd<OwnedFd>,
 }
 
-/// An answer as it came, with the descriptors that came along.
+/// An answer as it came.
 #[derive(Debug)]
-pub(super) struct Answer {
-    packet: Vec<u8>,
-    pub(super) descriptors: Vec<OwnedFd>,
-}
+pub(super) struct Answer(Vec<u8>);
 
 impl Answer {
     /// The decoded packet.
     pub(super) fn reply(&self) -> Result<Reply<'_>, RuntimeError> {
-        Reply::decode(&self.packet).map_err(RuntimeError::Protocol)
+        Reply::decode(&self.0).map_err(RuntimeError::Protocol)
     }
 }
 
@@ -112,7 +109,7 @@ impl Connection {
             .socket
             .async_io(Interest::READABLE, |socket| receive(socket.as_fd()));
         match received.await {
-            Ok(answer) if answer.packet.is_empty() => Ok(None),
+            Ok(answer) if answer.0.is_empty() => Ok(None),
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
             Err(source) => Err(RuntimeError::Monitor {
@@ -125,24 +122,6 @@ impl Connection {
 
 fn receive(socket: BorrowedFd<'_>) -> io::Result<Answer> {
     let mut buffer = [0; ANSWER_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = rustix::net::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut buffer)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    let descriptors = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    Ok(Answer {
-        packet: buffer[..message.bytes].to_vec(),
-        descriptors,
-    })
+    let (length, _) = rustix::net::recv(socket, &mut buffer, RecvFlags::empty())?;
+    Ok(Answer(buffer[..length].to_vec()))
 }

@@ -47,8 +47,6 @@ pub struct Watch {
 pub struct Execution {
     /// The process, in the daemon's PID namespace.
     pub pid: i32,
-    /// The terminal's master, where one was asked for.
-    pub terminal: Option<OwnedFd>,
     connection: Connection,
 }
 
@@ -172,14 +170,8 @@ impl Monitor {
             .send(&request, &stdio.each_ref().map(AsFd::as_fd))
             .await?;
         drop(stdio);
-        let mut answer = next(&connection).await?;
-        let terminal = answer.descriptors.pop();
-        match answer.reply()? {
-            Reply::ExecStarted { pid } => Ok(Execution {
-                pid,
-                terminal,
-                connection,
-            }),
+        match next(&connection).await?.reply()? {
+            Reply::ExecStarted { pid } => Ok(Execution { pid, connection }),
             other => Err(unexpected("run the command", other)),
         }
     }

@@ -63,7 +63,7 @@ impl Sandboxes {
         let record = first_record(config, handler);
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
-        match self.build(record.clone(), stage).await {
+        match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
                 let sandbox = self.publish(record);
                 self.watch_pause(&sandbox, watch);

@@ -273,7 +273,7 @@ mod tests {
             "100"
         );
         assert!(inside(&namespaces, "ip -o link show lo").contains("LOWER_UP"));
-        assert_eq!(pinned(directory.path()), [id.clone()]);
+        assert_eq!(pinned(directory.path()), std::slice::from_ref(&id));
         unpin(directory.path(), &id).unwrap();
         unpin(directory.path(), &id).unwrap();
         assert!(pinned(directory.path()).is_empty());

@@ -10,9 +10,9 @@ mod paths;
 mod records;
 mod table;
 
-pub use id::{Id, InvalidId};
+pub use id::Id;
 pub use name::{ContainerName, PodName};
 pub use operations::{Operations, Stage};
 pub use paths::RunDir;
 pub use records::{RecordError, Records};
-pub use table::{Lookup, LookupError, Table};
+pub use table::{LookupError, Table};

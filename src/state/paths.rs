@@ -28,11 +28,6 @@ impl RunDir {
         }
     }
 
-    /// The directory itself.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Parent of all sandbox directories.
     pub fn sandboxes(&self) -> PathBuf {
         self.root.join("sandboxes")

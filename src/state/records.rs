@@ -31,6 +31,9 @@ pub struct Records<T> {
     kind: PhantomData<fn() -> T>,
 }
 
+/// An object that has a directory: its record, or what is wrong with it.
+pub type Found<T> = (Id, Result<T, RecordError>);
+
 /// A record could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -115,7 +118,7 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
     ///
     /// # Errors
     /// When the parent directory cannot be listed.
-    pub fn load(&self) -> Result<Vec<(Id, Result<T, RecordError>)>, RecordError> {
+    pub fn load(&self) -> Result<Vec<Found<T>>, RecordError> {
         let list = "list the records";
         let mut found = Vec::new();
         let entries = fs::read_dir(&self.directory).map_err(io_error(&self.directory, list))?;
