@@ -28,10 +28,17 @@ pub struct Container {
     other_daemon: Option<(Child, nix::unistd::Pid)>,
 }
 
+/// The monitor under test: another build of it where the variable says so, such as a release build
+/// or one for another machine.
+fn binary() -> PathBuf {
+    let default = || PathBuf::from(env!("CARGO_BIN_EXE_conmon"));
+    std::env::var_os("CONMON_BINARY").map_or_else(default, PathBuf::from)
+}
+
 /// Starts a monitor in a bundle directory.
 pub fn start_monitor(bundle: &Path, id: &str) -> (Child, Connection) {
     let (ours, theirs) = pair();
-    let monitor = Command::new(env!("CARGO_BIN_EXE_conmon"))
+    let monitor = Command::new(binary())
         .arg(id)
         .current_dir(bundle)
         .stdin(theirs)

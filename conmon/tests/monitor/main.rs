@@ -12,5 +12,6 @@ mod exec;
 mod harness;
 mod hostile;
 mod life;
+mod measure;
 mod output;
 mod records;
