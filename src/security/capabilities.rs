@@ -70,7 +70,7 @@ fn hint(name: &str) -> String {
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&plain, &known[4..]), known))
         .min()
-        .filter(|(distance, _)| *distance <= 3)
+        .filter(|(distance, known)| *distance <= 2 && *distance < known.len() - 6)
         .map(|(_, known)| format!(", did you mean `{known}`?"))
         .unwrap_or_default()
 }

@@ -61,13 +61,19 @@ pub(super) fn devices(inputs: &Inputs) -> Result<Devices, SpecError> {
         );
         return Err(SpecError::invalid("devices", problem));
     }
-    let mut devices = if config.security.privileged {
-        privileged(inputs)
-    } else {
-        Devices {
+    let mut devices = match all_of_the_host(inputs) {
+        true => Devices {
+            nodes: inputs
+                .host_devices
+                .iter()
+                .map(|node| self::node(node, inputs))
+                .collect(),
+            rules: vec![rule(true, None, "rwm")],
+        },
+        false => Devices {
             nodes: Vec::new(),
             rules: vec![rule(false, None, "rwm")],
-        }
+        },
     };
     for (index, (wanted, nodes)) in config.devices.iter().zip(inputs.devices).enumerate() {
         let access = if wanted.permissions.is_empty() {
@@ -87,20 +93,10 @@ pub(super) fn devices(inputs: &Inputs) -> Result<Devices, SpecError> {
     Ok(devices)
 }
 
-/// Everything is allowed; the host's nodes are there unless the handler leaves them out.
-fn privileged(inputs: &Inputs) -> Devices {
-    let nodes = match inputs.settings.privileged_without_host_devices {
-        true => Vec::new(),
-        false => inputs
-            .host_devices
-            .iter()
-            .map(|node| self::node(node, inputs))
-            .collect(),
-    };
-    Devices {
-        nodes,
-        rules: vec![rule(true, None, "rwm")],
-    }
+/// A privileged container has the host's nodes and may use every device, unless the handler
+/// leaves both out.
+fn all_of_the_host(inputs: &Inputs) -> bool {
+    inputs.config.security.privileged && !inputs.settings.privileged_without_host_devices
 }
 
 /// Owned as on the host, or by the container's user where the configuration says so

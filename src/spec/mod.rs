@@ -8,6 +8,8 @@
 //! (`user_request` says whom to look up, `localhost_profile` which file to parse); `container`;
 //! write config.json. What the CRI asks for and this room cannot do yet is refused by name.
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::{Linux, Root, Spec};
 
 mod annotations;
@@ -36,15 +38,15 @@ mod tests;
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};
-pub use mounts::check_mounts;
+pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;
-pub use process::user_request;
+pub use process::{exec, pause_user_request, user_request};
 pub use resources::limits;
 pub use seccomp::localhost_profile;
 pub use sysctls::{check_sysctls, sysctl_file};
 
-use config::ContainerConfig;
+use config::{ContainerConfig, NamespaceMode, SandboxSecurity};
 use inputs::{Host, Pod, Settings};
 
 /// The version of the OCI runtime spec whose words are used; runc from 1.1 and crun know it.
@@ -83,6 +85,35 @@ pub fn check(
         limits(wanted, settings, host)?;
     }
     Ok(())
+}
+
+/// Everything about a pod's security context and sysctls that can be wrong, to be called before
+/// the first side effect. Whether its user exists `security::users` says.
+pub fn check_sandbox(
+    security: &SandboxSecurity,
+    sysctls: &BTreeMap<String, String>,
+    host: &Host,
+) -> Result<(), SpecError> {
+    check_namespaces(&security.namespaces)?;
+    if security.namespaces.pid == NamespaceMode::Target {
+        let problem = "is for containers";
+        return Err(SpecError::Namespace {
+            namespace: "pid",
+            mode: NamespaceMode::Target,
+            problem,
+        });
+    }
+    if host.selinux
+        && security
+            .selinux
+            .as_ref()
+            .is_some_and(|options| !options.is_empty())
+    {
+        return Err(SpecError::Unsupported {
+            field: "security_context.selinux_options",
+        });
+    }
+    check_sysctls(sysctls, &security.namespaces)
 }
 
 /// The OCI configuration of a container.

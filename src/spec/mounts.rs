@@ -14,8 +14,10 @@ use super::inputs::Inputs;
 use super::paths;
 
 mod defaults;
+mod peers;
 mod requested;
 
+pub use peers::peers;
 pub use requested::check_mounts;
 
 pub(super) use defaults::proc_mount;

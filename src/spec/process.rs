@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     Process, User,
 };
 
-use super::config::{ContainerConfig, Security};
+use super::config::{ContainerConfig, SandboxSecurity, Security};
 use super::error::SpecError;
 use super::inputs::{Host, Image, Inputs, Settings, Ulimit};
 use super::{env, lsm, paths};
@@ -30,6 +30,30 @@ pub fn user_request(security: &Security, image: &Image) -> UserRequest {
         supplemental_groups: security.supplemental_groups.clone(),
         policy: security.supplemental_groups_policy,
     }
+}
+
+/// The same for a pod's pause process, whose root has no account files.
+pub fn pause_user_request(security: &SandboxSecurity) -> UserRequest {
+    UserRequest {
+        uid: security.run_as_user,
+        gid: security.run_as_group,
+        supplemental_groups: security.supplemental_groups.clone(),
+        policy: security.supplemental_groups_policy,
+        ..UserRequest::default()
+    }
+}
+
+/// The process of an exec (`runc exec --process`): the container's own in everything but what it
+/// runs. `process` is that of the container's config.json.
+pub fn exec(process: &Process, command: &[String], tty: bool) -> Result<Process, SpecError> {
+    let mut exec = process.clone();
+    exec.set_args(Some(words(command.to_vec())?));
+    exec.set_terminal(Some(tty));
+    let env = exec.env_mut().get_or_insert_default();
+    if tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    Ok(exec)
 }
 
 pub(super) fn process(inputs: &Inputs, caps: ProcessCaps) -> Result<Process, SpecError> {
@@ -70,12 +94,18 @@ fn args(config: &ContainerConfig, image: &Image) -> Result<Vec<String>, SpecErro
             image: image.name.clone(),
         });
     }
-    match args.iter().position(|arg| arg.contains('\0')) {
+    words(args)
+}
+
+/// Words that the kernel can be given.
+fn words(words: Vec<String>) -> Result<Vec<String>, SpecError> {
+    match words.iter().position(|word| word.contains('\0')) {
         Some(at) => Err(SpecError::invalid(
             "command",
             format!("word {at} has a NUL in it"),
         )),
-        None => Ok(args),
+        None if words.is_empty() => Err(SpecError::invalid("command", "there is none")),
+        None => Ok(words),
     }
 }
 

@@ -22,8 +22,10 @@ fn destinations(json: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Each change makes the smallest container one that is refused with this beginning.
-fn refuses(cases: &[(fn(&mut Fixture), &str)]) {
+/// A change to the smallest container, and how the refusal begins.
+type Refusal = (fn(&mut Fixture), &'static str);
+
+fn refuses(cases: &[Refusal]) {
     for (change, want) in cases {
         let mut it = Fixture::minimal();
         change(&mut it);

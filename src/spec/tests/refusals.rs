@@ -1,8 +1,12 @@
 //! Namespaces, and requests that are refused by the name of their field.
 
-use super::super::config::{Device, IdMapping, NamespaceMode, NamespaceOptions, UserNamespace};
+use super::super::check_sandbox;
+use super::super::config::{
+    Device, IdMapping, NamespaceMode, NamespaceOptions, SandboxSecurity, SelinuxOptions,
+    UserNamespace,
+};
 use super::super::fixture::{Fixture, map, node};
-use super::super::inputs::Ulimit;
+use super::super::inputs::{Host, Ulimit};
 use super::{linux, refuses};
 
 #[test]
@@ -195,4 +199,51 @@ fn other_fields_are_refused_by_their_name() {
             "sysctls: `kernel.panic` does not belong to a namespace of the pod",
         ),
     ]);
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_is_refused() {
+    type Change = fn(&mut SandboxSecurity);
+    let cases: [(Change, &str); 5] = [
+        (
+            |s| s.namespaces.pid = NamespaceMode::Target,
+            "namespace_options.pid: Target needs",
+        ),
+        (
+            |s| (s.namespaces.pid, s.namespaces.target_id) = (NamespaceMode::Target, "x".into()),
+            "namespace_options.pid: Target is for containers",
+        ),
+        (
+            |s| s.namespaces.network = NamespaceMode::Node,
+            "sysctls: `net.core.somaxconn` is not",
+        ),
+        (
+            |s| s.namespaces.userns = Some(UserNamespace::default()),
+            "namespace_options.userns_options: not supported",
+        ),
+        (
+            |s| {
+                let level = "s0".into();
+                s.selinux = Some(SelinuxOptions {
+                    level,
+                    ..SelinuxOptions::default()
+                });
+            },
+            "security_context.selinux_options: not supported",
+        ),
+    ];
+    let host = Host {
+        selinux: true,
+        ..Host::default()
+    };
+    let sysctls = map(&[("net.core.somaxconn", "1")]);
+    assert!(check_sandbox(&SandboxSecurity::default(), &sysctls, &host).is_ok());
+    for (change, want) in cases {
+        let mut security = SandboxSecurity::default();
+        change(&mut security);
+        let error = check_sandbox(&security, &sysctls, &host)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(want), "{error}, not {want}");
+    }
 }

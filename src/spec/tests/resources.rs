@@ -136,3 +136,15 @@ fn huge_pages_are_left_out_without_their_controller() {
     it.host.hugetlb = false;
     assert_eq!(linux(&it.json())["resources"].get("hugepageLimits"), None);
 }
+
+#[test]
+fn a_handler_can_leave_the_hosts_devices_out() {
+    let mut it = Fixture::minimal();
+    (it.config.security.privileged, it.pod.privileged) = (true, true);
+    it.host_devices = vec![node("/dev/fuse", 10, 229)];
+    assert_eq!(linux(&it.json())["resources"]["devices"][0]["allow"], true);
+    it.settings.privileged_without_host_devices = true;
+    let json = it.json();
+    assert_eq!(linux(&json).get("devices"), None);
+    assert_eq!(linux(&json)["resources"]["devices"][0]["allow"], false);
+}
