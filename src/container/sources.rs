@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 
 use super::ContainerError;
+use crate::spec;
 use crate::spec::config::{ContainerConfig, Mount, Propagation};
-use crate::spec::inputs::{DeviceKind, DeviceNode, MountSource, Peers};
+use crate::spec::inputs::{DeviceKind, DeviceNode, MountSource};
 
 /// Most device nodes that one directory of devices may stand for.
 const MAX_DEVICE_NODES: usize = 1024;
 /// How deep directories of devices are followed.
 const MAX_DEVICE_DEPTH: usize = 8;
+/// The mounts of the daemon's namespace: proc_pid_mountinfo(5).
+const MOUNTS: &str = "/proc/self/mountinfo";
 /// Nodes below `/dev` that each container has of its own, and never the host's.
 const OWN_NODES: [&str; 5] = [
     "/dev/pts",
@@ -30,13 +33,9 @@ pub(super) fn of_mounts(
     mounts: &[Mount],
     reject: &[PathBuf],
 ) -> Result<Vec<MountSource>, ContainerError> {
-    let propagates = mounts
-        .iter()
-        .any(|mount| mount.propagation != Propagation::Private);
-    let table = if propagates {
-        read("/proc/self/mountinfo".as_ref())?
-    } else {
-        String::new()
+    let table = match mounts {
+        [] => Vec::new(),
+        _ => fs::read(MOUNTS).map_err(io_error("read", MOUNTS.as_ref()))?,
     };
     mounts
         .iter()
@@ -48,7 +47,7 @@ pub(super) fn of_mounts(
                 source(index, mount, reject)?
             };
             Ok(MountSource {
-                peers: peers(&table, &path),
+                peers: spec::peers(&table, &path),
                 path,
             })
         })
@@ -77,27 +76,6 @@ fn source(index: usize, mount: &Mount, reject: &[PathBuf]) -> Result<PathBuf, Co
         found => found,
     }
     .map_err(io_error("find the mount source", path))
-}
-
-/// How the mount that holds `path` propagates: mountinfo's optional fields, the longest mount
-/// point that contains the path being the one that counts.
-fn peers(table: &str, path: &Path) -> Peers {
-    let holder = table
-        .lines()
-        .filter_map(|line| {
-            let (before, _) = line.split_once(" - ")?;
-            let mut fields = before.split(' ').skip(4);
-            let point = PathBuf::from(fields.next()?.replace("\\040", " "));
-            path.starts_with(&point)
-                .then(|| (point.as_os_str().len(), before))
-        })
-        // Of mounts on one point the last is on top.
-        .max_by_key(|(length, _)| *length);
-    match holder {
-        Some((_, fields)) if fields.contains(" shared:") => Peers::Shared,
-        Some((_, fields)) if fields.contains(" master:") => Peers::Slave,
-        _ => Peers::Private,
-    }
 }
 
 /// Finds the nodes that each device of the configuration stands for: the node itself, or all nodes
@@ -181,10 +159,6 @@ fn collect(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, ContainerError> {
-    fs::read_to_string(path).map_err(io_error("read", path))
-}
-
 pub(super) fn io_error(
     step: &'static str,
     path: &Path,
@@ -232,20 +206,6 @@ mod tests {
             .to_string();
         assert!(error.contains(missing), "{error}");
         assert!(!Path::new(missing).exists());
-    }
-
-    #[test]
-    fn the_innermost_mount_says_how_a_path_propagates() {
-        let table = "1 0 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
-                     2 1 8:2 / /mnt rw - ext4 /dev/b rw\n\
-                     3 2 8:3 / /mnt/slave\\040one rw master:4 - ext4 /dev/c rw\n";
-        for (path, expected) in [
-            ("/etc", Peers::Shared),
-            ("/mnt/x", Peers::Private),
-            ("/mnt/slave one/x", Peers::Slave),
-        ] {
-            assert_eq!(peers(table, Path::new(path)), expected, "{path}");
-        }
     }
 
     #[test]

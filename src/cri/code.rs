@@ -18,7 +18,9 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
     let error = error.as_ref();
     let code = match error {
         SandboxError::Lookup(error) => of_lookup(error),
-        SandboxError::Invalid { .. } => Code::InvalidArgument,
+        SandboxError::Invalid { .. } | SandboxError::Spec(_) | SandboxError::User(_) => {
+            Code::InvalidArgument
+        }
         SandboxError::Exists { .. } => Code::AlreadyExists,
         SandboxError::NotReady { .. } => Code::FailedPrecondition,
         SandboxError::Container(error) => return of_container(error),
@@ -29,7 +31,6 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         | SandboxError::NetworkNotReady(_)
         | SandboxError::Network(_)
         | SandboxError::Runtime(_)
-        | SandboxError::Spec(_)
         | SandboxError::Cgroup(_)
         | SandboxError::Record(_) => Code::Unknown,
     };

@@ -53,7 +53,7 @@ impl Sandboxes {
             };
         }
         stage.enter("validate");
-        config.validate()?;
+        config.validate(&self.settings.host)?;
         self.rooms.handlers.get(&handler)?;
         self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {

@@ -29,6 +29,7 @@ use crate::cgroup::{CgroupError, Cgroups};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
+use crate::security::users::UserError;
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
 use crate::state::{Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table};
@@ -303,6 +304,9 @@ pub enum SandboxError {
     /// The network of this pod could not be made or removed.
     #[error("{0}")]
     Network(#[from] NetworkError),
+    /// The user of the pause process cannot be.
+    #[error("{0}")]
+    User(#[from] UserError),
     /// The spec of the pause process cannot be built.
     #[error("{0}")]
     Spec(#[from] SpecError),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
 use crate::runtime::{Monitor, NewContainer, Watch};
-use crate::security::users::User;
+use crate::security::users::{self, Accounts};
 use crate::spec::inputs::PauseInputs;
 use crate::spec::{self};
 use crate::sys::{blocking, pidfd};
@@ -97,13 +97,16 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
     fs::create_dir_all(&root).map_err(step("create the directory", &root))?;
     let binary = &sandboxes.settings.pause;
     fs::copy(binary, root.join("pause")).map_err(step("copy the pause binary from", binary))?;
+    // By numbers alone: there is no /etc/passwd beside the pause binary.
+    let request = spec::pause_user_request(&record.config.security);
+    let user = users::lookup(&request, &Accounts::default())?;
     let created = jiff::Timestamp::from_nanosecond(record.created_at_ns.into());
     let (cgroups, parent) = (&sandboxes.rooms.cgroups, &record.config.cgroup_parent);
     let inputs = PauseInputs {
         pod: &sandboxes.spec_of(record),
         root: &root,
         binary: "/pause",
-        user: &User::default(),
+        user: &user,
         cgroups_path: &cgroups.container_path(parent, record.id.as_str())?,
         cpuset_cpus: &sandboxes.settings.pause_cpuset,
         created: &created.map(|time| time.to_string()).unwrap_or_default(),

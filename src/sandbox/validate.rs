@@ -9,6 +9,7 @@ use super::{SandboxError, Settings};
 use crate::network::Dns;
 use crate::spec;
 use crate::spec::config::NamespaceMode;
+use crate::spec::inputs::Host;
 use crate::state::Id;
 
 /// The longest host name that the kernel takes (`__NEW_UTS_LEN`).
@@ -18,7 +19,7 @@ const MAX_NAME_BYTES: usize = 4096;
 
 impl PodConfig {
     /// Checks everything that can be checked without making anything.
-    pub(super) fn validate(&self) -> Result<(), SandboxError> {
+    pub(super) fn validate(&self, host: &Host) -> Result<(), SandboxError> {
         self.validate_name()?;
         if self.hostname.len() > MAX_HOSTNAME_BYTES || self.hostname.contains(['\0', '\n', '/']) {
             return Err(invalid(
@@ -39,20 +40,13 @@ impl PodConfig {
             ));
         }
         let security = &self.security;
-        spec::check_namespaces(&security.namespaces)?;
-        if security.namespaces.pid == NamespaceMode::Target {
-            return Err(invalid(
-                "config.linux.security_context.namespace_options.pid",
-                "TARGET is for containers; a pod has POD, CONTAINER or NODE".to_owned(),
-            ));
-        }
         if security.run_as_group.is_some() && security.run_as_user.is_none() {
             return Err(invalid(
                 "config.linux.security_context.run_as_group",
                 "is set without run_as_user".to_owned(),
             ));
         }
-        Ok(spec::check_sysctls(&self.sysctls, &security.namespaces)?)
+        Ok(spec::check_sandbox(security, &self.sysctls, host)?)
     }
 
     fn validate_name(&self) -> Result<(), SandboxError> {
@@ -134,12 +128,12 @@ mod tests {
     fn problem(change: impl FnOnce(&mut PodConfig)) -> String {
         let mut config = config();
         change(&mut config);
-        config.validate().unwrap_err().to_string()
+        config.validate(&Host::default()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_pod_with_nothing_but_a_name_is_fine() {
-        config().validate().unwrap();
+        config().validate(&Host::default()).unwrap();
     }
 
     #[test]

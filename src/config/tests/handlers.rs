@@ -177,7 +177,10 @@ fn a_monitor_of_cri_o_is_passed_over_for_our_own() {
 #[test]
 fn the_text_that_tells_conmons_apart_is_in_ours() {
     let source = include_str!("../../../conmon/src/main.rs");
-    assert!(source.contains(r#" of cricket\n"#), "what conmon answers to --version has changed");
+    assert!(
+        source.contains(r#" of cricket\n"#),
+        "what conmon answers to --version has changed"
+    );
 }
 
 #[test]
