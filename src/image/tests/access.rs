@@ -402,7 +402,7 @@ async fn the_same_pull_twice_is_one_download_and_outlives_its_first_caller() {
     drop(first);
     let (id, ()) = tokio::join!(second, async {
         let go = Arc::clone(&go);
-        tokio::task::spawn_blocking(move || drop(go.wait()))
+        tokio::task::spawn_blocking(move || go.wait())
             .await
             .unwrap();
     });

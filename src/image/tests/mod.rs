@@ -1,11 +1,15 @@
-//! The room as a whole: a real registry (`real`), a misbehaving one (`hostile`, `access`), archives
-//! (`archives`), all into a real store on disk.
+//! The room as a whole: a real registry (`real`), a misbehaving one (`hostile`, `corrupt`, `access`),
+//! archives (`archives`, `hostile_archives`), all into a real store on disk.
 
 mod access;
 mod archives;
+mod case;
 mod content;
+mod corrupt;
 mod fixture;
 mod hostile;
+mod hostile_archives;
+mod measure;
 mod real;
 
 use std::collections::BTreeSet;

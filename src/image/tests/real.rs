@@ -8,9 +8,9 @@ use super::*;
 use crate::image::query::User;
 
 /// A docker-registry of its own on loopback; it ends with this value.
-struct Registry {
+pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
     scheme: &'static str,
     _dir: tempfile::TempDir,
 }
@@ -23,7 +23,7 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    fn start() -> Registry {
+    pub fn start() -> Registry {
         let dir = tempfile::tempdir().unwrap();
         Registry::run(dir, "http", "")
     }
@@ -101,7 +101,7 @@ impl Registry {
         }
     }
 
-    async fn push(&self, repository: &str, tags: &[&str], content: &Content) {
+    pub async fn push(&self, repository: &str, tags: &[&str], content: &Content) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .tls_danger_accept_invalid_certs(true)
@@ -172,7 +172,7 @@ async fn every_packing_and_media_type_is_pulled() {
         assert_eq!(id, content.id, "{name}");
         let found = node.images.get(&reference).unwrap().unwrap();
         assert_eq!(found.record.id, id);
-        assert_eq!(found.record.names, [reference.clone()]);
+        assert_eq!(found.record.names, std::slice::from_ref(&reference));
         assert_eq!(
             found.record.digests,
             [format!("{}/{name}@{}", registry.address, content.digest())]
@@ -438,36 +438,4 @@ async fn what_skopeo_copies_is_loaded_with_the_same_ids() {
             assert_eq!(loaded[0].id, content.id, "{transport}");
         }
     }
-}
-
-/// The figure that baseline.md has for the peers; run with --ignored --nocapture, in release.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, not a test"]
-async fn measure_a_pull_of_97_mb_in_7_layers() {
-    let registry = Registry::start();
-    let content = image(&content::bulk_layers());
-    println!("compressed: {:.1} MB", content.size() as f64 / 1e6);
-    registry.push("bulk", &["1"], &content).await;
-    for _ in 0..5 {
-        let node = Node::insecure(&registry.address);
-        let (cpu, wall) = (cpu_seconds(), std::time::Instant::now());
-        node.pull(&format!("{}/bulk:1", registry.address))
-            .await
-            .unwrap();
-        let (wall, cpu) = (wall.elapsed(), cpu_seconds() - cpu);
-        println!(
-            "wall {:.0} ms, cpu {:.0} ms",
-            wall.as_secs_f64() * 1e3,
-            cpu * 1e3
-        );
-        node.on_disk().await;
-    }
-}
-
-fn cpu_seconds() -> f64 {
-    use nix::sys::resource::{UsageWho, getrusage};
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let seconds =
-        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    seconds(usage.user_time()) + seconds(usage.system_time())
 }
