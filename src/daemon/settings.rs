@@ -48,6 +48,9 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
         settings.policy.clone_from(policy);
     }
     settings.auth_files = image.global_auth_file.iter().cloned().collect();
+    if !image.pull_progress_timeout.is_zero() {
+        settings.timeouts.stall = image.pull_progress_timeout;
+    }
     let pinned = image.pinned_images.iter().map(String::as_str);
     settings.pinned = image::Pinned::new(pinned.chain([image.pause_image.as_str()]));
     settings

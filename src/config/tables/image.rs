@@ -79,8 +79,7 @@ table! {
 
         /// End a pull that has made no progress for this long; `0s` never does.
         pull_progress_timeout: Duration = Duration::ZERO,
-            flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT",
-            status = Accepted("a download ends when no byte has come for a fixed time");
+            flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
 
         /// Mount OCI artifacts as volumes.
         oci_artifact_mount_support: bool = true,
