@@ -370,7 +370,7 @@ pub(super) fn read_file<'b>(
 ) -> Result<Option<&'b str>, Errno> {
     let file = match open_file(dir, name, OFlags::RDONLY) {
         Ok(file) => file,
-        Err(Errno::NOENT | Errno::NODEV) => return Ok(None),
+        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => return Ok(None),
         Err(errno) => return Err(errno),
     };
     let read = loop {

@@ -57,6 +57,47 @@ fn figures_of_a_working_process_are_seen_and_end_with_the_cgroup() {
 }
 
 #[test]
+fn cgroup2_without_controllers_still_counts_processor_time() {
+    let Some(scratch) = Scratch::unified() else {
+        return;
+    };
+    let path = scratch.container();
+    scratch.make(&path);
+    let mut command = Command::new("sh");
+    let script =
+        "read line; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo up; sleep 1000";
+    command.args(["-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process(command.spawn().unwrap());
+    scratch.move_in(&path, process.pid());
+    drop(process.0.stdin.take());
+    assert_eq!(process.line(), "up\n");
+
+    let reader = scratch.cgroups.reader(&path).unwrap();
+    let stats = reader.sample_all().unwrap();
+    let cpu = stats.cpu.unwrap();
+    assert!(cpu.usage_ns > 1_000_000, "{cpu:?}");
+    assert!(
+        cpu.user_ns.unwrap() + cpu.system_ns.unwrap() <= cpu.usage_ns + 1000,
+        "{cpu:?}"
+    );
+    let dir = tree::shown(
+        &scratch.cgroups.hierarchies[0],
+        &CgroupPath::parse(&path).unwrap(),
+    );
+    assert_eq!(stats.memory.is_some(), dir.join("memory.current").exists());
+    assert_eq!(
+        stats.io_pressure.is_some(),
+        std::fs::read(dir.join("io.pressure")).is_ok()
+    );
+
+    scratch.cgroups.kill(&path, PATIENCE).unwrap();
+    scratch.cgroups.remove(&path).unwrap();
+    let gone = reader.sample().unwrap_err();
+    assert!(matches!(gone, CgroupError::Gone { .. }), "{gone}");
+}
+
+#[test]
 fn the_memory_limit_of_a_pod_is_its_own_and_a_missing_pod_has_none() {
     let scratch = Scratch::host();
     let (cgroups, parent) = (&scratch.cgroups, scratch.parent.as_str());

@@ -206,18 +206,21 @@ fn a_sandbox_has_one_directory_and_removing_it_leaves_the_pods() {
     assert_eq!(scratch.existing(parent).len(), 1);
 }
 
-#[test]
-fn a_monitor_leaves_the_daemons_memory_cgroup_and_its_own_goes_after_it() {
-    let scratch = Scratch::host();
+fn a_monitor_leaves_the_daemons_cgroup_and_its_own_goes_after_it(scratch: &Scratch) {
     let (cgroups, parent) = (&scratch.cgroups, scratch.parent.as_str());
     let mut monitor = Process::sleeping();
     cgroups
         .place_monitor(monitor.pid(), ID, parent, "pod")
         .unwrap();
     let shown = std::fs::read_to_string(format!("/proc/{}/cgroup", monitor.pid())).unwrap();
-    let line = shown
-        .lines()
-        .find(|line| line.contains(":memory:") || line.starts_with("0::"));
+    let unified = scratch.cgroups.version() == Version::V2;
+    let line = shown.lines().find(|line| {
+        if unified {
+            line.starts_with("0::")
+        } else {
+            line.contains(":memory:")
+        }
+    });
     let want = format!("{parent}/crio-conmon-{ID}");
     assert!(line.unwrap().ends_with(&want), "{shown}");
 
@@ -232,6 +235,18 @@ fn a_monitor_leaves_the_daemons_memory_cgroup_and_its_own_goes_after_it() {
     assert_eq!(scratch.existing(&want).len(), 0);
     cgroups.remove_monitor(parent, ID).unwrap();
     assert_eq!(monitor.killed_by(), Some(9));
+}
+
+#[test]
+fn a_monitor_is_placed_on_this_host() {
+    a_monitor_leaves_the_daemons_cgroup_and_its_own_goes_after_it(&Scratch::host());
+}
+
+#[test]
+fn a_monitor_is_placed_on_cgroup2() {
+    if let Some(scratch) = Scratch::unified() {
+        a_monitor_leaves_the_daemons_cgroup_and_its_own_goes_after_it(&scratch);
+    }
 }
 
 #[test]
