@@ -1,9 +1,9 @@
 //! The container's output, to its log and to whoever is attached; their input, to the container.
 
-use conmon::{MAX_CHUNK, MAX_CLIENTS, Reply, Request, Step, Stream};
+use conmon::{MAX_CHUNK, Reply, Request, Step, Stream};
 use nostd_sys::{Errno, send, set_send_buffer};
 
-use super::client::{Attach, Role};
+use super::client::{Attach, Place, Role, places};
 use super::failure::{Failure, Subject};
 use super::{Life, Monitor};
 
@@ -29,7 +29,7 @@ impl Monitor {
         };
         let data = self.buffers.output.get(..count).unwrap_or_default();
         self.log.write(stream, data, self.buffers.records);
-        for index in 0..MAX_CLIENTS {
+        for index in places() {
             if let Some(Role::Attach(attach)) = self.clients.role(index)
                 && attach.takes(stream)
             {
@@ -40,7 +40,7 @@ impl Monitor {
     }
 
     /// Passes the first `count` bytes of the output buffer on to an attach.
-    fn pass_to(&mut self, index: usize, attach: Attach, stream: Stream, count: usize) {
+    fn pass_to(&mut self, index: Place, attach: Attach, stream: Stream, count: usize) {
         let Some(socket) = self.clients.socket(index) else {
             return;
         };
@@ -80,7 +80,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn attach(&mut self, index: usize, attach: Attach) {
+    pub(super) fn attach(&mut self, index: Place, attach: Attach) {
         if let Some(socket) = self.clients.socket(index) {
             set_send_buffer(socket, PATIENCE);
         }

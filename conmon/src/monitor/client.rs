@@ -6,6 +6,10 @@ use nostd_sys::{Errno, Fd, MAX_PASSED_FDS, accept, receive, send};
 use super::failure::Failure;
 use super::{Life, Monitor};
 
+/// The place of a client or of an exec'd process in its table; a byte, as the tables lie on the
+/// stack, which is most of an idle monitor's memory.
+pub(super) type Place = u8;
+
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -18,7 +22,7 @@ pub(super) enum Role {
     /// It waits for the container's start.
     Start,
     /// It waits for the exec'd process in this place.
-    Exec(usize),
+    Exec(Place),
     /// It takes part in the container's stdio.
     Attach(Attach),
 }
@@ -53,34 +57,37 @@ impl Clients {
     }
 
     /// The sockets to wait for; while the container's stdin is blocked without those that feed it.
-    pub(super) fn sockets(&self, stdin_blocked: bool) -> impl Iterator<Item = (usize, &Fd)> {
+    pub(super) fn sockets(&self, stdin_blocked: bool) -> impl Iterator<Item = (Place, &Fd)> {
+        self.0.iter().zip(0..).filter_map(move |(client, index)| {
+            let client = client.as_ref()?;
+            let feeds = matches!(client.role, Role::Attach(Attach { stdin: true, .. }));
+            (!(stdin_blocked && feeds)).then_some((index, &client.socket))
+        })
+    }
+
+    pub(super) fn role(&self, index: Place) -> Option<Role> {
         self.0
-            .iter()
-            .enumerate()
-            .filter_map(move |(index, client)| {
-                let client = client.as_ref()?;
-                let feeds = matches!(client.role, Role::Attach(Attach { stdin: true, .. }));
-                (!(stdin_blocked && feeds)).then_some((index, &client.socket))
-            })
+            .get(usize::from(index))?
+            .as_ref()
+            .map(|client| client.role)
     }
 
-    pub(super) fn role(&self, index: usize) -> Option<Role> {
-        self.0.get(index)?.as_ref().map(|client| client.role)
-    }
-
-    pub(super) fn set_role(&mut self, index: usize, role: Role) {
-        if let Some(Some(client)) = self.0.get_mut(index) {
+    pub(super) fn set_role(&mut self, index: Place, role: Role) {
+        if let Some(Some(client)) = self.0.get_mut(usize::from(index)) {
             client.role = role;
         }
     }
 
-    pub(super) fn socket(&self, index: usize) -> Option<&Fd> {
-        self.0.get(index)?.as_ref().map(|client| &client.socket)
+    pub(super) fn socket(&self, index: Place) -> Option<&Fd> {
+        self.0
+            .get(usize::from(index))?
+            .as_ref()
+            .map(|client| &client.socket)
     }
 
     /// The places of the clients with a role.
-    pub(super) fn with_role(&self, wanted: fn(Role) -> bool) -> impl Iterator<Item = usize> {
-        (0..MAX_CLIENTS).filter(move |index| self.role(*index).is_some_and(wanted))
+    pub(super) fn with_role(&self, wanted: fn(Role) -> bool) -> impl Iterator<Item = Place> {
+        places().filter(move |index| self.role(*index).is_some_and(wanted))
     }
 
     fn add(&mut self, socket: Fd) -> Result<(), Fd> {
@@ -96,11 +103,16 @@ impl Clients {
         }
     }
 
-    fn remove(&mut self, index: usize) {
-        if let Some(place) = self.0.get_mut(index) {
+    fn remove(&mut self, index: Place) {
+        if let Some(place) = self.0.get_mut(usize::from(index)) {
             *place = None;
         }
     }
+}
+
+/// Every place of the table.
+pub(super) fn places() -> impl Iterator<Item = Place> {
+    (0..).take(MAX_CLIENTS)
 }
 
 /// The descriptors that came with a request.
@@ -120,7 +132,7 @@ impl Monitor {
     }
 
     /// One packet of a client has come, or its end.
-    pub(super) fn client_ready(&mut self, index: usize) {
+    pub(super) fn client_ready(&mut self, index: Place) {
         // Taken for the time of the request, which refers to it.
         let packet = core::mem::take(&mut self.buffers.packet);
         let received = self
@@ -145,7 +157,7 @@ impl Monitor {
         self.buffers.packet = packet;
     }
 
-    fn requested(&mut self, index: usize, request: &Request<'_>, bytes: &[u8], fds: PassedFds) {
+    fn requested(&mut self, index: Place, request: &Request<'_>, bytes: &[u8], fds: PassedFds) {
         let result = match (self.clients.role(index), request) {
             (Some(Role::Creator), Request::Create(_)) => self.create(index, bytes),
             (Some(Role::Fresh), Request::Watch) => {
@@ -193,7 +205,7 @@ impl Monitor {
     }
 
     /// The client has gone.
-    fn hung_up(&mut self, index: usize) {
+    fn hung_up(&mut self, index: Place) {
         let role = self.clients.role(index);
         self.clients.remove(index);
         match role {
@@ -204,11 +216,11 @@ impl Monitor {
     }
 
     /// Answers a client; one that does not take its answers is one that has gone.
-    pub(super) fn reply(&mut self, index: usize, reply: &Reply<'_>) {
+    pub(super) fn reply(&mut self, index: Place, reply: &Reply<'_>) {
         self.reply_with(index, reply, None);
     }
 
-    pub(super) fn reply_with(&mut self, index: usize, reply: &Reply<'_>, passed: Option<&Fd>) {
+    pub(super) fn reply_with(&mut self, index: Place, reply: &Reply<'_>, passed: Option<&Fd>) {
         let Some(socket) = self.clients.socket(index) else {
             return;
         };
@@ -222,14 +234,14 @@ impl Monitor {
     }
 
     /// Answers a client for the last time.
-    pub(super) fn finish_client(&mut self, index: usize, reply: &Reply<'_>) {
+    pub(super) fn finish_client(&mut self, index: Place, reply: &Reply<'_>) {
         self.reply(index, reply);
         self.hung_up(index);
     }
 
     /// Answers `Failed` and ends the connection; with the creator's goes the monitor, if there is
     /// no container.
-    pub(super) fn fail(&mut self, index: usize, failure: &Failure) {
+    pub(super) fn fail(&mut self, index: Place, failure: &Failure) {
         self.reply_failed(index, failure);
         // The creator's connection stays while the runtime works: its answer is still to come.
         if !matches!(self.life, Life::Creating { .. } if index == super::create::CREATOR) {
@@ -240,7 +252,7 @@ impl Monitor {
     /// Tells every watcher how the container is.
     pub(super) fn tell_watchers(&mut self) {
         let status = self.status();
-        for index in 0..MAX_CLIENTS {
+        for index in places() {
             if self.clients.role(index) == Some(Role::Watch) {
                 self.reply(index, &Reply::Status(status));
             }

@@ -9,14 +9,14 @@ use nostd_sys::{
     set_umask,
 };
 
-use super::client::Role;
+use super::client::{Place, Role};
 use super::console::Console;
 use super::failure::{Failure, Subject};
 use super::text::Text;
 use super::{Life, Monitor, runtime};
 
 /// The place of the client that asked for the container.
-pub(super) const CREATOR: usize = 0;
+pub(super) const CREATOR: Place = 0;
 
 /// The names of the library as the system calls want them; the assertions below keep them the same.
 pub(super) const SOCKET: &CStr = c"conmon.sock";
@@ -41,7 +41,7 @@ pub(super) const fn is_same(c_string: &CStr, text: &str) -> bool {
 
 impl Monitor {
     /// Begins to create the container; the end of the runtime's process goes on with it.
-    pub(super) fn create(&mut self, index: usize, packet: &[u8]) -> Result<(), Failure> {
+    pub(super) fn create(&mut self, index: Place, packet: &[u8]) -> Result<(), Failure> {
         if !matches!(self.life, Life::Awaited) {
             let why = "the container is being created already";
             return Err(Failure::refused(Step::Phase, why));

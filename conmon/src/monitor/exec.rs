@@ -3,7 +3,7 @@
 use conmon::{MAX_EXECS, Reply, Step};
 use nostd_sys::{Fd, Pid, Signal, Stdio, WaitStatus, kill};
 
-use super::client::{PassedFds, Role};
+use super::client::{PassedFds, Place, Role};
 use super::console::Console;
 use super::failure::Failure;
 use super::text::Text;
@@ -12,7 +12,7 @@ use super::{Monitor, runtime};
 /// One exec'd process, from the runtime's start to its end.
 struct Exec {
     /// The client that waits for it; none when it has hung up.
-    client: Option<usize>,
+    client: Option<Place>,
     kill_on_hangup: bool,
     is_terminal: bool,
     console: Console,
@@ -38,8 +38,8 @@ impl Execs {
     }
 
     /// The consoles that the runtime is to use yet.
-    pub(super) fn consoles(&self) -> impl Iterator<Item = (usize, &Fd)> {
-        self.0.iter().enumerate().filter_map(|(index, exec)| {
+    pub(super) fn consoles(&self) -> impl Iterator<Item = (Place, &Fd)> {
+        self.0.iter().zip(0..).filter_map(|(exec, index)| {
             exec.as_ref()?
                 .console
                 .awaited()
@@ -47,29 +47,28 @@ impl Execs {
         })
     }
 
-    pub(super) fn advance_console(&mut self, index: usize) {
-        if let Some(Some(exec)) = self.0.get_mut(index) {
+    pub(super) fn advance_console(&mut self, index: Place) {
+        if let Some(Some(exec)) = self.0.get_mut(usize::from(index)) {
             exec.console.advance();
         }
     }
 
-    fn position(&self, wanted: impl Fn(&Stage) -> bool) -> Option<usize> {
-        self.0
-            .iter()
-            .position(|exec| exec.as_ref().is_some_and(|exec| wanted(&exec.stage)))
+    fn position(&self, wanted: impl Fn(&Stage) -> bool) -> Option<Place> {
+        let mut places = self.0.iter().zip(0..);
+        places.find_map(|(exec, index)| wanted(&exec.as_ref()?.stage).then_some(index))
     }
 
-    pub(super) fn by_runtime(&self, pid: Pid) -> Option<usize> {
+    pub(super) fn by_runtime(&self, pid: Pid) -> Option<Place> {
         self.position(|stage| matches!(stage, Stage::Starting { runtime, .. } if *runtime == pid))
     }
 
-    pub(super) fn by_pid(&self, wanted: Pid) -> Option<usize> {
+    pub(super) fn by_pid(&self, wanted: Pid) -> Option<Place> {
         self.position(|stage| matches!(stage, Stage::Running { pid } if *pid == wanted))
     }
 
     /// Remembers the end of a process that a runtime which is still at it has started.
     pub(super) fn note_early_end(&mut self, pid: Pid, status: WaitStatus) {
-        for (index, exec) in self.0.iter_mut().enumerate() {
+        for (exec, index) in self.0.iter_mut().zip(0..) {
             if let Some(Exec {
                 stage: Stage::Starting { early_end, .. },
                 ..
@@ -82,8 +81,13 @@ impl Execs {
         }
     }
 
-    fn take(&mut self, index: usize) -> Option<Exec> {
-        self.0.get_mut(index)?.take()
+    fn free_place(&self) -> Option<Place> {
+        let mut places = self.0.iter().zip(0..);
+        places.find_map(|(exec, index)| exec.is_none().then_some(index))
+    }
+
+    fn take(&mut self, index: Place) -> Option<Exec> {
+        self.0.get_mut(usize::from(index))?.take()
     }
 }
 
@@ -95,7 +99,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(index: usize) -> Self {
+    fn of(index: Place) -> Self {
         Self {
             pid_file: Text::of(format_args!("exec-{index}.pid")),
             log: Text::of(format_args!("exec-{index}.log")),
@@ -112,14 +116,14 @@ impl Monitor {
     /// Begins to run a process; the end of the runtime goes on with it.
     pub(super) fn exec(
         &mut self,
-        client: usize,
+        client: Place,
         request: &conmon::Exec<'_>,
         fds: PassedFds,
     ) -> Result<(), Failure> {
         if self.ending.is_some() {
             return Err(Failure::refused(Step::Phase, "the container has ended"));
         }
-        let Some(index) = self.execs.0.iter().position(Option::is_none) else {
+        let Some(index) = self.execs.free_place() else {
             self.finish_client(client, &Reply::Busy);
             return Ok(());
         };
@@ -129,7 +133,7 @@ impl Monitor {
             names.remove();
             runtime::remove([names.console.as_path()]);
         })?;
-        self.execs.0[index] = Some(Exec {
+        self.execs.0[usize::from(index)] = Some(Exec {
             client: Some(client),
             kill_on_hangup: request.kill_on_hangup,
             is_terminal: request.terminal,
@@ -202,7 +206,7 @@ impl Monitor {
     }
 
     /// The runtime that was to start the process has ended.
-    pub(super) fn exec_runtime_ended(&mut self, index: usize, status: WaitStatus) {
+    pub(super) fn exec_runtime_ended(&mut self, index: Place, status: WaitStatus) {
         let Some(mut exec) = self.execs.take(index) else {
             return;
         };
@@ -234,7 +238,7 @@ impl Monitor {
                     let _ = kill(pid, Signal::Kill);
                 }
                 exec.stage = Stage::Running { pid };
-                self.execs.0[index] = Some(exec);
+                self.execs.0[usize::from(index)] = Some(exec);
                 if let Some((_, status)) = early_end.filter(|(ended, _)| *ended == pid) {
                     self.exec_ended(index, status);
                 }
@@ -274,7 +278,7 @@ impl Monitor {
     }
 
     /// The process has ended.
-    pub(super) fn exec_ended(&mut self, index: usize, status: WaitStatus) {
+    pub(super) fn exec_ended(&mut self, index: Place, status: WaitStatus) {
         let Some(exec) = self.execs.take(index) else {
             return;
         };
@@ -286,8 +290,8 @@ impl Monitor {
     }
 
     /// The client has gone while its process is there, or is about to be.
-    pub(super) fn exec_hung_up(&mut self, index: usize) {
-        let Some(Some(exec)) = self.execs.0.get_mut(index) else {
+    pub(super) fn exec_hung_up(&mut self, index: Place) {
+        let Some(Some(exec)) = self.execs.0.get_mut(usize::from(index)) else {
             return;
         };
         exec.client = None;

@@ -3,10 +3,10 @@
 use core::ffi::CStr;
 
 use conmon::memory_cgroup::has_oom_kill;
-use conmon::{ExitRecord, MAX_CLIENTS, MAX_EXIT_RECORD, Phase, Reply, Status, Stream};
+use conmon::{ExitRecord, MAX_EXIT_RECORD, Phase, Reply, Status, Stream};
 use nostd_sys::{Access, Errno, WaitStatus, monotonic_ns, open, rename, unlink, wall_clock_ns};
 
-use super::client::Role;
+use super::client::{Role, places};
 use super::create::{RUNTIME_LOG, SOCKET, is_same};
 use super::{Monitor, runtime};
 
@@ -91,7 +91,7 @@ impl Monitor {
         let status = self.status();
         let written = write_record(&status);
         runtime::remove([SOCKET, RUNTIME_LOG]);
-        for index in 0..MAX_CLIENTS {
+        for index in places() {
             match self.clients.role(index) {
                 Some(Role::Watch | Role::Exec(_)) => self.reply(index, &Reply::Status(status)),
                 Some(Role::Start) => {

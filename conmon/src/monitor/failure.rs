@@ -7,6 +7,7 @@ use conmon::{DecodeError, Reply, Step};
 use nostd_sys::{Errno, WaitStatus};
 
 use super::Monitor;
+use super::client::Place;
 use super::text::Text;
 
 /// What becomes a [`Reply::Failed`]. Small, as every function that can fail returns it: its words
@@ -109,7 +110,7 @@ impl Write for Words<'_> {
 
 impl Monitor {
     /// Answers `Failed`.
-    pub(super) fn reply_failed(&mut self, index: usize, failure: &Failure) {
+    pub(super) fn reply_failed(&mut self, index: Place, failure: &Failure) {
         let buffer = core::mem::take(&mut self.buffers.message);
         let length = self.explain(failure, buffer);
         let message = buffer.get(..length).unwrap_or_default();

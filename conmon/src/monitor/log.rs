@@ -9,8 +9,8 @@ use core::ffi::CStr;
 use conmon::log_record::{Headers, render, split_at_record};
 use conmon::{Step, Stream};
 use nostd_sys::{
-    Access, Errno, Fd, Kind, chmod_file, map, metadata, metadata_of, open, truncate, unlink,
-    wall_clock_ns,
+    Access, Errno, Fd, Kind, chmod_file, map, metadata, metadata_of, open, release, truncate,
+    unlink, wall_clock_ns,
 };
 
 use super::failure::{Failure, Subject};
@@ -110,6 +110,11 @@ impl Log {
         self.torn = false;
         self.path.copy_from_slice(self.wanted);
         Ok(created)
+    }
+
+    /// Gives back the memory that holds nothing that is needed.
+    pub(super) fn release(&mut self) {
+        release(self.wanted);
     }
 
     /// Writes what one read of the container's output gave.

@@ -25,7 +25,7 @@ use nostd_sys::{
 };
 
 use buffers::Buffers;
-use client::Clients;
+use client::{Clients, Place};
 use console::Console;
 use exec::Execs;
 use exit::Ending;
@@ -82,10 +82,10 @@ pub(crate) struct Monitor {
 enum Token {
     Signals,
     Console,
-    ExecConsole(usize),
+    ExecConsole(Place),
     Output(Stream),
     Stdin,
-    Client(usize),
+    Client(Place),
     Listener,
 }
 
@@ -220,6 +220,7 @@ impl Monitor {
             self.buffers.release();
             self.runtime.release();
             self.stdio.stdin().release();
+            self.log.release();
             self.is_warm = false;
         }
     }

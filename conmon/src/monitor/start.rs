@@ -3,14 +3,14 @@
 use conmon::{Reply, Step};
 use nostd_sys::{Stdio, WaitStatus, wall_clock_ns};
 
-use super::client::Role;
+use super::client::{Place, Role};
 use super::create::RUNTIME_LOG;
 use super::failure::Failure;
 use super::{Monitor, runtime};
 
 impl Monitor {
     /// Begins to start the container, or joins whoever has begun.
-    pub(super) fn start(&mut self, index: usize) -> Result<(), Failure> {
+    pub(super) fn start(&mut self, index: Place) -> Result<(), Failure> {
         if self.ending.is_some() {
             return Err(Failure::refused(Step::Phase, "the container has ended"));
         }
@@ -58,7 +58,7 @@ impl Monitor {
         }
     }
 
-    fn next_starter(&self) -> Option<usize> {
+    fn next_starter(&self) -> Option<Place> {
         self.clients.with_role(|role| role == Role::Start).next()
     }
 }

@@ -1,6 +1,7 @@
 //! This process and its children.
 
 use core::ffi::CStr;
+use core::num::NonZeroI32;
 
 use crate::Errno;
 use crate::arch::number;
@@ -9,21 +10,23 @@ use crate::errno::{call, call_again};
 /// A process, as this process's PID namespace numbers it; always above 0, so that it can never
 /// name a group or everyone to kill(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pid(i32);
+pub struct Pid(NonZeroI32);
 
 impl Pid {
     /// The process with this number, if it can be one.
     pub fn new(number: i32) -> Option<Self> {
-        (number > 0).then_some(Self(number))
+        NonZeroI32::new(number)
+            .filter(|number| number.is_positive())
+            .map(Self)
     }
 
     /// Its number.
     pub fn number(self) -> i32 {
-        self.0
+        self.0.get()
     }
 
     fn arg(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+        usize::try_from(self.number()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn from_result(result: usize) -> Option<Self> {
