@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci_spec::image::{Digest, ImageConfiguration};
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 use sha2::Digest as _;
 
 use super::background::Task;
@@ -365,8 +365,8 @@ fn encode(entry: &ImageEntry, dir: &std::path::Path) -> Result<Vec<u8>, StorageE
     record::encode(&file, &dir.join(IMAGE_FILE))
 }
 
-/// Reads an image's directory. Its config is hashed again: it is small, and everything hangs on it.
-pub(super) fn load(places: &Places, name: &OsStr) -> Result<ImageEntry, StorageError> {
+/// Reads an image's record.
+pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, StorageError> {
     let id = name.to_string_lossy().into_owned();
     check_hex_id("image", &id)?;
     let dir = places.images.sub(&id)?;
@@ -374,6 +374,13 @@ pub(super) fn load(places: &Places, name: &OsStr) -> Result<ImageEntry, StorageE
     if file.id != id {
         return Err(open::mismatch(dir.path(), IMAGE_FILE));
     }
+    Ok(file)
+}
+
+/// Reads the rest of an image. Its config is hashed again: it is small, and everything hangs on it.
+pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, StorageError> {
+    let id = file.id;
+    let dir = places.images.sub(&id)?;
     let config = dir.read(CONFIG, MAX_DOCUMENT_BYTES)?;
     if hex::encode(sha2::Sha256::digest(&config)) != id {
         return Err(document(
@@ -410,7 +417,17 @@ pub(super) fn load(places: &Places, name: &OsStr) -> Result<ImageEntry, StorageE
     })
 }
 
-fn parse_config(id: &str, bytes: &[u8]) -> Result<(ImageConfiguration, Vec<Digest>), StorageError> {
+/// Parses the config of the image `id`: itself without its history, and its layers, lowest first.
+/// What Go programs leave out or write as null (`diff_ids` of an image without layers, platforms of
+/// old docker versions) is taken as empty, as Go's own readers do.
+///
+/// # Errors
+/// [`StorageError::Document`] if it is too long, not a config, has too many layers or a diff id that is
+/// none; [`StorageError::DigestAlgorithm`] if one is not a sha256.
+pub fn parse_config(
+    id: &str,
+    bytes: &[u8],
+) -> Result<(ImageConfiguration, Vec<Digest>), StorageError> {
     if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
         return Err(document(
             id,
@@ -418,9 +435,21 @@ fn parse_config(id: &str, bytes: &[u8]) -> Result<(ImageConfiguration, Vec<Diges
             format!("over {MAX_DOCUMENT_BYTES} bytes long"),
         ));
     }
-    let mut config: ImageConfiguration = serde_json::from_slice(bytes)
-        .map_err(|error| document(id, CONFIG, format!("not an image configuration: {error}")))?;
-    config.set_history(None);
+    let bad = |error| document(id, CONFIG, format!("not an image configuration: {error}"));
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(bad)?;
+    let platform = [
+        ("architecture", json!("")),
+        ("os", json!("")),
+        ("rootfs", json!({})),
+    ];
+    fill(&mut value, platform);
+    if let Some(rootfs) = value.get_mut("rootfs") {
+        fill(rootfs, [("type", json!("layers")), ("diff_ids", json!([]))]);
+    }
+    if let Some(object) = value.as_object_mut() {
+        object.remove("history");
+    }
+    let config: ImageConfiguration = serde_json::from_value(value).map_err(bad)?;
     let diff_ids = config.rootfs().diff_ids();
     if diff_ids.len() > MAX_LAYERS {
         let count = diff_ids.len();
@@ -435,6 +464,19 @@ fn parse_config(id: &str, bytes: &[u8]) -> Result<(ImageConfiguration, Vec<Diges
         layers.push(digest);
     }
     Ok((config, layers))
+}
+
+/// Gives fields that are missing or null these values.
+fn fill<const N: usize>(value: &mut Value, defaults: [(&str, Value); N]) {
+    let Some(object) = value.as_object_mut() else {
+        return;
+    };
+    for (key, default) in defaults {
+        let field = object.entry(key).or_insert(Value::Null);
+        if field.is_null() {
+            *field = default;
+        }
+    }
 }
 
 fn document(id: &str, document: &'static str, reason: String) -> StorageError {

@@ -14,7 +14,7 @@ use super::background::Task;
 use super::dir::Dir;
 use super::image;
 use super::index::{Index, LayerEntry, RootEntry};
-use super::record::{self, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
+use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::{Trash, unique_name};
 use super::{LayerInfo, Settings, StorageError, Store};
@@ -104,7 +104,7 @@ fn load_layers(places: &Places) -> Result<HashMap<String, LayerEntry>, StorageEr
             Ok(entry) => {
                 layers.insert(entry.info.diff_id.clone(), entry);
             }
-            Err(error) => quarantine(places, &places.layers, &name, &error)?,
+            Err(error) => set_aside(places, &places.layers, &name, LAYER_FILE, &error)?,
         }
     }
     Ok(layers)
@@ -146,7 +146,21 @@ pub(super) fn mismatch(dir: &Path, file: &str) -> StorageError {
 
 fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {
     for name in places.images.names()? {
-        let entry = match image::load(places, &name) {
+        let file = match image::read_record(places, &name) {
+            Ok(file) => file,
+            Err(error) => {
+                set_aside(places, &places.images, &name, IMAGE_FILE, &error)?;
+                continue;
+            }
+        };
+        // Before anything else of it is read: the other files may be empty.
+        if !file.durable && file.boot_id != boot_id {
+            tracing::warn!(image = %file.id, names = ?file.names,
+                "image was not on disk for certain when the machine went down; dropped, pull it again");
+            places.trash.take(&places.images, &name)?;
+            continue;
+        }
+        let entry = match image::load(places, file) {
             Ok(entry) => entry,
             Err(error) => {
                 quarantine(places, &places.images, &name, &error)?;
@@ -154,12 +168,6 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
             }
         };
         let id = &entry.record.id;
-        if !entry.durable && entry.boot_id != boot_id {
-            tracing::warn!(image = %id, names = ?entry.record.names,
-                "image was not on disk for certain when the machine went down; dropped, pull it again");
-            places.trash.take(&places.images, &name)?;
-            continue;
-        }
         let layers = &entry.record.layers;
         if let Some(lost) = layers
             .iter()
@@ -204,6 +212,26 @@ fn load_roots(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), S
         );
     }
     Ok(())
+}
+
+/// Deals with a directory whose record cannot be read. An empty record is what a power cut leaves of a
+/// file that had not been written back; nothing durable has one, so it goes. All else is kept aside.
+fn set_aside(
+    places: &Places,
+    from: &Dir,
+    name: &OsStr,
+    record: &str,
+    why: &StorageError,
+) -> Result<(), StorageError> {
+    let name_text = name.to_string_lossy();
+    let lost = check_hex_id("record", &name_text)
+        .and_then(|()| from.sub(&name_text))
+        .is_ok_and(|dir| record::is_blank(&dir, record));
+    if !lost {
+        return quarantine(places, from, name, why);
+    }
+    tracing::warn!(path = %from.path().join(name).display(), "lost in a power cut; dropped");
+    places.trash.take(from, name)
 }
 
 /// Sets aside what cannot be understood, whole.

@@ -79,6 +79,12 @@ pub(super) fn read<T: DeserializeOwned>(dir: &Dir, name: &str) -> Result<T, Stor
     parse(&bytes, &dir.path().join(name))
 }
 
+/// Whether the file is there but holds nothing: no bytes, or only NULs.
+pub(super) fn is_blank(dir: &Dir, name: &str) -> bool {
+    dir.read(name, MAX_RECORD_BYTES)
+        .is_ok_and(|bytes| bytes.iter().all(|b| *b == 0))
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
     let bad = |reason: String| StorageError::Record {
         path: path.to_path_buf(),

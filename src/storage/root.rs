@@ -174,16 +174,18 @@ impl Shared {
         }
         let attributes = index.root_attributes(layers);
         let known = index.roots.contains_key(id);
-        if !known {
-            // Until it is measured: the directory itself.
-            let entry = RootEntry {
-                layers: layers.to_vec(),
-                bytes: 4096,
-                inodes: 1,
-                measured: None,
-            };
-            index.roots.insert(id.to_owned(), entry);
-        }
+        // Until it is measured: the directory itself.
+        let new = RootEntry {
+            layers: Vec::new(),
+            bytes: 4096,
+            inodes: 1,
+            measured: None,
+        };
+        let root = index.roots.entry(id.to_owned()).or_insert(new);
+        // What a root that is there uses stays protected as well.
+        let used = std::mem::replace(&mut root.layers, layers.to_vec());
+        root.layers
+            .extend(used.into_iter().filter(|layer| !layers.contains(layer)));
         Ok((attributes, known))
     }
 

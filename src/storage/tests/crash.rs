@@ -58,6 +58,40 @@ fn what_was_not_durable_before_a_power_cut_is_dropped_and_its_layers_too() {
 }
 
 #[test]
+fn files_that_a_power_cut_left_empty_are_dropped_and_fill_no_quarantine() {
+    let mut scratch = Scratch::new();
+    let safe = scratch.image(&["safe:1"], &[layer("safe")]);
+    let mut lost = Vec::new();
+    for i in 0..4 {
+        lost.push(scratch.image(&[&format!("lost:{i}")], &[layer(&i.to_string())]));
+    }
+    scratch.settle();
+    for image in &lost {
+        edit(&scratch, &image.id, |record| {
+            record["durable"] = false.into()
+        });
+    }
+    let image = |i: usize, file: &str| scratch.place("images").join(&lost[i].id).join(file);
+    std::fs::write(image(0, "image.json"), "").unwrap();
+    std::fs::write(image(1, "image.json"), [0; 300]).unwrap();
+    std::fs::write(image(2, "config"), "").unwrap();
+    let record = scratch
+        .place("layers")
+        .join(lost[3].layers[0].digest())
+        .join("layer.json");
+    std::fs::write(record, "").unwrap();
+    let store = scratch.reopen(Some("another boot"));
+    assert_eq!(store.images().len(), 1);
+    assert!(store.image(&safe.id).is_some());
+    scratch.settle();
+    assert_eq!(
+        (scratch.names("images").len(), scratch.names("layers").len()),
+        (1, 1)
+    );
+    assert!(scratch.names("quarantine").is_empty());
+}
+
+#[test]
 fn rubbish_of_a_kill_is_swept() {
     let mut scratch = Scratch::new();
     let image = scratch.image(&["a:1"], &[layer("a")]);
@@ -99,7 +133,7 @@ fn what_is_not_understood_is_set_aside_and_not_deleted() {
     let mut scratch = Scratch::new();
     let spoil: [fn(&Scratch, &str); 5] = [
         |s, id| edit(s, id, |record| record["version"] = 2.into()),
-        |s, id| std::fs::write(s.place("images").join(id).join("image.json"), "\0\0").unwrap(),
+        |s, id| std::fs::write(s.place("images").join(id).join("image.json"), "{\"half").unwrap(),
         |s, id| std::fs::remove_file(s.place("images").join(id).join("config")).unwrap(),
         |s, id| std::fs::write(s.place("images").join(id).join("config"), "{}").unwrap(),
         |s, id| {

@@ -184,6 +184,27 @@ fn an_image_without_its_layers_or_with_a_bad_config_is_not_taken() {
 }
 
 #[test]
+fn a_config_as_docker_writes_it_is_understood() {
+    let scratch = Scratch::new();
+    let config = br#"{"architecture":"amd64","os":"linux","docker_version":"20.10","container":"c",
+        "config":{"Hostname":"","User":"","AttachStdin":false,"ExposedPorts":null,"Env":null,
+            "Cmd":["sh"],"Entrypoint":null,"Volumes":null,"Labels":null,"OnBuild":null,
+            "StopSignal":"SIGQUIT","WorkingDir":"","ArgsEscaped":true,"Image":"sha256:x",
+            "Healthcheck":{"Test":["NONE"]}},
+        "container_config":{"Cmd":null},"created":"2020-01-01T00:00:00Z","id":"old","parent":"x",
+        "history":null,"rootfs":{"type":"layers","diff_ids":null}}"#;
+    let new = NewImage {
+        config: config.to_vec(),
+        ..new_image(&["docker:1"], &[])
+    };
+    let image = scratch.store().put_image(new).unwrap();
+    assert!(image.layers.is_empty());
+    let config = image.config.config().as_ref().unwrap();
+    assert_eq!(config.stop_signal().as_deref(), Some("SIGQUIT"));
+    assert_eq!(config.cmd().as_deref(), Some(&["sh".to_owned()][..]));
+}
+
+#[test]
 fn pulls_and_removals_at_once_end_well() {
     let scratch = Scratch::new();
     let store = scratch.store();
