@@ -176,7 +176,7 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    /// The configuration, from disk where the image is known.
+    /// The configuration, from disk where the image is known and its file still right.
     async fn config(
         &self,
         session: &Session,
@@ -184,37 +184,18 @@ impl<'a> Fetch<'a> {
     ) -> Result<Vec<u8>, ImageError> {
         let store = self.images.settings.store.clone();
         let id = descriptor.digest().digest().to_owned();
-        let known = blocking(move || {
-            // unreadable: fetched again, and put in its place
-            Ok(store.image(&id).and_then(|_| store.raw_config(&id).ok()))
-        });
-        let fetched = match known.await? {
-            Some(bytes) => bytes,
-            None => {
-                session
-                    .document(descriptor, manifest::MAX_CONFIG_BYTES)
-                    .await?
-            }
-        };
+        let known = blocking(move || Ok(store.image(&id).and_then(|_| store.raw_config(&id).ok())));
         let what = || format!("{}: configuration", session.repository());
-        let actual = format!("sha256:{}", hex::encode(Sha256::digest(&fetched)));
-        if actual != descriptor.digest().as_ref() {
-            let expected = descriptor.digest().to_string();
-            return Err(ImageError::DigestMismatch {
-                what: what(),
-                expected,
-                actual,
-            });
+        if let Some(bytes) = known.await?
+            && check_content(&bytes, descriptor, what).is_ok()
+        {
+            return Ok(bytes);
         }
-        let (expected, actual) = (descriptor.size(), fetched.len() as u64);
-        if expected != actual {
-            return Err(ImageError::SizeMismatch {
-                what: what(),
-                expected,
-                actual,
-            });
-        }
-        Ok(fetched)
+        let bytes = session
+            .document(descriptor, manifest::MAX_CONFIG_BYTES)
+            .await?;
+        check_content(&bytes, descriptor, what)?;
+        Ok(bytes)
     }
 
     /// Brings all layers, in parallel. The first failure ends the others.
@@ -270,6 +251,32 @@ impl<'a> Fetch<'a> {
         })
         .await
     }
+}
+
+/// Whether a document is what its descriptor says.
+fn check_content(
+    bytes: &[u8],
+    descriptor: &Descriptor,
+    what: impl Fn() -> String,
+) -> Result<(), ImageError> {
+    let actual = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+    if actual != descriptor.digest().as_ref() {
+        let expected = descriptor.digest().to_string();
+        return Err(ImageError::DigestMismatch {
+            what: what(),
+            expected,
+            actual,
+        });
+    }
+    let (expected, actual) = (descriptor.size(), bytes.len() as u64);
+    if expected != actual {
+        return Err(ImageError::SizeMismatch {
+            what: what(),
+            expected,
+            actual,
+        });
+    }
+    Ok(())
 }
 
 /// One layer on its way.

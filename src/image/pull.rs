@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -93,8 +94,13 @@ async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
     images.registries.store(Some(Arc::clone(&registries)));
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
+        let began = Instant::now();
         match pull_reference(&images, &registries, &reference, &request).await {
-            Ok(id) => return Ok(id),
+            Ok(id) => {
+                let elapsed_ms = began.elapsed().as_millis();
+                tracing::info!(id, reference = %reference, elapsed_ms, "image pulled");
+                return Ok(id);
+            }
             Err(error) => failures.push(error),
         }
     }

@@ -155,3 +155,18 @@ async fn a_bomb_is_refused_by_its_ratio() {
     );
     assert_eq!(node.on_disk().await, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_rotted_on_disk_is_fetched_again() {
+    let content = good();
+    let fixture = Fixture::serving(&content).await;
+    let node = Node::insecure(&fixture.address);
+    let reference = format!("{}/app:1", fixture.address);
+    node.pull(&reference).await.unwrap();
+    node.pull(&reference).await.unwrap();
+    assert_eq!(fixture.count(&content.id), 1, "known: not fetched again");
+    let images = node.dir.path().join("root/cricket/images");
+    std::fs::write(images.join(&content.id).join("config"), "{}").unwrap();
+    assert_eq!(node.pull(&reference).await.unwrap(), content.id);
+    assert_eq!(fixture.count(&content.id), 2);
+}
