@@ -377,7 +377,7 @@ async fn a_missing_runtime_is_named() {
     let runtime = tools::need("runc").to_string_lossy().into_owned();
     let runtime = std::env::var("CRICKET_TEST_RUNTIME").unwrap_or(runtime);
     let mut node = node;
-    assert!(node.daemon.stop().success());
+    assert!(node.daemon.stop().await.success());
     std::fs::write(&file, good.replace(&runtime, missing)).unwrap();
     node.daemon
         .try_launch()
@@ -392,7 +392,7 @@ async fn a_missing_runtime_is_named() {
 #[tokio::test]
 async fn mistakes_in_the_configuration_are_shown_where_they_are() {
     let mut node = Node::start(CRICKET).await;
-    assert!(node.daemon.stop().success());
+    assert!(node.daemon.stop().await.success());
     let file = node.daemon.config_file();
     let good = std::fs::read_to_string(&file).unwrap();
     let path = file.to_string_lossy().into_owned();

@@ -101,7 +101,7 @@ async fn a_clean_stop_of_the_daemon_leaves_the_pods_running() {
     let image = node.busybox().await;
     let (_, id, _) = node.run("stays", &image, &["sleep", "1000"]).await;
     let processes = node.processes(&id);
-    assert!(node.daemon.stop().success());
+    assert!(node.daemon.stop().await.success());
     assert_eq!(node.processes(&id), processes);
     node.daemon.launch();
     node.reconnect().await;

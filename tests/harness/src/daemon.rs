@@ -134,10 +134,10 @@ impl Daemon {
             .arg(self.config_file())
             .arg("--config-dir")
             .arg(self.dir.join("crio.conf.d"))
-            .env(
-                "CONTAINERS_REGISTRIES_CONF",
-                self.dir.join("registries.conf"),
-            )
+            .arg("--registries-conf")
+            .arg(self.dir.join("registries.conf"))
+            .arg("--registries-conf-dir")
+            .arg(self.dir.join("registries.conf.d"))
             .env("RUST_BACKTRACE", "1");
         command
     }
@@ -150,9 +150,9 @@ impl Daemon {
         child.wait().unwrap();
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
-    #[track_caller]
-    pub fn stop(&mut self) -> ExitStatus {
+    /// Asks it to end (SIGTERM) and waits for that. Async: the daemon first waits for its clients,
+    /// and one of them may be on this thread.
+    pub async fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the daemon runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -162,7 +162,7 @@ impl Daemon {
             if let Some(status) = child.try_wait().unwrap() {
                 return status;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         drop(child.kill());
         drop(child.wait());
@@ -235,6 +235,7 @@ impl Daemon {
             "cni/bin",
             "logs",
             "crio.conf.d",
+            "registries.conf.d",
         ] {
             fs::create_dir_all(dir.join(name)).unwrap();
         }

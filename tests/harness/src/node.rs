@@ -250,7 +250,7 @@ impl Node {
                 .expect("containers can be listed"),
             []
         );
-        let status = self.daemon.stop();
+        let status = self.daemon.stop().await;
         assert!(
             status.success(),
             "cricket ended with {status}; log:\n{}",

@@ -26,7 +26,7 @@ impl Stages {
 
     fn done(&mut self, stage: &str, outcome: &str) {
         let ms = self.since.elapsed().as_secs_f64() * 1e3;
-        println!("  {stage:<10} {outcome:<62} {ms:>7.1} ms");
+        println!("  {stage:<10} {outcome:<70} {ms:>7.1} ms");
         self.since = Instant::now();
     }
 }
