@@ -1,7 +1,7 @@
 //! Create: from a configuration to a container whose init waits for start.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -129,8 +129,7 @@ impl Containers {
         config: Config,
         image: &ImageRecord,
     ) -> Result<Record, ContainerError> {
-        let log_path = (!pod.log_directory.is_empty() && !config.log_path.is_empty())
-            .then(|| Path::new(&pod.log_directory).join(&config.log_path));
+        let log_path = log_path(&pod.log_directory, &config.log_path)?;
         let image = inherited(image, &config);
         let stop_signal = stop_signal(&config, &image)?;
         let pid_mode = config
@@ -280,6 +279,22 @@ impl Containers {
     }
 }
 
+/// The log: `path` below the pod's `directory`; none when either is empty.
+fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>, ContainerError> {
+    let stays_below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(path).components().all(stays_below) || path.contains('\0') {
+        return Err(ContainerError::Invalid {
+            field: "config.log_path".to_owned(),
+            problem: format!(
+                "`{}` leads out of the pod's log directory",
+                path.escape_debug()
+            ),
+        });
+    }
+    let both = !directory.is_empty() && !path.is_empty();
+    Ok(both.then(|| Path::new(directory).join(path)))
+}
+
 /// What the container inherits of its image.
 fn inherited(image: &ImageRecord, config: &Config) -> Image {
     let name = match config.image.user_specified_image.as_str() {
@@ -389,6 +404,23 @@ fn rfc3339(ns: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_below_the_pods_directory_or_refused() {
+        let path = |directory, path| log_path(directory, path).map_err(|error| error.to_string());
+        assert_eq!(
+            path("/logs", "c/0.log").unwrap().unwrap(),
+            Path::new("/logs/c/0.log")
+        );
+        assert_eq!(path("", "c/0.log").unwrap(), None);
+        assert_eq!(path("/logs", "").unwrap(), None);
+        for bad in ["/etc/passwd", "../other/0.log", "c/../../0.log", "a\0b"] {
+            assert!(
+                path("/logs", bad).unwrap_err().contains("config.log_path"),
+                "{bad}"
+            );
+        }
+    }
 
     #[test]
     fn signals_are_known_by_number_and_by_name() {
