@@ -10,7 +10,7 @@ use conmon::log_record::{Headers, render, split_at_record};
 use conmon::{Step, Stream};
 use nostd_sys::{
     Access, Errno, Fd, Kind, chmod_file, map, metadata, metadata_of, open, release, truncate,
-    unlink, wall_clock_ns,
+    unlink,
 };
 
 use super::failure::{Failure, Subject};
@@ -118,11 +118,11 @@ impl Log {
     }
 
     /// Writes what one read of the container's output gave.
-    pub(super) fn write(&mut self, stream: Stream, data: &[u8], records: &mut [u8]) {
+    pub(super) fn write(&mut self, stream: Stream, time_ns: u64, data: &[u8], records: &mut [u8]) {
         if self.file.is_none() {
             return;
         }
-        let headers = Headers::new(stream, wall_clock_ns());
+        let headers = Headers::new(stream, time_ns);
         let mut rest = data;
         while !rest.is_empty() {
             let done = render(&headers, rest, records);

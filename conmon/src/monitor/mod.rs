@@ -24,6 +24,7 @@ use nostd_sys::{
     reap, signal_fd,
 };
 
+use attach::Pace;
 use buffers::Buffers;
 use client::{Clients, Place};
 use console::Console;
@@ -64,6 +65,7 @@ pub(crate) struct Monitor {
     console: Console,
     has_stdin: bool,
     log: Log,
+    pace: Pace,
     runtime: Runtime,
     clients: Clients,
     execs: Execs,
@@ -123,6 +125,7 @@ impl Monitor {
             console: Console::None,
             has_stdin: false,
             log: Log::new()?,
+            pace: Pace::new(),
             runtime: Runtime::new(arguments)?,
             clients: Clients::with_creator(daemon),
             execs: Execs::new(),
