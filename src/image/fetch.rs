@@ -21,8 +21,8 @@ use super::unpack::{Job, Piece, Pieces};
 use crate::storage::{Lease, NewImage};
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
-/// 400 KiB, so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 8;
+/// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
+const PIECES_IN_FLIGHT: usize = 4;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 
