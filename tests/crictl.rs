@@ -48,7 +48,9 @@ impl Crictl {
 
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> Value {
-        let text = self.run(&[arguments, &["-o", "json"]].concat());
+        // Options must stand before a verb's names.
+        let (verb, rest) = arguments.split_first().unwrap();
+        let text = self.run(&[&[*verb, "-o", "json"], rest].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 }
