@@ -275,7 +275,6 @@ impl Daemon {
             r#"[crio]
 root = "{dir}/root"
 runroot = "{dir}/run"
-log_dir = "{dir}/logs"
 [crio.api]
 listen = "{dir}/crio.sock"
 [crio.runtime]
