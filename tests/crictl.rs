@@ -48,7 +48,9 @@ impl Crictl {
 
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> Value {
-        let text = self.run(&[arguments, &["-o", "json"]].concat());
+        // Options must stand before a verb's names.
+        let (verb, rest) = arguments.split_first().unwrap();
+        let text = self.run(&[&[*verb, "-o", "json"], rest].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 }
@@ -131,10 +133,9 @@ async fn the_whole_sequence_from_version_to_rmi() {
         crictl.run(&["logs", id]).contains("hello from web")
     })
     .await;
-    assert_eq!(
-        crictl.run(&["exec", "-s", id, "echo", "from", "exec"]),
-        "from exec\n"
-    );
+    // crictl ends both streams with a line of its own.
+    let said = crictl.run(&["exec", "-s", id, "echo", "from", "exec"]);
+    assert_eq!(said.trim_end(), "from exec");
     let stats = crictl.json(&["stats", "--seconds", "0", id]);
     assert_eq!(stats["stats"][0]["attributes"]["id"], id);
     let memory = stats["stats"][0]["memory"]["workingSetBytes"]["value"]

@@ -204,7 +204,10 @@ async fn a_registry_that_asks_for_a_token_gets_the_pulls_credentials() {
     ] {
         fixture.misbehave("/v2/", fault.clone());
         let error = node.cri.pull(&name).await.unwrap_err();
-        assert!(error.message().contains(&name), "{fault:?}: {error:?}");
+        assert!(
+            error.message().contains("5001/secret"),
+            "{fault:?}: {error:?}"
+        );
         let auth = AuthConfig {
             username: "me".into(),
             password: "pass".into(),

@@ -115,7 +115,12 @@ impl Daemon {
         self.dir.join("policy.json")
     }
 
-    /// Its process id.
+    /// Its process id, while it runs.
+    pub fn running(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Its process id; it must run.
     #[track_caller]
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the daemon runs").id()
@@ -270,7 +275,6 @@ impl Daemon {
             r#"[crio]
 root = "{dir}/root"
 runroot = "{dir}/run"
-log_dir = "{dir}/logs"
 [crio.api]
 listen = "{dir}/crio.sock"
 [crio.runtime]

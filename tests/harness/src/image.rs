@@ -103,6 +103,7 @@ impl Image {
             config,
             layers: Vec::new(),
             diff_ids: None,
+            gzips: Vec::new(),
         }
     }
 
@@ -139,6 +140,7 @@ pub struct Builder {
     config: Value,
     layers: Vec<(Vec<u8>, Compression)>,
     diff_ids: Option<Vec<String>>,
+    gzips: Vec<Vec<u8>>,
 }
 
 impl Builder {
@@ -171,6 +173,13 @@ impl Builder {
         self
     }
 
+    /// A layer above all others that is compressed already, whatever it holds; `diff_ids` must
+    /// name its digest.
+    pub fn gzip(mut self, bytes: Vec<u8>) -> Builder {
+        self.gzips.push(bytes);
+        self
+    }
+
     /// Lies about the uncompressed digests.
     pub fn diff_ids(mut self, diff_ids: &[&str]) -> Builder {
         self.diff_ids = Some(diff_ids.iter().map(|id| (*id).to_owned()).collect());
@@ -193,16 +202,15 @@ impl Builder {
             Format::Docker => "application/vnd.docker.container.image.v1+json",
         };
         let config = Blob::new(config_type, config.to_string().into_bytes());
-        let layers: Vec<Blob> = self
-            .layers
-            .iter()
-            .map(|(tar, compression)| {
-                Blob::new(
-                    layer_type(self.format, *compression),
-                    compress(tar, *compression),
-                )
-            })
-            .collect();
+        let packed = self.layers.iter().map(|(tar, compression)| {
+            Blob::new(
+                layer_type(self.format, *compression),
+                compress(tar, *compression),
+            )
+        });
+        let gzip = layer_type(self.format, Compression::Gzip);
+        let gzips = self.gzips.into_iter().map(|bytes| Blob::new(gzip, bytes));
+        let layers: Vec<Blob> = packed.chain(gzips).collect();
         let manifest_type = match self.format {
             Format::Oci => "application/vnd.oci.image.manifest.v1+json",
             Format::Docker => "application/vnd.docker.distribution.manifest.v2+json",

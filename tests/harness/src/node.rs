@@ -278,7 +278,9 @@ impl Node {
         left.extend(links.map(|name| format!("link {name}")));
         let registry = self.dir().join("registry").to_string_lossy().into_owned();
         let processes = leaks::processes_with(&self.words()).into_iter();
-        let foreign = processes.filter(|(_, facts)| !facts.contains(&registry));
+        let daemon = self.daemon.running();
+        let foreign =
+            processes.filter(|(pid, facts)| Some(*pid) != daemon && !facts.contains(&registry));
         left.extend(foreign.map(|(pid, facts)| format!("process {pid} {facts}")));
         let ids = self.cri.ids();
         let cgroups = leaks::cgroups_with(&ids).into_iter();

@@ -67,6 +67,28 @@ fn busybox_program() -> PathBuf {
     program
 }
 
+/// A gigabyte of zeros in a layer of a megabyte. Its gzip trailer is wrong: nobody should read that
+/// far.
+pub fn bomb() -> Image {
+    use flate2::{Compress, Compression, FlushCompress};
+    let header = Layer::new().claim("zeros", 1 << 30).into_tar();
+    let mut deflate = Compress::new(Compression::new(6), false);
+    // After a full flush the compressor has forgotten everything, so one piece repeats as it is.
+    let mut piece = |bytes: &[u8]| {
+        let mut out = Vec::with_capacity(16 << 10);
+        deflate
+            .compress_vec(bytes, &mut out, FlushCompress::Full)
+            .unwrap();
+        out
+    };
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    gzip.extend(piece(&header[..512]));
+    gzip.extend(piece(&vec![0; 1 << 20]).repeat(1 << 10));
+    gzip.extend([3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let diff_id = format!("sha256:{}", "b".repeat(64));
+    Image::builder().gzip(gzip).diff_ids(&[&diff_id]).build()
+}
+
 /// An image of `layers` layers with `bytes` bytes in all, in files of 4 KiB to 256 KiB, half of
 /// which does not compress: about as program trees do.
 pub fn bulky(bytes: usize, layers: usize) -> Image {
@@ -107,5 +129,25 @@ impl Noise {
         }
         out.truncate(size);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn the_bomb_is_a_megabyte_that_inflates_to_a_gigabyte() {
+        let bomb = bomb();
+        let bytes = &bomb.layers[0].bytes;
+        assert!(bytes.len() < 3 << 19, "{}", bytes.len());
+        let inflated = flate2::read::GzDecoder::new(bytes.as_slice());
+        let size = std::io::copy(&mut inflated.take(64 << 20), &mut std::io::sink()).unwrap();
+        assert_eq!(
+            size,
+            64 << 20,
+            "and more; a debug build is too slow for all of it"
+        );
     }
 }
