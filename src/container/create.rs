@@ -176,23 +176,13 @@ impl Containers {
         let new = NewContainer {
             id: record.id.as_str(),
             bundle: &bundle,
+            cgroup_parent: &record.cgroup_parent,
             log_path: &log_path,
             terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
         };
-        let (pid, watch) = Monitor::create(&handler, new, |monitor| {
-            let (id, parent) = (record.id.as_str(), &record.cgroup_parent);
-            let cgroup = &handler.monitor_cgroup;
-            if let Err(error) = self
-                .rooms
-                .cgroups
-                .place_monitor(monitor, id, parent, cgroup)
-            {
-                tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
-            }
-        })
-        .await?;
+        let (pid, watch) = Monitor::create(&handler, &self.rooms.cgroups, new).await?;
         let start_time = pidfd::start_time(pid).unwrap_or(0);
         record.init = Some(Init { pid, start_time });
         record.phase = Phase::Created;

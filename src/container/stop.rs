@@ -79,9 +79,14 @@ impl Containers {
                 .is_some_and(|deadline| deadline > Instant::now())
         {
             stage.enter("stop signal");
-            handler.kill(record.id.as_str(), record.stop_signal).await?;
-            stage.enter("wait for the container to end by itself");
-            wait_until_ended_or_due(container, &mut kill_at).await;
+            match handler.kill(record.id.as_str(), record.stop_signal).await {
+                Ok(_) => {
+                    stage.enter("wait for the container to end by itself");
+                    wait_until_ended_or_due(container, &mut kill_at).await;
+                }
+                // Nobody will end by a signal that was not sent.
+                Err(error) => tracing::warn!(id = %record.id, %error, "stop signal not sent"),
+            }
         }
         if container.record().exit().is_none() {
             stage.enter("SIGKILL");

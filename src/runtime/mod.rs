@@ -12,6 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::sys::ShuttingDown;
 pub use conmon::{Phase, Status};
 pub use handler::{Handler, Handlers};
 pub use monitor::{Execution, Monitor, NewContainer, Watch};
@@ -112,4 +113,7 @@ pub enum RuntimeError {
         /// What is wrong with it.
         source: conmon::ExitRecordError,
     },
+    /// A blocking task was stopped, which happens only while the daemon ends.
+    #[error("{0}")]
+    ShuttingDown(#[from] ShuttingDown),
 }

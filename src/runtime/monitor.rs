@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use conmon::{
     Create, EXIT_RECORD, Exec, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
@@ -12,6 +13,8 @@ use tokio::process::Command;
 
 use super::connection::{Answer, Connection};
 use super::{Handler, RuntimeError};
+use crate::cgroup::Cgroups;
+use crate::sys::blocking;
 
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +23,8 @@ pub struct NewContainer<'a> {
     pub id: &'a str,
     /// The bundle directory, with config.json in it.
     pub bundle: &'a Path,
+    /// The cgroup of its pod, as the kubelet gives it.
+    pub cgroup_parent: &'a str,
     /// Absolute path of the log in CRI format; empty: output is discarded.
     pub log_path: &'a str,
     /// Whether the container has a terminal.
@@ -57,16 +62,16 @@ impl Monitor {
     }
 
     /// Starts a monitor that creates the container by the handler's runtime, and returns the
-    /// container's init and a watch on its status. `place` is called with the monitor's pid before
-    /// it does anything: to move it into a cgroup of its own.
+    /// container's init and a watch on its status. The monitor is moved into a cgroup of its own
+    /// before it does anything.
     ///
     /// # Errors
     /// When the monitor or the runtime cannot be run, or the runtime refuses or does not end in
     /// time; the monitor has then ended, or been ended.
     pub async fn create(
-        handler: &Handler,
+        handler: &Arc<Handler>,
+        cgroups: &Arc<Cgroups>,
         new: NewContainer<'_>,
-        place: impl FnOnce(u32),
     ) -> Result<(i32, Watch), RuntimeError> {
         let spawn = |source| RuntimeError::Spawn {
             step: format!("monitor {}", handler.monitor.display()),
@@ -90,7 +95,7 @@ impl Monitor {
             .spawn()
             .map_err(spawn)?;
         if let Some(pid) = child.id() {
-            place(pid);
+            place(pid, handler, cgroups, new).await?;
         }
         let asked = ask_to_create(&connection, handler, new);
         let created = match tokio::time::timeout(handler.create_timeout, asked).await {
@@ -252,6 +257,27 @@ impl Execution {
             other => Err(unexpected("wait for the command", other)),
         }
     }
+}
+
+/// Moves a monitor out of the daemon's cgroup, so that it outlives the daemon's unit. Where that
+/// does not work it stays and does its work all the same.
+async fn place(
+    monitor: u32,
+    handler: &Arc<Handler>,
+    cgroups: &Arc<Cgroups>,
+    new: NewContainer<'_>,
+) -> Result<(), RuntimeError> {
+    let (handler, cgroups) = (Arc::clone(handler), Arc::clone(cgroups));
+    let (id, parent) = (new.id.to_owned(), new.cgroup_parent.to_owned());
+    // The kernel may take some milliseconds for it, which would keep others from being answered.
+    blocking(move || {
+        let placed = cgroups.place_monitor(monitor, &id, &parent, &handler.monitor_cgroup);
+        if let Err(error) = placed {
+            tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn ask_to_create(

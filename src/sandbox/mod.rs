@@ -134,19 +134,46 @@ impl Sandboxes {
     /// # Errors
     /// When there is no such pod, it is not ready, or the container cannot be created.
     pub async fn create_container(
-        &self,
+        self: &Arc<Self>,
         prefix: &str,
         config: container::Config,
     ) -> Result<Id, Arc<SandboxError>> {
-        let record = self.find(prefix)?.record();
-        if record.phase != Phase::Ready {
-            return Err(Arc::new(SandboxError::NotReady {
+        let sandbox = self.find(prefix).map_err(Arc::new)?;
+        let this = Arc::clone(self);
+        // In a task of its own: a client that goes away must not keep it from the last check.
+        let creation = tokio::spawn(async move { this.create_in(&sandbox, config).await });
+        creation
+            .await
+            .unwrap_or_else(|_| Err(SandboxError::from(ShuttingDown)))
+            .map_err(Arc::new)
+    }
+
+    async fn create_in(
+        &self,
+        sandbox: &Sandbox,
+        config: container::Config,
+    ) -> Result<Id, SandboxError> {
+        let record = sandbox.record();
+        let ready = || match sandbox.record().phase {
+            Phase::Ready => Ok(()),
+            Phase::Making | Phase::NotReady => Err(SandboxError::NotReady {
                 id: record.id.clone(),
-            }));
+            }),
+        };
+        ready()?;
+        let containers = &self.rooms.containers;
+        let created = containers.create(self.pod(&record)?, config).await;
+        let id = created.map_err(SandboxError::Container)?;
+        // A stop marks the pod before it looks for containers, so either it has seen this one, or
+        // this sees the mark.
+        if let Err(stopped) = ready() {
+            containers
+                .remove(id.as_str())
+                .await
+                .map_err(SandboxError::Container)?;
+            return Err(stopped);
         }
-        let pod = self.pod(&record).map_err(Arc::new)?;
-        let created = self.rooms.containers.create(pod, config).await;
-        created.map_err(|error| Arc::new(SandboxError::Container(error)))
+        Ok(id)
     }
 
     /// The pod as its containers need to know it.

@@ -34,19 +34,13 @@ pub(super) async fn start(
     let new = NewContainer {
         id: record.id.as_str(),
         bundle: &bundle,
+        cgroup_parent: &record.config.cgroup_parent,
         log_path: "",
         terminal: false,
         stdin: false,
         stdin_once: false,
     };
-    let (pid, watch) = Monitor::create(&handler, new, |monitor| {
-        let (id, parent) = (record.id.as_str(), &record.config.cgroup_parent);
-        let (cgroups, setting) = (&sandboxes.rooms.cgroups, &handler.monitor_cgroup);
-        if let Err(error) = cgroups.place_monitor(monitor, id, parent, setting) {
-            tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
-        }
-    })
-    .await?;
+    let (pid, watch) = Monitor::create(&handler, &sandboxes.rooms.cgroups, new).await?;
     let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;
     Monitor::of(bundle).start().await?;
     Ok((Pause { pid, start_time }, watch))

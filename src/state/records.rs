@@ -166,12 +166,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     })
 }
 
-/// Creates a directory that only root may look into: bundles hold environments with secrets.
+/// Creates a directory that is root's alone: records and bundles hold environments with secrets.
 fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o711)
+        .mode(0o700)
         .create(path)
 }
 
