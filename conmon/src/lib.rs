@@ -18,7 +18,7 @@
 //! | `Create` (socketpair only) | | `Created`, then as `Watch`; or `Failed`, then the monitor exits |
 //! | `Watch` | | `Status` at once and on each change, the last one has `Phase::Exited` |
 //! | `Start` | | `Started` or `Failed`; while one runs a second one joins it |
-//! | `Exec` | stdin, stdout, stderr; none with `terminal` | `ExecStarted` (with the pty's master where `terminal`), then `ExecExited`; or `Failed` |
+//! | `Exec` | stdin, stdout, stderr; none with `terminal` | `ExecStarted` (with the pty's master where `terminal`), then `ExecExited`, or a last `Status` where the container ends before a process that is not in its PID namespace; or `Failed` |
 //! | `ReopenLog` | | `Done` after the swap, or `Failed`: nothing has changed |
 //! | `Attach` | | `Done`, then `Output`, perhaps `Lagged`; takes `StdinData`, `CloseStdin`, `Resize` |
 //! | `Resize` | | `Done` or `Failed` |

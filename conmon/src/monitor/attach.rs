@@ -3,7 +3,6 @@
 use conmon::{MAX_CHUNK, Reply, Request, Step, Stream};
 use nostd_sys::{Errno, poll, send, set_send_buffer, wall_clock_ns};
 
-use super::buffers::OUTPUT;
 use super::client::{Attach, Place, Role, places};
 use super::failure::{Failure, Subject};
 use super::{Life, Monitor};
@@ -17,11 +16,12 @@ const LAST_WORD: i32 = PATIENCE + 64 * 1024;
 /// Reads that follow each other within this time are a flood.
 const FLOOD_NS: u64 = 500_000;
 
-/// So many such reads, each far from a full pipe, before the monitor lets the pipe fill.
+/// So many such reads before the monitor lets the pipe fill.
 const FLOOD_READS: u32 = 8;
 
-/// How long it then lets it fill: a pipe holds 64 KiB, so a flood of 400 MB/s is not slowed.
-const FILL_NS: u64 = 100_000;
+/// How long it then lets it fill, to which the kernel's timers add as much again: a pipe of 64 KiB
+/// takes 600 MB/s so long.
+const FILL_NS: u64 = 50_000;
 
 /// Whether the container floods. Woken for each 4 KiB of a flood, the monitor and the kernel spend
 /// more on waking than on the bytes; waiting a moment makes each read a large one.
@@ -38,8 +38,8 @@ impl Pace {
         }
     }
 
-    fn note(&mut self, now_ns: u64, count: usize) {
-        let is_quick = now_ns.wrapping_sub(self.last_ns) < FLOOD_NS && count < OUTPUT / 2;
+    fn note(&mut self, now_ns: u64) {
+        let is_quick = now_ns.wrapping_sub(self.last_ns) < FLOOD_NS;
         self.quick_reads = if is_quick {
             self.quick_reads.saturating_add(1)
         } else {
@@ -74,7 +74,7 @@ impl Monitor {
         let now_ns = wall_clock_ns();
         let data = self.buffers.output.get(..count).unwrap_or_default();
         self.log.write(stream, now_ns, data, self.buffers.records);
-        self.pace.note(now_ns, count);
+        self.pace.note(now_ns);
         for index in places() {
             if let Some(Role::Attach(attach)) = self.clients.role(index)
                 && attach.takes(stream)

@@ -4,7 +4,7 @@ use conmon::{MAX_CHUNK, MAX_MESSAGE, MAX_PACKET};
 use nostd_sys::{Errno, map, release};
 
 /// A pipe's default capacity: a larger read finds no more.
-pub(super) const OUTPUT: usize = 64 * 1024;
+const OUTPUT: usize = 64 * 1024;
 
 /// Takes the records of a whole read of lines of 45 bytes and more, so that one write does.
 const RECORDS: usize = 128 * 1024;
