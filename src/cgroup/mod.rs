@@ -35,10 +35,7 @@ use std::path::PathBuf;
 
 pub use error::CgroupError;
 pub use path::Manager;
-pub use stats::{
-    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stats, StatsReader,
-    SwapStats, Throttling,
-};
+pub use stats::{MemoryStats, Pressure, Stall, Stats, StatsReader};
 
 use layout::{Controller, Kind, Mount};
 use path::{CgroupPath, Parent};
@@ -159,11 +156,6 @@ impl Cgroups {
         self.version
     }
 
-    /// Which convention names the cgroups.
-    pub fn manager(&self) -> Manager {
-        self.manager
-    }
-
     /// What the host can limit and account for.
     pub fn controllers(&self) -> Controllers {
         self.controllers
@@ -179,16 +171,6 @@ impl Cgroups {
     /// default parent, which all pods without one share.
     pub fn pod_path(&self, parent: &str) -> Result<String, CgroupError> {
         Ok(Parent::parse(self.manager, parent)?.path.to_string())
-    }
-
-    /// The memory limit of the pod in bytes; `None` if it has none or the cgroup does not exist.
-    pub fn memory_limit(&self, parent: &str) -> Result<Option<u64>, CgroupError> {
-        let path = Parent::parse(self.manager, parent)?.path;
-        match StatsReader::open(self, &path) {
-            Ok(reader) => reader.memory_limit(),
-            Err(CgroupError::Gone { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// A sample of everything that the cgroup and those below it use. For repeated ones keep a

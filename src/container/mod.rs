@@ -38,7 +38,8 @@ use crate::security::seccomp::{self, Profile, SeccompError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    ContainerName, Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table,
+    ContainerName, Id, InFlight, LookupError, Operations, PodName, RecordError, Records, RunDir,
+    Table,
 };
 use crate::storage::{StorageError, Store};
 use crate::sys::ShuttingDown;
@@ -214,6 +215,18 @@ impl Containers {
             });
         };
         Ok(self.monitor(&record.id).reopen_log().await?)
+    }
+
+    /// What is being done to containers now.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        let joined = [
+            self.starts.in_flight(),
+            self.stops.in_flight(),
+            self.removals.in_flight(),
+        ];
+        let mut all = self.creations.in_flight();
+        all.extend(joined.into_iter().flatten());
+        all
     }
 
     fn monitor(&self, id: &Id) -> Monitor {

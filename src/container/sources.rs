@@ -9,7 +9,7 @@ use nix::sys::stat::{major, minor};
 
 use super::ContainerError;
 use crate::spec;
-use crate::spec::config::{ContainerConfig, Mount, Propagation};
+use crate::spec::config::{ContainerConfig, Mount};
 use crate::spec::inputs::{DeviceKind, DeviceNode, MountSource};
 
 /// Most device nodes that one directory of devices may stand for.

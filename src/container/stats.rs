@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Container, ContainerError, Containers, Phase, Record};
-use crate::cgroup::Stats;
+use crate::cgroup::{CgroupError, Cgroups, Stats};
 use crate::storage::Usage;
 
 /// The shortest time over which the use of processors is averaged, in nanoseconds.
@@ -60,26 +60,36 @@ impl CpuHistory {
 }
 
 impl Containers {
-    /// A sample of what the container of an id or a unique prefix uses.
+    /// A sample of everything that the container of an id or a unique prefix uses.
     ///
     /// # Errors
     /// When there is no such container, or its cgroup cannot be read.
     pub fn stats(&self, prefix: &str) -> Result<ContainerStats, ContainerError> {
-        self.stats_of(&*self.find(prefix)?)
+        let container = self.find(prefix)?;
+        self.sample(&container, |cgroups, path| cgroups.stats(path))
     }
 
-    /// [`stats`](Self::stats) for a container at hand.
+    /// A sample of what the kubelet asks for of every container every few seconds: less than
+    /// [`stats`](Self::stats), at half its cost.
     ///
     /// # Errors
-    /// When its cgroup cannot be read: it may have ended in between.
-    pub fn stats_of(&self, container: &Container) -> Result<ContainerStats, ContainerError> {
+    /// When the cgroup cannot be read: the container may have ended in between.
+    pub fn usual_stats(&self, container: &Container) -> Result<ContainerStats, ContainerError> {
+        self.sample(container, |cgroups, path| cgroups.reader(path)?.sample())
+    }
+
+    fn sample(
+        &self,
+        container: &Container,
+        read: impl FnOnce(&Cgroups, &str) -> Result<Stats, CgroupError>,
+    ) -> Result<ContainerStats, ContainerError> {
         let record = container.record();
         let timestamp_ns = super::create::now_ns();
         let alive = matches!(record.phase, Phase::Created | Phase::Running { .. });
         let usage = if alive {
             let cgroups = &self.rooms.cgroups;
             let path = cgroups.container_path(&record.cgroup_parent, record.id.as_str())?;
-            Some(cgroups.stats(&path)?)
+            Some(read(cgroups, &path)?)
         } else {
             None
         };

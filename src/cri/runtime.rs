@@ -38,6 +38,10 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         let mut info = BTreeMap::new();
         if request.into_inner().verbose {
             info.insert("config".to_owned(), self.identity.config.clone());
+            info.insert(
+                "inFlight".to_owned(),
+                self.sandboxes.in_flight().to_string(),
+            );
         }
         let network = match self.networks.readiness() {
             Ok(()) => condition("NetworkReady", "", String::new()),
@@ -325,7 +329,7 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
             .iter()
             .filter(|container| filter::stats(&container.record(), wanted.as_ref()))
             // One that ends meanwhile is left out, it does not fail the list.
-            .filter_map(|container| containers.stats_of(container).ok())
+            .filter_map(|container| containers.usual_stats(container).ok())
             .filter(|sample| sample.usage.is_some())
             .map(|sample| stats::of_container(&sample))
             .collect();

@@ -34,8 +34,9 @@ use tokio::sync::Semaphore;
 use crate::storage::Store;
 
 pub use credentials::RegistryAuth;
-pub use error::{ImageError, Repository};
-pub use load::Loaded;
+pub use error::ImageError;
+#[cfg(test)]
+use load::Loaded;
 pub use pinned::Pinned;
 pub use platform::Platform;
 pub use pull::PullRequest;

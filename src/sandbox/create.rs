@@ -31,7 +31,7 @@ impl Sandboxes {
         let (this, name) = (Arc::clone(self), config.name.clone());
         self.runs
             .run(name, |stage| async move {
-                this.run_one(config, handler, &stage).await
+                Box::pin(this.run_one(config, handler, &stage)).await
             })
             .await
     }

@@ -123,6 +123,24 @@ impl Sandboxes {
         Ok(self.table.find(prefix)?)
     }
 
+    /// What is being done to pods and containers now, and to which CNI plugin a pod waits.
+    pub fn in_flight(&self) -> serde_json::Value {
+        let mut operations = self.runs.in_flight();
+        operations.extend(self.stops.in_flight());
+        operations.extend(self.removals.in_flight());
+        operations.extend(self.rooms.containers.in_flight());
+        let network = self.rooms.networks.in_flight().into_iter().map(|one| {
+            serde_json::json!({
+                "sandboxID": one.sandbox_id,
+                "command": one.command.as_str(),
+                "plugin": one.plugin.as_ref().map(|(name, _)| name),
+                "pid": one.plugin.as_ref().map(|(_, pid)| pid),
+                "seconds": one.since.elapsed().as_secs_f64(),
+            })
+        });
+        serde_json::json!({ "operations": operations, "cni": network.collect::<Vec<_>>() })
+    }
+
     /// The containers' rooms of this node.
     pub fn containers(&self) -> &Arc<Containers> {
         &self.rooms.containers

@@ -12,7 +12,7 @@ use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
 use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::users::{self, Accounts};
-use crate::spec::inputs::PauseInputs;
+use crate::spec::PauseInputs;
 use crate::spec::{self};
 use crate::sys::{blocking, pidfd};
 

@@ -143,11 +143,6 @@ impl CapSet {
         other.0 & self.0 != 0
     }
 
-    /// Whether it holds none.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// Names with `CAP_`, in the kernel's order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         NAMES

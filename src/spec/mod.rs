@@ -41,7 +41,7 @@ pub use inputs::{Inputs, PauseInputs};
 pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;
-pub use process::{exec, pause_user_request, user_request};
+pub use process::{pause_user_request, user_request};
 pub use resources::limits;
 pub use seccomp::localhost_profile;
 pub use sysctls::{check_sysctls, sysctl_file};

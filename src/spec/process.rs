@@ -43,19 +43,6 @@ pub fn pause_user_request(security: &SandboxSecurity) -> UserRequest {
     }
 }
 
-/// The process of an exec (`runc exec --process`): the container's own in everything but what it
-/// runs. `process` is that of the container's config.json.
-pub fn exec(process: &Process, command: &[String], tty: bool) -> Result<Process, SpecError> {
-    let mut exec = process.clone();
-    exec.set_args(Some(words(command.to_vec())?));
-    exec.set_terminal(Some(tty));
-    let env = exec.env_mut().get_or_insert_default();
-    if tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
-        env.push("TERM=xterm".to_owned());
-    }
-    Ok(exec)
-}
-
 pub(super) fn process(inputs: &Inputs, caps: ProcessCaps) -> Result<Process, SpecError> {
     let config = inputs.config;
     let oom_score = config

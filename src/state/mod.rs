@@ -12,7 +12,7 @@ mod table;
 
 pub use id::Id;
 pub use name::{ContainerName, PodName};
-pub use operations::{Operations, Stage};
+pub use operations::{InFlight, Operations, Stage};
 pub use paths::RunDir;
 pub use records::{RecordError, Records};
 pub use table::{LookupError, Table};

@@ -12,6 +12,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::watch;
 
 /// What operations of one kind are in flight, by the identity that a caller retries with.
@@ -71,6 +72,21 @@ impl Stage {
     }
 }
 
+/// An operation that runs, for those who ask what the daemon waits for.
+#[derive(Debug, Clone, Serialize)]
+pub struct InFlight {
+    /// Its kind, "run sandbox" for example.
+    pub operation: &'static str,
+    /// What it is about.
+    pub key: String,
+    /// The stage that it is in.
+    pub stage: &'static str,
+    /// How long it has been in that stage, in seconds.
+    pub stage_seconds: f64,
+    /// How long it has run, in seconds.
+    pub seconds: f64,
+}
+
 impl<K, T, E> Operations<K, T, E>
 where
     K: Clone + Eq + Hash + Display + Send + Sync + 'static,
@@ -108,6 +124,22 @@ where
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// What runs now.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |(key, operation): (&K, &Running<T, E>)| {
+            let (stage, since) = operation.stage.current();
+            InFlight {
+                operation: self.kind,
+                key: key.to_string(),
+                stage,
+                stage_seconds: since.as_secs_f64(),
+                seconds: operation.stage.elapsed().as_secs_f64(),
+            }
+        };
+        running.iter().map(told).collect()
     }
 
     fn join_or_spawn<W, F>(&self, key: K, work: W) -> watch::Receiver<Option<Result<T, Arc<E>>>>
@@ -211,6 +243,31 @@ mod tests {
         drop(caller);
         go.notify_one();
         done.notified().await;
+    }
+
+    #[tokio::test]
+    async fn what_runs_is_told_with_its_stage() {
+        let operations = Numbers::new("count");
+        let work = |stage: Stage| async move {
+            stage.enter("wait for ever");
+            std::future::pending().await
+        };
+        let mut caller = Box::pin(operations.run("key", work));
+        while operations
+            .in_flight()
+            .first()
+            .is_none_or(|one| one.stage == "begin")
+        {
+            assert!(futures_util::poll!(&mut caller).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let [one] = &operations.in_flight()[..] else {
+            panic!("one operation runs")
+        };
+        assert_eq!(
+            (one.operation, one.key.as_str(), one.stage),
+            ("count", "key", "wait for ever")
+        );
     }
 
     #[tokio::test]

@@ -129,14 +129,6 @@ impl Store {
         Ok(record)
     }
 
-    /// Takes names or digest references from an image, which stays even without any.
-    pub fn remove_references(&self, id: &str, references: &[String]) -> Result<(), StorageError> {
-        let _disk = self.shared.disk();
-        let entry = self.shared.index().images.get(id).cloned();
-        let entry = entry.ok_or_else(|| StorageError::UnknownImage { id: id.to_owned() })?;
-        self.shared.rewrite_without(&entry, references)
-    }
-
     /// Removes an image, then frees the layers that nothing refers to. Returns when the image is gone
     /// from the list; the space comes free in the background. `false`: there was none.
     pub fn remove_image(&self, id: &str) -> Result<bool, StorageError> {
@@ -158,6 +150,7 @@ impl Store {
     }
 
     /// The image's manifest as it was pulled. Reads the disk.
+    #[cfg(test)]
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
         self.read_document(id, MANIFEST)
     }

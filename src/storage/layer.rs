@@ -62,6 +62,7 @@ impl Store {
     }
 
     /// Whether the layer is there now. To rely on it, ask a [`Lease`].
+    #[cfg(test)]
     pub fn has_layer(&self, diff_id: &Digest) -> bool {
         self.shared.index().layers.contains_key(diff_id.digest())
     }

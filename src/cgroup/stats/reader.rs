@@ -185,21 +185,6 @@ impl StatsReader {
         Ok(stats)
     }
 
-    /// The cgroup's own memory limit in bytes; `None`: unlimited.
-    pub(in crate::cgroup) fn memory_limit(&self) -> Result<Option<u64>, CgroupError> {
-        let Some(memory) = &self.memory else {
-            return Ok(None);
-        };
-        let (file, name) = match self.version {
-            Version::V2 => (c"memory.max", "memory.max"),
-            Version::V1 => (c"memory.limit_in_bytes", "memory.limit_in_bytes"),
-        };
-        let mut buffer = [0; 64];
-        memory
-            .read(file, &mut buffer)?
-            .map_or(Ok(None), |text| limit(name, text))
-    }
-
     fn cpu_stats(&self, buffers: &mut Buffers, all: bool) -> Result<Option<CpuStats>, CgroupError> {
         let Some(cpuacct) = &self.cpuacct else {
             return Ok(None);

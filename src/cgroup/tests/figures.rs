@@ -97,28 +97,6 @@ fn cgroup2_without_controllers_still_counts_processor_time() {
     assert!(matches!(gone, CgroupError::Gone { .. }), "{gone}");
 }
 
-#[test]
-fn the_memory_limit_of_a_pod_is_its_own_and_a_missing_pod_has_none() {
-    let scratch = Scratch::host();
-    let (cgroups, parent) = (&scratch.cgroups, scratch.parent.as_str());
-    assert_eq!(cgroups.memory_limit(parent).unwrap(), None);
-    scratch.make(parent);
-    assert_eq!(cgroups.memory_limit(parent).unwrap(), None);
-    let file = if cgroups.version() == Version::V1 {
-        "memory.limit_in_bytes"
-    } else {
-        "memory.max"
-    };
-    let memory = cgroups
-        .hierarchies
-        .iter()
-        .find(|each| each.holds(Controller::Memory))
-        .unwrap();
-    let path = tree::shown(memory, &CgroupPath::parse(parent).unwrap());
-    std::fs::write(path.join(file), "16777216").unwrap();
-    assert_eq!(cgroups.memory_limit(parent).unwrap(), Some(16_777_216));
-}
-
 /// Not a check but a measurement: `cargo test --release cgroup::tests::figures::cost -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints times"]

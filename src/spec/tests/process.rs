@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::super::config::{EnvVar, Resources, Security};
-use super::super::exec;
 use super::super::fixture::{Fixture, env, map};
 use super::super::inputs::Host;
 use crate::security::capabilities::CapSet;
@@ -170,28 +169,6 @@ fn no_new_privileges_stays_when_privileged() {
         ..Security::default()
     };
     assert_eq!(it.json()["process"]["noNewPrivileges"], true);
-}
-
-#[test]
-fn an_exec_is_the_containers_process_with_another_command() {
-    let spec = Fixture::kubelet().build().unwrap();
-    let own = spec.process().as_ref().unwrap();
-    let command = ["ls".to_owned(), "-l".to_owned()];
-    let plain = exec(own, &command, false).unwrap();
-    assert_eq!(plain.args().as_deref().unwrap(), command);
-    let mut same = plain.clone();
-    same.set_args(own.args().clone());
-    assert_eq!(&same, own);
-    let tty = exec(own, &command, true).unwrap();
-    assert_eq!(tty.terminal(), Some(true));
-    assert_eq!(tty.env().as_deref().unwrap().last().unwrap(), "TERM=xterm");
-    let again = exec(&tty, &command, true).unwrap();
-    assert_eq!(again.env(), tty.env());
-    assert_eq!(
-        exec(own, &[], false).unwrap_err().to_string(),
-        "command: there is none"
-    );
-    assert!(exec(own, &["a\0".to_owned()], false).is_err());
 }
 
 proptest::proptest! {
