@@ -237,14 +237,16 @@ impl Read for Bomb {
 
 #[test]
 fn a_gigabyte_of_zeros_in_a_megabyte_is_refused_long_before_its_end() {
-    // The floor is lowered from 256 MiB to keep the test short.
-    let floor = 16 << 20;
-    let scratch = Scratch::with(LayerLimits {
+    // The floor is lowered from 256 MiB to keep the test short; the other bound ends it if it fails.
+    let (floor, max_bytes) = (16 << 20, 128 << 20);
+    let limits = LayerLimits {
         ratio_floor_bytes: floor,
+        max_bytes,
         ..LayerLimits::default()
-    });
+    };
+    let scratch = Scratch::with(limits);
     let head = Tar::default()
-        .raw(b'0', "zeros", "", b"", |h| h.set_size(1 << 30))
+        .raw(b'0', "zeros", "", b"", |h| h.set_size(100 << 20))
         .0;
     let compressed = std::sync::Arc::new(AtomicU64::new(0));
     let mut bomb = Bomb {

@@ -1,6 +1,8 @@
 //! What honest layers become on disk.
 
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::sync::Barrier;
 use std::sync::atomic::AtomicU64;
 
 use super::super::*;
@@ -254,6 +256,20 @@ fn an_archive_may_end_at_an_entry_and_may_be_padded() {
     scratch.unpack(&[0; 512]).unwrap();
 }
 
+struct Waiting<'a> {
+    barrier: Option<&'a Barrier>,
+    tar: &'a [u8],
+}
+
+impl Read for Waiting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if let Some(barrier) = self.barrier.take() {
+            barrier.wait();
+        }
+        self.tar.read(buffer)
+    }
+}
+
 #[test]
 fn the_same_layer_unpacked_by_many_at_once_is_there_once() {
     let scratch = Scratch::new();
@@ -261,25 +277,31 @@ fn the_same_layer_unpacked_by_many_at_once_is_there_once() {
     let tar = (0..50)
         .fold(Tar::default(), |tar, i| tar.file(&format!("d/{i}"), &data))
         .end();
-    let lease = scratch.store().lease();
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let lease = scratch.store().lease();
-                lease
-                    .unpack_layer(&digest(&tar), &tar[..], &AtomicU64::new(0))
-                    .unwrap();
-            });
-        }
+    let unpacking = Barrier::new(8);
+    let one = || {
+        let lease = scratch.store().lease();
+        // Nobody gets a byte before all have found that the layer is not there.
+        let reader = Waiting {
+            barrier: Some(&unpacking),
+            tar: &tar,
+        };
         lease
-            .unpack_layer(&digest(&tar), &tar[..], &AtomicU64::new(0))
+            .unpack_layer(&digest(&tar), reader, &AtomicU64::new(0))
             .unwrap();
+        lease
+    };
+    let leases: Vec<Lease> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     scratch.settle();
     assert_eq!(scratch.names("layers").len(), 1);
     assert!(scratch.names("staging").is_empty());
     assert!(scratch.names("trash").is_empty());
-    drop(lease);
+    drop(leases);
     scratch.settle();
     assert!(
         scratch.names("layers").is_empty(),

@@ -22,7 +22,8 @@ const MAX_RACES: usize = 1000;
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     trash: &'a Trash,
-    /// The parent of the last entry: archives list a directory's files one after the other.
+    /// The parent of the last entry: archives list a directory's files one after the other. It cannot
+    /// go stale, because what is replaced is always something in this directory.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Directories made without an entry of their own.
     pub(super) implied: u64,
@@ -146,7 +147,6 @@ impl<'a> Tree<'a> {
 
     /// Removes what is in the way of a new entry, a directory with all below it.
     pub(super) fn clear(&mut self, at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Fault> {
-        self.last = None;
         self.replaced = true;
         match rustix::fs::unlinkat(at, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
