@@ -6,6 +6,7 @@ mod host;
 mod settings;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ const MAX_MESSAGE_BYTES: usize = 80 << 20;
 pub enum DaemonError {
     /// The async runtime could not be made.
     #[error("start the async runtime: {0}")]
-    Async(std::io::Error),
+    Async(io::Error),
+    /// The signals that stop it cannot be waited for.
+    #[error("wait for SIGTERM and SIGINT: {0}")]
+    Signals(io::Error),
     /// The log could not be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -124,6 +128,7 @@ struct House {
 }
 
 async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
+    let told_to_stop = stop_signal().map_err(DaemonError::Signals)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -136,7 +141,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
     tokio::spawn(async move { sandboxes.sweep().await });
     let socket = loaded.config.api.listen.clone();
     let stop = async move {
-        stop_signal().await;
+        told_to_stop.await;
         notify::send("STOPPING=1");
         // So that nobody connects to a daemon that is about to go.
         if let Err(error) = std::fs::remove_file(&socket) {
@@ -280,18 +285,15 @@ fn bound(bytes: i64) -> usize {
         .unwrap_or(MAX_MESSAGE_BYTES)
 }
 
-async fn stop_signal() {
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(error) => {
-                tracing::error!(%error, "a signal cannot be waited for");
-                std::future::pending::<()>().await;
-            }
+/// The next SIGTERM or SIGINT. From this call on, not from its first poll, neither ends the process
+/// by itself.
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
-    }
+    })
 }

@@ -5,6 +5,7 @@ use oci_spec::image::{
 };
 
 use super::error::ImageError;
+use crate::storage::{self, StorageError};
 
 /// Largest manifest or index read (containers/image and the distribution registry agree on 4 MiB).
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
@@ -202,13 +203,12 @@ pub fn parse_config(
     layers: usize,
     what: &str,
 ) -> Result<(ImageConfiguration, Vec<Digest>), ImageError> {
-    let config: ImageConfiguration =
-        serde_json::from_slice(bytes).map_err(|error| ImageError::malformed(what, error))?;
-    let diff_ids = config.rootfs().diff_ids().iter().map(|text| {
-        super::reference::parse_sha256(text)
-            .map_err(|reason| ImageError::malformed(what, format!("rootfs.diff_ids: {reason}")))
+    // The store's own reading, so that what is accepted here is accepted there.
+    let parsed = storage::parse_config(what, bytes).map_err(|error| match error {
+        StorageError::Document { reason, .. } => ImageError::malformed(what, reason),
+        other => ImageError::malformed(what, other),
     });
-    let diff_ids: Vec<Digest> = diff_ids.collect::<Result<_, _>>()?;
+    let (config, diff_ids) = parsed?;
     if diff_ids.len() != layers {
         return Err(ImageError::malformed(
             what,

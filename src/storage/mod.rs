@@ -60,6 +60,6 @@ mod unpack;
 mod usage;
 
 pub use error::StorageError;
-pub use image::{ImageRecord, NewImage};
+pub use image::{ImageRecord, NewImage, parse_config};
 pub use layer::{LayerInfo, Lease};
 pub use store::{LayerLimits, RootOptions, Settings, Store, Usage};
