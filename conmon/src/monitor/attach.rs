@@ -59,7 +59,8 @@ impl Pace {
     }
 
     fn wait(&mut self) {
-        self.has_waited = self.small_reads >= FLOOD_READS && self.small_reads % PROBE_READS != 0;
+        self.has_waited =
+            self.small_reads >= FLOOD_READS && !self.small_reads.is_multiple_of(PROBE_READS);
         if self.has_waited {
             // With nothing to wait for it only waits.
             let _ = poll(&mut [], Some(FILL_NS));

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use conmon::{Reply, Request};
+use conmon::Reply;
 
 use crate::harness::{Container, Wanted};
 
