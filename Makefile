@@ -17,7 +17,7 @@ demo: ## a pod from pull to clean-up on scratch paths (as root)
 test: deps ## lint, unit and integration tests, leak check (as root)
 	tests/run.sh
 bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
-	contrib/deps/system.sh test && $(MAKE) -s release && cargo bench --locked --bench cri -- $(ARGS)
+	contrib/deps/system.sh test && $(MAKE) -s release && target/release/bench-cri $(ARGS)
 lint: ## as CI: no warning, formatted
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
 fmt:

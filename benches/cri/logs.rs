@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use cricket_harness::cri::ContainerState;
 use cricket_harness::memory;
 
 use crate::table::Table;
@@ -37,15 +38,14 @@ pub async fn measure(target: &Target, image: &str, table: &mut Table) {
         .exec(&container, &["touch", "/dev/shm/go"], 10)
         .await
         .unwrap();
-    let file = std::path::Path::new(&pod_config.log_directory).join("main/0.log");
+    let exited = i32::from(ContainerState::ContainerExited);
     let mut cpu = 0.0;
     // A monitor ends with its container: what it has used must be read while it is there.
-    while file.metadata().map_or(0, |file| file.len()) < BYTES {
+    while target.cri.container(&container).await.unwrap().state != exited {
         cpu = f64::max(cpu, used() - begin);
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    target.cri.exited(&container).await;
     let rate = BYTES as f64 / 1e6 / seconds;
     let each = cpu / (BYTES as f64 / 1e9);
     table.add(

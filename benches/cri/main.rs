@@ -56,8 +56,6 @@ impl Arguments {
                 "--cgroup-parent" => parsed.cgroup_parent = Some(value()),
                 "--rounds" => parsed.rounds = value().parse().expect("--rounds takes a number"),
                 "--pods" => parsed.pods = value().parse().expect("--pods takes a number"),
-                // Cargo adds it.
-                "--bench" => (),
                 _ if word.starts_with('-') => panic!("unknown option {word}"),
                 _ => parsed.only.push(word),
             }

@@ -29,6 +29,12 @@ pub async fn one_by_one(target: &Target, image: &str, rounds: usize, table: &mut
     }
     let cpu = (memory::machine_cpu_seconds() - cpu) * 1e3 / rounds as f64;
     table.add("pod start", whole.spread());
+    if let Some(floor) = table.floor {
+        table.add(
+            "times the floor, p50",
+            format!("{:.2}", whole.percentile(50) / floor),
+        );
+    }
     table.add("RunPodSandbox", run.spread());
     table.add("CreateContainer", create.spread());
     table.add("StartContainer", start.spread());

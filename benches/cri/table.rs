@@ -51,6 +51,8 @@ const PEERS: [(&str, &str, &str); 15] = [
 /// Rows in the order in which they were measured.
 #[derive(Debug)]
 pub struct Table {
+    /// What a pod start costs by hand, p50 in ms, once it is measured.
+    pub floor: Option<f64>,
     name: String,
     rows: Vec<(String, String)>,
 }
@@ -59,6 +61,7 @@ impl Table {
     /// A table for the runtime of that name.
     pub fn new(name: String) -> Table {
         Table {
+            floor: None,
             name,
             rows: Vec::new(),
         }

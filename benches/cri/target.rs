@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cricket_harness::cri::{ContainerConfig, PodSandboxConfig, VersionRequest};
 use cricket_harness::net::Net;
 use cricket_harness::registry::Registry;
-use cricket_harness::{Client, Node, leaks, memory, requests, samples};
+use cricket_harness::{Client, Node, leaks, memory, requests, samples, sweep};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -152,11 +152,14 @@ impl Target {
 }
 
 async fn start_cricket() -> Node {
-    Node::start_with(env!("CARGO_BIN_EXE_cricket"), |options| {
+    let program = std::env::current_exe().unwrap().with_file_name("cricket");
+    let node = Node::start_with(program, |options| {
         let (_, text) = options.cni.as_mut().unwrap();
         *text = network(text).to_string();
     })
-    .await
+    .await;
+    sweep::on_panic(&node);
+    node
 }
 
 /// The network of the baseline, from the harness's: bridge and host-local with masquerade, no

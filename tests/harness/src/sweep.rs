@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::leaks;
+use crate::{Node, leaks};
 
 /// Ends processes with one of the words, unmounts all below `dir`, removes the words' cgroups.
 pub fn sweep(dir: &Path, words: &[String]) {
@@ -29,6 +29,18 @@ pub fn sweep(dir: &Path, words: &[String]) {
     for path in cgroups {
         remove_cgroup(&path);
     }
+}
+
+/// For programs: a release build does not unwind, so a failure clears up in the panic hook.
+pub fn on_panic(node: &Node) {
+    let (dir, words) = (node.dir().to_owned(), node.words());
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        sweep(&dir, &words);
+        // Whatever is left of it has been said above.
+        let _ = fs::remove_dir_all(&dir);
+    }));
 }
 
 /// Processes leave their cgroup when they are reaped, which may be a second after the kill.

@@ -7,8 +7,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cricket_harness::sweep::sweep;
-use cricket_harness::{Client, Node, memory, requests, samples};
+use cricket_harness::{Client, Node, memory, requests, samples, sweep};
 
 /// Prints a line a stage: what, with which outcome, how long.
 struct Stages {
@@ -43,7 +42,7 @@ async fn main() {
     samples::busybox();
     let mut stages = Stages::begin();
     let mut node = Node::start(&program).await;
-    sweep_on_panic(&node);
+    sweep::on_panic(&node);
     let version = node.cri.version(Default::default()).await.unwrap();
     let daemon = format!(
         "{} {} answers on {}",
@@ -126,17 +125,6 @@ async fn end(node: Node, stages: &mut Stages, pod: &str, image: &str) {
         "nothing",
         "is left: no mount, namespace, link, cgroup, process or file",
     );
-}
-
-/// A release build does not unwind, so a failure clears up in the hook.
-fn sweep_on_panic(node: &Node) {
-    let (dir, words) = (node.dir().to_owned(), node.words());
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        sweep(&dir, &words);
-        let _ = std::fs::remove_dir_all(&dir);
-    }));
 }
 
 /// PSS of the daemon and of the one monitor.
