@@ -114,7 +114,7 @@ fn runc(bundle: &Path) -> Command {
 fn start(bundle: &Path, id: &str, netns: &Path) -> Pid {
     let file = bundle.join("config.json");
     let mut spec: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    spec["linux"]["cgroupsPath"] = json!(format!("/cricket-test-floor/{id}"));
+    spec["linux"]["cgroupsPath"] = json!(format!("/cricket-bench/{id}"));
     let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
     let network = namespaces
         .iter_mut()

@@ -24,9 +24,14 @@ pub fn sweep(dir: &Path, words: &[String]) {
         // is still ending must not keep it.
         let _ = umount2(&at, MntFlags::MNT_DETACH);
     }
-    let mut cgroups = leaks::cgroups_with(words);
-    cgroups.reverse();
-    for path in cgroups {
+    cgroups(words);
+}
+
+/// Removes the cgroups with one of the words in their path, the deepest first.
+pub fn cgroups(words: &[String]) {
+    let mut found = leaks::cgroups_with(words);
+    found.reverse();
+    for path in found {
         remove_cgroup(&path);
     }
 }
