@@ -64,7 +64,7 @@ impl Containers {
     ) -> Result<(), ContainerError> {
         let record = container.record();
         let handler = self.rooms.handlers.get(&record.handler)?;
-        if handler.kill(record.id.as_str(), nix::libc::SIGKILL).await? {
+        if handler.kill(record.id.as_str(), libc::SIGKILL).await? {
             container.ended().await;
         }
         self.update(container, |record| {

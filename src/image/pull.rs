@@ -13,6 +13,7 @@ use super::fetch::Fetch;
 use super::reference::Reference;
 use super::registries::Registries;
 use super::{Images, trust};
+use crate::sys;
 
 /// What to pull and for whom. Two equal requests are one pull.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -88,6 +89,14 @@ impl Images {
 }
 
 async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
+    let outcome = pull_first(&images, &request).await;
+    // Nobody waits for it.
+    drop(tokio::task::spawn_blocking(sys::memory::trim));
+    outcome
+}
+
+/// Pulls the first of the full references that a short name may stand for and that is there.
+async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
     let sources = images.settings.registries.clone();
     let registries = blocking(move || Registries::load(&sources)).await?;
     let registries = Arc::new(registries);
@@ -95,7 +104,7 @@ async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
         let began = Instant::now();
-        match pull_reference(&images, &registries, &reference, &request).await {
+        match pull_reference(images, &registries, &reference, request).await {
             Ok(id) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(id, reference = %reference, elapsed_ms, "image pulled");
