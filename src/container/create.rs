@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 
-use super::record::{self, Init, Record, RunsAs};
+use super::record::{Init, Record, RunsAs};
 use super::sources::{self, io_error};
 use super::{Config, ContainerError, Containers, Phase, Pod};
 use crate::runtime::{Monitor, NewContainer, Watch};
@@ -16,7 +16,7 @@ use crate::security::users::{self, Accounts, User};
 use crate::spec::config::NamespaceMode;
 use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
-use crate::state::{ContainerName, Id, Stage};
+use crate::state::{ContainerName, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootOptions};
 use crate::sys::blocking;
 use crate::sys::pidfd;
@@ -56,7 +56,7 @@ impl Containers {
         config: Config,
         stage: &Stage,
     ) -> Result<Id, ContainerError> {
-        if let Some(existing) = self.by_name(&name) {
+        if let Some(existing) = self.table.named(&name) {
             let record = existing.record();
             return match record.phase {
                 Phase::Making | Phase::Created => Ok(record.id.clone()),
@@ -138,7 +138,7 @@ impl Containers {
             .as_ref()
             .map_or(pod.spec.namespaces.pid, |options| options.pid);
         Ok(Record {
-            version: record::VERSION,
+            version: Record::VERSION,
             id: Id::random(),
             pod: pod.id.clone(),
             name,

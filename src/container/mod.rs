@@ -17,7 +17,6 @@ mod stop;
 mod supervise;
 mod undo;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,8 +84,7 @@ pub struct Containers {
     settings: Settings,
     rooms: Rooms,
     records: Records<Record>,
-    table: Table<Container>,
-    names: Mutex<HashMap<ContainerName, Id>>,
+    table: Table<ContainerName, Container>,
     creations: Operations<ContainerName, Id, ContainerError>,
     starts: Operations<Id, (), ContainerError>,
     stops: Operations<Id, (), ContainerError>,
@@ -162,7 +160,6 @@ impl Containers {
             rooms,
             records,
             table: Table::default(),
-            names: Mutex::default(),
             creations: Operations::new("create container"),
             starts: Operations::new("start container"),
             stops: Operations::new("stop container"),
@@ -254,19 +251,8 @@ impl Containers {
     fn publish(&self, record: Record) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
         let container = Arc::new(Container::new(record));
-        self.table.insert(id.clone(), Arc::clone(&container));
-        self.names().insert(name, id);
+        self.table.insert(id, name, Arc::clone(&container));
         container
-    }
-
-    fn by_name(&self, name: &ContainerName) -> Option<Arc<Container>> {
-        let id = self.names().get(name).cloned()?;
-        self.table.get(&id)
-    }
-
-    // A panic aborts the process, so a poisoned lock cannot be seen.
-    fn names(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerName, Id>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

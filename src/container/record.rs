@@ -10,10 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::config::ContainerConfig;
 use crate::spec::inputs::Image;
-use crate::state::{ContainerName, Id};
-
-/// The version that this code writes.
-pub const VERSION: u32 = 1;
+use crate::state::{ContainerName, Id, Versioned};
 
 /// Where in its life a container is, with what is known there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,5 +138,14 @@ impl Record {
             Phase::Exited(exit) => Some(exit),
             Phase::Making | Phase::Created | Phase::Running { .. } => None,
         }
+    }
+}
+
+impl Versioned for Record {
+    const KIND: &'static str = "container";
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
     }
 }

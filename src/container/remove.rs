@@ -56,11 +56,7 @@ impl Containers {
         self.forget(&record).await?;
         // From both at once and last: the kubelet asks for the status right before the removal,
         // and a container that is listed must have one.
-        self.table.remove(&record.id);
-        let mut names = self.names();
-        if names.get(&record.name) == Some(&record.id) {
-            names.remove(&record.name);
-        }
+        self.table.remove(&record.id, &record.name);
         Ok(())
     }
 }

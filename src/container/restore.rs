@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::record::{self, Phase, Record};
+use super::record::{Phase, Record};
 use super::{Container, ContainerError, Containers};
 use crate::runtime;
-use crate::state::{Id, RecordError};
+use crate::state::Id;
 use crate::sys::blocking;
 
 impl Containers {
@@ -21,12 +21,7 @@ impl Containers {
     /// When the records cannot be listed.
     pub async fn restore(self: &Arc<Self>) -> Result<(), ContainerError> {
         let found = self.records.load()?;
-        join_all(
-            found
-                .into_iter()
-                .map(|(id, record)| self.restore_one(id, record)),
-        )
-        .await;
+        join_all(found.into_iter().map(|record| self.restore_one(record))).await;
         let this = Arc::clone(self);
         blocking(move || {
             let has_bundle = |id: &str| {
@@ -41,18 +36,11 @@ impl Containers {
         .await
     }
 
-    async fn restore_one(self: &Arc<Self>, id: Id, record: Result<Record, RecordError>) {
-        let record = match record {
-            Ok(record) if record.version == record::VERSION => record,
-            Ok(record) => {
-                return self.set_aside(&id, &format!("has version {}", record.version));
-            }
-            Err(error) => return self.set_aside(&id, &error.to_string()),
-        };
+    async fn restore_one(self: &Arc<Self>, record: Record) {
         match record.phase {
             Phase::Making => {
                 if let Err(error) = self.undo(&record).await {
-                    tracing::error!(%id, %error, "half-made container not undone");
+                    tracing::error!(id = %record.id, %error, "half-made container not undone");
                 }
             }
             Phase::Exited(_) => {
@@ -60,16 +48,6 @@ impl Containers {
                 container.released.send_replace(Some(false));
             }
             Phase::Created | Phase::Running { .. } => self.find_again(record).await,
-        }
-    }
-
-    fn set_aside(&self, id: &Id, problem: &str) {
-        match self.records.quarantine(id) {
-            Ok(kept) => {
-                let kept = kept.display();
-                tracing::error!(%id, problem, %kept, "container not understood, set aside");
-            }
-            Err(error) => tracing::error!(%id, problem, %error, "container not understood"),
         }
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::namespaces::{self, Wanted};
-use super::record::{self, Phase, PodConfig, Record};
+use super::record::{Phase, PodConfig, Record};
 use super::{SandboxError, Sandboxes, files, pause};
 use crate::network::{self, Bandwidth};
 use crate::runtime::Watch;
 use crate::spec::config::NamespaceMode;
-use crate::state::{Id, Stage};
+use crate::state::{Id, Stage, Versioned};
 use crate::sys::blocking;
 
 /// How long a pod waits for a network to become ready before its creation fails. The kubelet gives
@@ -42,7 +42,7 @@ impl Sandboxes {
         handler: String,
         stage: &Stage,
     ) -> Result<Id, SandboxError> {
-        if let Some(existing) = self.by_name(&config.name) {
+        if let Some(existing) = self.table.named(&config.name) {
             let record = existing.record();
             return match record.phase {
                 Phase::Making | Phase::Ready => Ok(record.id.clone()),
@@ -177,7 +177,7 @@ fn first_record(config: PodConfig, handler: String) -> Record {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     Record {
-        version: record::VERSION,
+        version: Record::VERSION,
         handler,
         created_at_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
         phase: Phase::Making,

@@ -15,10 +15,10 @@ mod restore;
 mod stop;
 mod validate;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -71,8 +71,7 @@ pub struct Sandboxes {
     settings: Settings,
     rooms: Rooms,
     records: Records<Record>,
-    table: Table<Sandbox>,
-    names: Mutex<HashMap<PodName, Id>>,
+    table: Table<PodName, Sandbox>,
     runs: Operations<PodName, Id, SandboxError>,
     stops: Operations<Id, (), SandboxError>,
     removals: Operations<Id, (), SandboxError>,
@@ -103,7 +102,6 @@ impl Sandboxes {
             rooms,
             records,
             table: Table::default(),
-            names: Mutex::default(),
             runs: Operations::new("run sandbox"),
             stops: Operations::new("stop sandbox"),
             removals: Operations::new("remove sandbox"),
@@ -276,19 +274,8 @@ impl Sandboxes {
         let sandbox = Arc::new(Sandbox {
             record: ArcSwap::from_pointee(record),
         });
-        self.table.insert(id.clone(), Arc::clone(&sandbox));
-        self.names().insert(name, id);
+        self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox
-    }
-
-    fn by_name(&self, name: &PodName) -> Option<Arc<Sandbox>> {
-        let id = self.names().get(name).cloned()?;
-        self.table.get(&id)
-    }
-
-    // A panic aborts the process, so a poisoned lock cannot be seen.
-    fn names(&self) -> std::sync::MutexGuard<'_, HashMap<PodName, Id>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,10 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::namespaces::Namespaces;
 use crate::network::{Dns, PortMapping};
 use crate::spec::config::{NamespaceMode, SandboxSecurity};
-use crate::state::{Id, PodName};
-
-/// The version that this code writes.
-pub const VERSION: u32 = 1;
+use crate::state::{Id, PodName, Versioned};
 
 /// What the kubelet asked for: `runtime.v1.PodSandboxConfig` in the domain's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,5 +99,14 @@ impl Record {
     /// Whether the pod has a network of its own.
     pub fn own_network(&self) -> bool {
         self.config.security.namespaces.network != NamespaceMode::Node
+    }
+}
+
+impl Versioned for Record {
+    const KIND: &'static str = "pod";
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
     }
 }

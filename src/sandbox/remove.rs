@@ -42,11 +42,7 @@ impl Sandboxes {
         }
         stage.enter("remove the record");
         self.records.remove(&record.id)?;
-        self.table.remove(&record.id);
-        let mut names = self.names();
-        if names.get(&record.config.name) == Some(&record.id) {
-            names.remove(&record.config.name);
-        }
+        self.table.remove(&record.id, &record.config.name);
         Ok(())
     }
 }

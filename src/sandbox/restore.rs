@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::record::{self, Phase, Record};
+use super::record::{Phase, Record};
 use super::{SandboxError, Sandboxes, namespaces, pause};
-use crate::state::{Id, RecordError};
+use crate::state::Id;
 use crate::sys::blocking;
 
 impl Sandboxes {
@@ -16,12 +16,7 @@ impl Sandboxes {
     /// When the records cannot be listed.
     pub async fn restore(self: &Arc<Self>) -> Result<(), SandboxError> {
         let found = self.records.load()?;
-        join_all(
-            found
-                .into_iter()
-                .map(|(id, record)| self.restore_one(id, record)),
-        )
-        .await;
+        join_all(found.into_iter().map(|record| self.restore_one(record))).await;
         Ok(())
     }
 
@@ -55,14 +50,8 @@ impl Sandboxes {
             .is_ok_and(|id| self.rooms.run_dir.sandbox(&id).exists())
     }
 
-    async fn restore_one(self: &Arc<Self>, id: Id, record: Result<Record, RecordError>) {
-        let record = match record {
-            Ok(record) if record.version == record::VERSION => record,
-            Ok(record) => {
-                return self.set_aside(&id, &format!("has version {}", record.version));
-            }
-            Err(error) => return self.set_aside(&id, &error.to_string()),
-        };
+    async fn restore_one(self: &Arc<Self>, record: Record) {
+        let id = record.id.clone();
         if record.phase == Phase::Making {
             tracing::info!(%id, "half-made pod undone");
             return self.undo(record).await;
@@ -77,16 +66,6 @@ impl Sandboxes {
                 tracing::error!(%id, %error, "end of the pause process not recorded");
             }
             self.watch_pause(&sandbox, watch);
-        }
-    }
-
-    fn set_aside(&self, id: &Id, problem: &str) {
-        match self.records.quarantine(id) {
-            Ok(kept) => {
-                let kept = kept.display();
-                tracing::error!(%id, problem, %kept, "pod not understood, set aside");
-            }
-            Err(error) => tracing::error!(%id, problem, %error, "pod not understood"),
         }
     }
 }

@@ -14,5 +14,5 @@ pub use id::Id;
 pub use name::{ContainerName, PodName};
 pub use operations::{InFlight, Operations, Stage};
 pub use paths::RunDir;
-pub use records::{RecordError, Records};
+pub use records::{RecordError, Records, Versioned};
 pub use table::{LookupError, Table};

@@ -23,6 +23,17 @@ const UNFINISHED: &str = "record.json.new";
 /// annotations and environment are bounded by the gRPC message (16 MiB).
 const MAX_RECORD_BYTES: u64 = 32 << 20;
 
+/// What a record on disk has to tell about itself.
+pub trait Versioned: Serialize + DeserializeOwned {
+    /// What the record is of, for messages: "pod", "container".
+    const KIND: &'static str;
+    /// The version that this code reads and writes.
+    const VERSION: u32;
+
+    /// The version of this record.
+    fn version(&self) -> u32;
+}
+
 /// All records of one kind, below one directory.
 #[derive(Debug)]
 pub struct Records<T> {
@@ -30,9 +41,6 @@ pub struct Records<T> {
     quarantine: PathBuf,
     kind: PhantomData<fn() -> T>,
 }
-
-/// An object that has a directory: its record, or what is wrong with it.
-pub type Found<T> = (Id, Result<T, RecordError>);
 
 /// A record could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +65,7 @@ pub enum RecordError {
     },
 }
 
-impl<T: Serialize + DeserializeOwned> Records<T> {
+impl<T: Versioned> Records<T> {
     /// The records whose objects have their directories below `directory`; creates it.
     ///
     /// # Errors
@@ -111,14 +119,15 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
         }
     }
 
-    /// Every object that has a directory: its record, or what is wrong with it.
+    /// The records of all objects that have a directory.
     ///
-    /// A directory without a record is what a daemon leaves that was killed before its first
-    /// write: it is removed, nothing else was made yet.
+    /// A record that cannot be understood is set aside in the quarantine and reported. A directory
+    /// without a record is what a daemon leaves that was killed before its first write: it is
+    /// removed, nothing else was made yet.
     ///
     /// # Errors
     /// When the parent directory cannot be listed.
-    pub fn load(&self) -> Result<Vec<Found<T>>, RecordError> {
+    pub fn load(&self) -> Result<Vec<T>, RecordError> {
         let list = "list the records";
         let mut found = Vec::new();
         let entries = fs::read_dir(&self.directory).map_err(io_error(&self.directory, list))?;
@@ -131,26 +140,34 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
             else {
                 continue;
             };
-            let path = entry.path().join(RECORD);
-            match read(&path) {
+            match read::<T>(&entry.path().join(RECORD)) {
+                Ok(record) if record.version() == T::VERSION => found.push(record),
+                Ok(record) => {
+                    let problem =
+                        format!("its version is {}, not {}", record.version(), T::VERSION);
+                    self.set_aside(&id, &problem);
+                }
                 Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     self.remove(&id)?;
                 }
-                record => found.push((id, record)),
+                Err(error) => self.set_aside(&id, &error.to_string()),
             }
         }
         Ok(found)
     }
 
-    /// Moves the object's directory to the quarantine and says where it is now.
-    ///
-    /// # Errors
-    /// When the directory cannot be moved.
-    pub fn quarantine(&self, id: &Id) -> Result<PathBuf, RecordError> {
-        let target = self.quarantine.join(id.as_str());
-        let source = self.directory.join(id.as_str());
-        fs::rename(&source, &target).map_err(io_error(&source, "move to the quarantine"))?;
-        Ok(target)
+    /// Moves the object's directory to the quarantine.
+    fn set_aside(&self, id: &Id, problem: &str) {
+        let kept = self.quarantine.join(id.as_str());
+        match fs::rename(self.directory.join(id.as_str()), &kept) {
+            Ok(()) => {
+                let kept = kept.display();
+                tracing::error!(kind = T::KIND, %id, problem, %kept, "record not understood, set aside");
+            }
+            Err(error) => {
+                tracing::error!(kind = T::KIND, %id, problem, %error, "record not understood");
+            }
+        }
     }
 }
 
@@ -184,7 +201,22 @@ fn io_error(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> Record
 mod tests {
     use super::*;
 
-    fn scratch() -> (tempfile::TempDir, Records<serde_json::Value>) {
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Thing {
+        version: u32,
+        n: u32,
+    }
+
+    impl Versioned for Thing {
+        const KIND: &'static str = "thing";
+        const VERSION: u32 = 1;
+
+        fn version(&self) -> u32 {
+            self.version
+        }
+    }
+
+    fn scratch() -> (tempfile::TempDir, Records<Thing>) {
         let directory = tempfile::tempdir().unwrap();
         let records = Records::open(
             directory.path().join("things"),
@@ -194,38 +226,63 @@ mod tests {
         (directory, records)
     }
 
+    fn thing(n: u32) -> Thing {
+        Thing { version: 1, n }
+    }
+
     #[test]
     fn a_record_is_read_back_as_written_and_the_last_write_counts() {
         let (_directory, records) = scratch();
         let id = Id::random();
-        records.write(&id, &serde_json::json!({"n": 1})).unwrap();
-        records.write(&id, &serde_json::json!({"n": 2})).unwrap();
-        let loaded = records.load().unwrap();
-        assert_eq!(loaded.len(), 1);
-        assert_eq!(loaded[0].0, id);
-        assert_eq!(loaded[0].1.as_ref().unwrap()["n"], 2);
+        records.write(&id, &thing(1)).unwrap();
+        records.write(&id, &thing(2)).unwrap();
+        assert_eq!(records.load().unwrap(), [thing(2)]);
         records.remove(&id).unwrap();
         records.remove(&id).unwrap();
-        assert!(records.load().unwrap().is_empty());
+        assert_eq!(records.load().unwrap(), []);
     }
 
     #[test]
-    fn a_broken_record_is_reported_and_quarantined_not_lost() {
+    fn what_cannot_be_understood_is_kept_in_the_quarantine() {
         let (directory, records) = scratch();
-        let id = Id::random();
-        records.write(&id, &serde_json::json!({})).unwrap();
+        let (half, newer) = (Id::random(), Id::random());
+        records.write(&half, &thing(1)).unwrap();
         let path = directory
             .path()
             .join("things")
-            .join(id.as_str())
+            .join(half.as_str())
             .join(RECORD);
         fs::write(&path, b"{\"half\": ").unwrap();
-        let loaded = records.load().unwrap();
-        let error = loaded[0].1.as_ref().unwrap_err().to_string();
-        assert!(error.contains(path.to_str().unwrap()), "{error}");
-        let kept = records.quarantine(&id).unwrap();
-        assert_eq!(fs::read(kept.join(RECORD)).unwrap(), b"{\"half\": ");
-        assert!(records.load().unwrap().is_empty());
+        records.write(&newer, &Thing { version: 2, n: 7 }).unwrap();
+        assert_eq!(records.load().unwrap(), []);
+        let kept = |id: &Id| {
+            fs::read(
+                directory
+                    .path()
+                    .join("quarantine")
+                    .join(id.as_str())
+                    .join(RECORD),
+            )
+            .unwrap()
+        };
+        assert_eq!(kept(&half), b"{\"half\": ");
+        assert_eq!(kept(&newer), br#"{"version":2,"n":7}"#);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn records_and_bundles_are_for_root_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let (directory, records) = scratch();
+        let id = Id::random();
+        records.write(&id, &thing(1)).unwrap();
+        for path in ["things".to_owned(), format!("things/{id}")] {
+            let mode = fs::metadata(directory.path().join(path))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o700);
+        }
     }
 
     #[test]

@@ -1,17 +1,25 @@
-//! Objects by id, in memory: what every read of the CRI is answered from.
+//! Objects by id and by name, in memory: what every read of the CRI is answered from.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Id;
 
-/// A map from ids to shared objects.
+/// A map from ids to shared objects, each of which also has a name of its own.
 ///
 /// The lock is held for the time of a map operation and never across a wait, so reads take time in
 /// proportion to their answer whatever else the daemon does.
 #[derive(Debug)]
-pub struct Table<T> {
-    objects: RwLock<BTreeMap<Id, Arc<T>>>,
+pub struct Table<N, T> {
+    maps: RwLock<Maps<N, T>>,
+}
+
+#[derive(Debug)]
+struct Maps<N, T> {
+    objects: BTreeMap<Id, Arc<T>>,
+    names: HashMap<N, Id>,
 }
 
 /// An id or a unique prefix of one, as people and tools type it.
@@ -28,33 +36,43 @@ pub enum LookupError {
     Ambiguous(String),
 }
 
-impl<T> Default for Table<T> {
+impl<N, T> Default for Table<N, T> {
     fn default() -> Self {
         Self {
-            objects: RwLock::new(BTreeMap::new()),
+            maps: RwLock::new(Maps {
+                objects: BTreeMap::new(),
+                names: HashMap::new(),
+            }),
         }
     }
 }
 
-impl<T> Table<T> {
-    /// Adds or replaces the object of `id`.
-    pub fn insert(&self, id: Id, object: Arc<T>) {
-        self.write().insert(id, object);
+impl<N: Eq + Hash, T> Table<N, T> {
+    /// Adds an object under its id and its name.
+    pub fn insert(&self, id: Id, name: N, object: Arc<T>) {
+        let mut maps = self.write();
+        maps.names.insert(name, id.clone());
+        maps.objects.insert(id, object);
     }
 
-    /// Takes the object of `id` out.
-    pub fn remove(&self, id: &Id) -> Option<Arc<T>> {
-        self.write().remove(id)
+    /// Takes an object out, and its name, unless another object has that meanwhile.
+    pub fn remove(&self, id: &Id, name: &N) {
+        let mut maps = self.write();
+        maps.objects.remove(id);
+        if maps.names.get(name) == Some(id) {
+            maps.names.remove(name);
+        }
     }
 
-    /// The object of exactly this id.
-    pub fn get(&self, id: &Id) -> Option<Arc<T>> {
-        self.read().get(id).cloned()
+    /// The object of this name.
+    pub fn named(&self, name: &N) -> Option<Arc<T>> {
+        let maps = self.read();
+        maps.objects.get(maps.names.get(name)?).cloned()
     }
 
     /// All objects, ordered by id.
     pub fn all(&self) -> Vec<Arc<T>> {
-        self.read().values().cloned().collect()
+        self.read().objects.values().cloned().collect()
     }
 
     /// The one object whose id is `prefix` or begins with it.
@@ -66,12 +84,10 @@ impl<T> Table<T> {
         if prefix.is_empty() || prefix.len() > Id::LENGTH {
             return Err(missing());
         }
-        let objects = self.read();
-        let mut matching = objects
-            .range::<str, _>((
-                std::ops::Bound::Included(prefix),
-                std::ops::Bound::Unbounded,
-            ))
+        let maps = self.read();
+        let mut matching = maps
+            .objects
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(id, _)| id.as_str().starts_with(prefix))
             .map(|(_, object)| object);
         match (matching.next(), matching.next()) {
@@ -82,12 +98,12 @@ impl<T> Table<T> {
     }
 
     // A panic aborts the process, so a poisoned lock cannot be seen.
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Id, Arc<T>>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Maps<N, T>> {
+        self.maps.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Id, Arc<T>>> {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Maps<N, T>> {
+        self.maps.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +125,7 @@ mod tests {
     fn a_prefix_finds_its_object_only_when_it_is_unique() {
         let table = Table::default();
         for prefix in ["abc1", "abc2", "f"] {
-            table.insert(id(prefix), Arc::new(prefix.to_owned()));
+            table.insert(id(prefix), prefix, Arc::new(prefix.to_owned()));
         }
         assert_eq!(*table.find("abc1").unwrap(), "abc1");
         assert_eq!(*table.find("f").unwrap(), "f");
@@ -127,12 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_object_is_gone_from_list_and_lookup() {
+    fn a_removed_object_is_gone_by_id_and_by_name_and_takes_no_one_elses_name() {
         let table = Table::default();
-        table.insert(id("a"), Arc::new(1));
-        assert_eq!(table.remove(&id("a")).as_deref(), Some(&1));
-        assert!(
-            table.all().is_empty() && table.find("a").is_err() && table.get(&id("a")).is_none()
-        );
+        table.insert(id("a"), "web", Arc::new(1));
+        assert_eq!(table.named(&"web").as_deref(), Some(&1));
+        table.insert(id("b"), "web", Arc::new(2));
+        table.remove(&id("a"), &"web");
+        assert_eq!(table.all(), [Arc::new(2)]);
+        assert_eq!(table.named(&"web").as_deref(), Some(&2));
+        table.remove(&id("b"), &"web");
+        assert!(table.all().is_empty() && table.find("b").is_err());
+        assert_eq!(table.named(&"web"), None);
     }
 }
