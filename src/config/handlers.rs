@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::choice::{CgroupManager, RuntimeType};
 use super::error::ConfigError;
-use super::load::{Loaded, Sources};
-use super::place::{Origin, Origins, Problem};
+use super::load::Loaded;
+use super::place::Problem;
 use super::programs;
 use super::quantity::EnvVar;
 use super::tables::{Config, Handler, handler};
@@ -46,23 +46,6 @@ pub struct Handlers {
 
 /// The environment of a monitor when the file gives none, as in CRI-O.
 const MONITOR_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Takes runc as default when crun, the built-in default, is not on this machine and runc is.
-pub(super) fn choose_default(config: &mut Config, origins: &mut Origins, sources: &Sources) {
-    const KEY: &str = "crio.runtime.default_runtime";
-    let configured = &config.runtime.runtimes;
-    if !origins.is_default(KEY) || configured.contains_key(handler::DEFAULT) {
-        return;
-    }
-    let installed = |name: &str| programs::search(name, sources).is_some();
-    if !installed(handler::DEFAULT) && (configured.contains_key("runc") || installed("runc")) {
-        config.runtime.default_runtime = "runc".to_owned();
-        origins.set(
-            KEY.to_owned(),
-            Origin::Machine("crun is not installed and runc is"),
-        );
-    }
-}
 
 /// Finds the programs of every handler.
 ///
@@ -104,6 +87,14 @@ pub fn handlers(loaded: &Loaded) -> Result<Handlers, ConfigError> {
         ready,
         warnings,
     })
+}
+
+/// cricket's pause binary.
+pub fn pause_binary(loaded: &Loaded) -> Result<PathBuf, ConfigError> {
+    match &loaded.config.runtime.pause_path {
+        Some(path) => programs::executable(path, "pause_path"),
+        None => programs::own(&programs::PAUSE, "the pause process", &loaded.sources),
+    }
 }
 
 fn prepare(

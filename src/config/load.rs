@@ -1,44 +1,15 @@
 //! Putting the configuration together: defaults, file, drop-ins, variables, flags, in this order.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::document::{self, Findings};
 use super::error::ConfigError;
 use super::place::{Origin, Origins, Problem};
 use super::schema::Table;
-use super::tables::{Config, Options};
+use super::sources::Sources;
+use super::tables::{Config, Options, handler};
 use super::value::Input;
-use super::{check, files, handlers};
-
-/// Everything outside of the files that the configuration depends on.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// The values of the flags that were given, by the flag's name without dashes.
-    pub flags: BTreeMap<String, Vec<String>>,
-    /// The environment.
-    pub variables: BTreeMap<String, String>,
-    /// $PATH.
-    pub search_path: Option<OsString>,
-    /// The daemon's own binary, beside which conmon and pause are looked for.
-    pub executable: Option<PathBuf>,
-}
-
-impl Sources {
-    /// The sources of this process with the given flags.
-    pub fn of_process(flags: BTreeMap<String, Vec<String>>) -> Self {
-        let text = |(name, value): (OsString, OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self {
-            flags,
-            variables: std::env::vars_os().filter_map(text).collect(),
-            search_path: std::env::var_os("PATH"),
-            executable: std::env::current_exe().ok(),
-        }
-    }
-}
+use super::{check, files, programs};
 
 /// A configuration that has passed all checks.
 #[derive(Debug, Clone)]
@@ -77,7 +48,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     read_drop_ins(&mut config, &options, &mut origins, &mut findings)?;
     apply_texts(&mut config, "crio", sources, &mut origins, &mut findings);
     apply_runtimes(&mut config, &options, &mut origins);
-    handlers::choose_default(&mut config, &mut origins, sources);
+    choose_default(&mut config, &mut origins, sources);
 
     check::whole(&config, &origins, &mut findings);
     check::without_effect(&config, &Config::default(), "crio", &origins, &mut findings);
@@ -200,5 +171,22 @@ fn apply_runtimes(config: &mut Config, options: &Options, origins: &mut Origins)
             .runtime
             .runtimes
             .insert(flag.name.clone(), flag.handler.clone());
+    }
+}
+
+/// Takes runc as default when crun, the built-in default, is not on this machine and runc is.
+fn choose_default(config: &mut Config, origins: &mut Origins, sources: &Sources) {
+    const KEY: &str = "crio.runtime.default_runtime";
+    let configured = &config.runtime.runtimes;
+    if !origins.is_default(KEY) || configured.contains_key(handler::DEFAULT) {
+        return;
+    }
+    let installed = |name: &str| programs::search(name, sources).is_some();
+    if !installed(handler::DEFAULT) && (configured.contains_key("runc") || installed("runc")) {
+        config.runtime.default_runtime = "runc".to_owned();
+        origins.set(
+            KEY.to_owned(),
+            Origin::Machine("crun is not installed and runc is"),
+        );
     }
 }

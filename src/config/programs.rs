@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::load::{Loaded, Sources};
+use super::sources::Sources;
 
 /// A program that is installed with cricket.
-struct Own {
+#[derive(Debug)]
+pub(super) struct Own {
     /// Its name in a directory that is cricket's alone.
     name: &'static str,
     /// Its name where everybody's programs are.
@@ -25,7 +26,7 @@ const CONMON: Own = Own {
     key: "monitor_path of the handler",
 };
 
-const PAUSE: Own = Own {
+pub(super) const PAUSE: Own = Own {
     name: "pause",
     public_name: "cricket-pause",
     key: "pause_path in [crio.runtime]",
@@ -58,14 +59,6 @@ pub(super) fn executable(path: &Path, what: &str) -> Result<PathBuf, ConfigError
         what: what.to_owned(),
         detail,
     })
-}
-
-/// cricket's pause binary.
-pub fn pause_binary(loaded: &Loaded) -> Result<PathBuf, ConfigError> {
-    match &loaded.config.runtime.pause_path {
-        Some(path) => executable(path, "pause_path"),
-        None => own(&PAUSE, "the pause process", &loaded.sources),
-    }
 }
 
 /// A monitor, and why it is not the one that was named.
@@ -127,7 +120,7 @@ fn is_own_monitor(path: &Path) -> bool {
 
 /// A program that is installed with cricket: private directories first, because there `conmon`
 /// cannot be the C program; then $PATH by a name that nobody else has.
-fn own(program: &Own, what: &str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+pub(super) fn own(program: &Own, what: &str, sources: &Sources) -> Result<PathBuf, ConfigError> {
     let mut tried = Vec::new();
     if let Some(bin) = sources.executable.as_deref().and_then(Path::parent) {
         let up = bin.parent().unwrap_or(bin);

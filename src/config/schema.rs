@@ -7,7 +7,7 @@
 
 use toml::Value;
 
-use super::value::{Input, Reason};
+use super::value::{Input, Reason, Shape};
 
 /// What setting a key does in this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,19 +18,6 @@ pub enum Status {
     Accepted(&'static str),
     /// The key works, but the text names what replaces it.
     Deprecated(&'static str),
-}
-
-/// How a value is written, which decides how a flag of the same name takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// One string or number.
-    Scalar,
-    /// `true` or `false`; the flag needs no value.
-    Switch,
-    /// An array; the flag repeats or takes commas.
-    List,
-    /// A table of strings; it has no flag.
-    Map,
 }
 
 /// One key of a table.

@@ -12,7 +12,18 @@ use toml::Spanned;
 use toml::Value;
 use toml::de::DeValue;
 
-use super::schema::Shape;
+/// How a value is written, which decides how a flag of the same name takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One string or number.
+    Scalar,
+    /// `true` or `false`; the flag needs no value.
+    Switch,
+    /// An array; the flag repeats or takes commas.
+    List,
+    /// A table of strings; it has no flag.
+    Map,
+}
 
 /// Where a value comes from.
 #[derive(Debug)]

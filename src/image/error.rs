@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::storage::StorageError;
+use crate::sys::ShuttingDown;
 
 /// The repository that an exchange with a registry was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,9 @@ impl std::fmt::Display for Repository {
 /// `RegistryUnavailable` and `SignatureValidationFailed`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ImageError {
+    /// A blocking task was stopped, which happens only while the daemon ends.
+    #[error("{0}")]
+    ShuttingDown(#[from] ShuttingDown),
     /// The text is not an image reference.
     #[error("image reference {reference:?}: {reason}")]
     Reference {

@@ -13,12 +13,12 @@ use super::credentials::{self, RegistryAuth};
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
-use super::pull::blocking;
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
 use super::unpack::{Job, Piece, Pieces};
 use crate::storage::{Lease, NewImage};
+use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
@@ -184,7 +184,9 @@ impl<'a> Fetch<'a> {
     ) -> Result<Vec<u8>, ImageError> {
         let store = self.images.settings.store.clone();
         let id = descriptor.digest().digest().to_owned();
-        let known = blocking(move || Ok(store.image(&id).and_then(|_| store.raw_config(&id).ok())));
+        let known = blocking::<_, ImageError>(move || {
+            Ok(store.image(&id).and_then(|_| store.raw_config(&id).ok()))
+        });
         let what = || format!("{}: configuration", session.repository());
         if let Some(bytes) = known.await?
             && check_content(&bytes, descriptor, what).is_ok()

@@ -13,7 +13,7 @@ use super::fetch::Fetch;
 use super::reference::Reference;
 use super::registries::Registries;
 use super::{Images, trust};
-use crate::sys;
+use crate::sys::{self, blocking};
 
 /// What to pull and for whom. Two equal requests are one pull.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -160,15 +160,5 @@ fn join_failures(mut failures: Vec<ImageError>) -> ImageError {
         }
         // registries.rs: candidates and endpoints are never empty
         None => ImageError::malformed("registries.conf", "it leaves nowhere to pull from"),
-    }
-}
-
-/// Runs small file work outside the async threads.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
-) -> Result<T, ImageError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(ImageError::malformed("image work", error)),
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::error::ImageError;
-use super::pull::blocking;
 use super::reference::Name;
 use super::registries::Registries;
 use super::{Images, reference};
 use crate::storage::{ImageRecord, Usage};
+use crate::sys::blocking;
 
 /// Shortest id prefix taken for one, as in containers/storage.
 const MIN_ID_PREFIX: usize = 3;

@@ -16,7 +16,7 @@ use super::layer::sha256_hex;
 use super::record::{self, IMAGE_FILE, ImageFile};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::unique_name;
-use super::{StorageError, Store, open};
+use super::{StorageError, Store};
 
 /// Bytes of a config or manifest. Registries bound manifests at 4 MiB; configs grow with history.
 const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
@@ -365,7 +365,7 @@ pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, St
     let dir = places.images.sub(&id)?;
     let file: ImageFile = record::read(&dir, IMAGE_FILE)?;
     if file.id != id {
-        return Err(open::mismatch(dir.path(), IMAGE_FILE));
+        return Err(record::mismatch(dir.path(), IMAGE_FILE));
     }
     Ok(file)
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -116,7 +115,7 @@ fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError>
     let dir = places.layers.sub(&name)?;
     let record: LayerRecord = record::read(&dir, LAYER_FILE)?;
     if record.diff_id != name {
-        return Err(mismatch(dir.path(), LAYER_FILE));
+        return Err(record::mismatch(dir.path(), LAYER_FILE));
     }
     let LayerRecord {
         diff_id,
@@ -134,14 +133,6 @@ fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError>
         root,
         leases: 0,
     })
-}
-
-pub(super) fn mismatch(dir: &Path, file: &str) -> StorageError {
-    let reason = "it belongs to another directory than this".to_owned();
-    StorageError::Record {
-        path: dir.join(file),
-        reason,
-    }
 }
 
 fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {

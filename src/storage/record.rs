@@ -24,6 +24,15 @@ pub(super) const LAYER_FILE: &str = "layer.json";
 pub(super) const IMAGE_FILE: &str = "image.json";
 pub(super) const ROOT_FILE: &str = "root.json";
 
+/// The record in this directory is of another object than the directory is named after.
+pub(super) fn mismatch(dir: &Path, file: &str) -> StorageError {
+    let reason = "it belongs to another directory than this".to_owned();
+    StorageError::Record {
+        path: dir.join(file),
+        reason,
+    }
+}
+
 /// `layers/<hex>/layer.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LayerRecord {

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, Digest};
 
 use super::error::ImageError;
-use super::pull::blocking;
 use super::unpack::{Job, Piece, Pieces};
 use super::{Images, Settings, trust};
 use crate::storage::NewImage;
+use crate::sys::blocking;
 use archive::Archive;
 
 /// How much of a layer is read from an archive at once, and how much lies ready for unpacking.
