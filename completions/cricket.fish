@@ -76,7 +76,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l rdt-config-file -d 'Fil
 complete -c cricket -n "__fish_cricket_needs_command" -l cdi-spec-dirs -d 'Directories of CDI device specifications; later ones win. [env: CONTAINER_CDI_SPEC_DIRS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l irqbalance-config-file -d 'Configuration of irqbalance that is edited for pods that ask for CPUs without interrupts.' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l irqbalance-config-restore-file -d 'File with the mask to restore when the daemon starts; disable restores none.' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who creates cgroups: systemd or cgroupfs. The kubelet asks for it and follows. [env: CONTAINER_CGROUP_MANAGER]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who creates cgroups. CRI-O\'s default is systemd; this version has cgroupfs alone and refuses the other. The kubelet asks for it and follows. [env: CONTAINER_CGROUP_MANAGER]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-capabilities -d 'Capabilities of a container before what its pod adds and drops. [env: CONTAINER_DEFAULT_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l add-inheritable-capabilities -d 'Put capabilities into the inheritable set too, as runtimes before Kubernetes 1.24 did. [env: CONTAINER_ADD_INHERITABLE_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-sysctls -d 'Kernel parameters of every pod, as net.ipv4.ping_group_range=0 0; the pod\'s own win. [env: CONTAINER_DEFAULT_SYSCTLS]' -r
@@ -123,7 +123,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l image-volumes -d 'What 
 complete -c cricket -n "__fish_cricket_needs_command" -l big-files-temporary-dir -d 'Directory for blobs during a pull. [env: CONTAINER_BIG_FILES_TEMPORARY_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l separate-pull-cgroup -d 'Cgroup that images are pulled in, or pod. [env: PULL_IN_A_CGROUP]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l auto-reload-registries -d 'Read registries.conf.d again when a file in it changes. [env: AUTO_RELOAD_REGISTRIES]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l pull-progress-timeout -d 'End a pull that has made no progress for this long; 0s never does. [env: CONTAINER_PULL_PROGRESS_TIMEOUT]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l pull-progress-timeout -d 'End a pull when no byte of a download has come for this long; 0s means 60 seconds. [env: CONTAINER_PULL_PROGRESS_TIMEOUT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l oci-artifact-mount-support -d 'Mount OCI artifacts as volumes. [env: CONTAINER_OCI_ARTIFACT_SUPPORT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-default-network -d 'Name of the CNI network for pods. Empty means the first in network_dir. [env: CONTAINER_CNI_DEFAULT_NETWORK]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-config-dir -d 'Directory of CNI configuration; it is watched. [env: CONTAINER_CNI_CONFIG_DIR]' -r -F

@@ -29,7 +29,7 @@ use crate::runtime::{Handlers, RuntimeError};
 use crate::sandbox::{self, SandboxError, Sandboxes};
 use crate::security::capabilities::CapabilityError;
 use crate::security::seccomp::SeccompError;
-use crate::state::RunDir;
+use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::sys::notify;
 use crate::telemetry::{self, LogError};
@@ -76,6 +76,9 @@ pub enum DaemonError {
     /// The default runtime cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Another daemon uses the same run root.
+    #[error(transparent)]
+    RunDir(#[from] RecordError),
     /// The records of containers cannot be read.
     #[error(transparent)]
     Container(#[from] ContainerError),
@@ -132,10 +135,15 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let listener = cri::bind(&loaded.config.api.listen)?;
+    let mut told_to_stop = Box::pin(told_to_stop);
     let house = build(&loaded)?;
-    house.containers.restore().await?;
-    house.sandboxes.restore().await?;
+    let _ours = RunDir::new(&loaded.config.runroot).lock()?;
+    tokio::select! {
+        restored = restore(&house) => restored?,
+        // Nothing is served yet, and what is restored is on disk as it was.
+        () = &mut told_to_stop => return Ok(()),
+    }
+    let listener = cri::bind(&loaded.config.api.listen)?;
     // Not before it is known who owns what, and not in the way of the first call.
     let sandboxes = Arc::clone(&house.sandboxes);
     tokio::spawn(async move { sandboxes.sweep().await });
@@ -165,6 +173,11 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
     Ok(())
 }
 
+async fn restore(house: &House) -> Result<(), DaemonError> {
+    house.containers.restore().await?;
+    Ok(house.sandboxes.restore().await?)
+}
+
 fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
@@ -187,7 +200,6 @@ fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         settings::container(config, host.clone())?,
         container::Rooms {
             run_dir: run_dir.clone(),
-            handlers: Arc::clone(&handlers),
             cgroups: Arc::clone(&cgroups),
             store: store.clone(),
             images: Arc::clone(&images),
@@ -233,6 +245,7 @@ async fn answer(
         config: serde_json::to_string(&loaded.config).unwrap_or_default(),
     };
     let runtime = RuntimeApi {
+        images: Arc::clone(&house.images),
         sandboxes: Arc::clone(&house.sandboxes),
         networks: Arc::clone(&house.networks),
         handlers: Arc::clone(&house.handlers),
@@ -290,6 +303,25 @@ fn bound(bytes: i64) -> usize {
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // CRI-O reloads by the first, writes stacks by the second and collects garbage by the third:
+    // whoever sends them to the daemon does not want it to end.
+    let mut others = [
+        SignalKind::hangup(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ]
+    .map(signal)
+    .into_iter()
+    .collect::<io::Result<Vec<_>>>()?;
+    tokio::spawn(async move {
+        loop {
+            let any = others.iter_mut().map(|signal| Box::pin(signal.recv()));
+            futures_util::future::select_all(any).await;
+            tracing::warn!(
+                "SIGHUP, SIGUSR1 and SIGUSR2 do nothing in this version; to take up a changed configuration restart the daemon, containers go on"
+            );
+        }
+    });
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

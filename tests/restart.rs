@@ -12,6 +12,13 @@ use cricket_harness::{Node, requests};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
+/// Whether a process of the container is this command.
+fn runs(node: &Node, container: &str, command: &str) -> bool {
+    node.processes(container)
+        .iter()
+        .any(|(_, shown)| shown.starts_with(command))
+}
+
 #[tokio::test]
 async fn pods_containers_and_their_processes_are_the_same_after_a_kill() {
     let mut node = Node::start(CRICKET).await;
@@ -26,6 +33,8 @@ async fn pods_containers_and_their_processes_are_the_same_after_a_kill() {
     node.cri.stop_pod(&stopped).await.unwrap();
 
     let before = everything(&node).await;
+    node.until("the command", || runs(&node, &running, "sleep"))
+        .await;
     let processes = node.processes(&running);
     assert!(
         processes.len() >= 2,
@@ -100,6 +109,9 @@ async fn a_clean_stop_of_the_daemon_leaves_the_pods_running() {
     let mut node = Node::start(CRICKET).await;
     let image = node.busybox().await;
     let (_, id, _) = node.run("stays", &image, &["sleep", "1000"]).await;
+    // Started, it may not have become its command yet.
+    node.until("the command", || runs(&node, &id, "sleep"))
+        .await;
     let processes = node.processes(&id);
     assert!(node.daemon.stop().await.success());
     assert_eq!(node.processes(&id), processes);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cricket_proto::admin as wire;
 use tonic::{Request, Response, Status};
 
+use crate::cri::of_image;
 use crate::image::Images;
 
 /// `cricket.admin.v1.AdminService`.
@@ -29,7 +30,7 @@ impl wire::admin_service_server::AdminService for AdminApi {
             )));
         }
         let loaded = self.images.load(Path::new(&path)).await;
-        let loaded = loaded.map_err(|error| Status::unknown(error.to_string()))?;
+        let loaded = loaded.map_err(|error| of_image(&error))?;
         let images = loaded
             .into_iter()
             .map(|image| wire::LoadedImage {

@@ -133,12 +133,20 @@ impl Cgroups {
             .into_iter()
             .map(|mount| tree::open_hierarchy(mount, &own))
             .collect::<Result<Vec<_>, _>>()?;
-        let has = |controller| hierarchies.iter().any(|each| each.holds(controller));
+        // On a hybrid host the cgroup2 mount offers controllers that nobody has mounted on v1. An OCI
+        // runtime does not use them there.
+        let used = |each: &&Hierarchy| version == Version::V2 || !each.unified;
+        let has = |controller| {
+            hierarchies
+                .iter()
+                .filter(used)
+                .any(|each| each.holds(controller))
+        };
         let controllers = Controllers {
             cpu: has(Controller::Cpu),
             cpuset: has(Controller::Cpuset),
             memory: has(Controller::Memory),
-            swap: hierarchies.iter().any(tree::accounts_swap),
+            swap: hierarchies.iter().filter(used).any(tree::accounts_swap),
             pids: has(Controller::Pids),
             io: has(Controller::Io),
             hugetlb: has(Controller::Hugetlb),

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 
@@ -18,8 +17,7 @@ use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
 use crate::state::{ContainerName, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootOptions};
-use crate::sys::blocking;
-use crate::sys::pidfd;
+use crate::sys::{blocking, clock, pidfd};
 
 /// Name of the OCI spec in the bundle.
 pub(super) const CONFIG: &str = "config.json";
@@ -57,6 +55,10 @@ impl Containers {
         stage: &Stage,
     ) -> Result<Id, ContainerError> {
         if let Some(existing) = self.table.named(&name) {
+            // One that is being removed is as good as gone.
+            self.removals.ended(&existing.record().id).await;
+        }
+        if let Some(existing) = self.table.named(&name) {
             let record = existing.record();
             return match record.phase {
                 Phase::Making | Phase::Created => Ok(record.id.clone()),
@@ -83,10 +85,7 @@ impl Containers {
             }
             Err(error) => {
                 stage.enter("undo what was made");
-                if let Err(left) = self.undo(&record).await {
-                    // The record is on disk still: the next start of the daemon tries again.
-                    tracing::error!(id = %record.id, error = %left, "not undone");
-                }
+                self.undo_or_list(record, &error.to_string()).await;
                 Err(error)
             }
         }
@@ -142,10 +141,10 @@ impl Containers {
             id: Id::random(),
             pod: pod.id.clone(),
             name,
-            handler: pod.handler_name.clone(),
+            runtime: pod.handler.program.clone(),
             config,
             image,
-            created_at_ns: now_ns(),
+            created_at_ns: clock::now_ns(),
             phase: Phase::Making,
             init: None,
             cgroup_parent: pod.cgroup_parent.clone(),
@@ -375,14 +374,6 @@ fn make_log_directory(log_path: Option<&Path>) -> Result<(), ContainerError> {
         }
         None => Ok(()),
     }
-}
-
-/// Now, in nanoseconds since 1970: what the CRI counts time in.
-pub(super) fn now_ns() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn rfc3339(ns: i64) -> String {

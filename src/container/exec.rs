@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::sources::io_error;
 use super::{ContainerError, Containers, Phase, Record};
 use crate::runtime::Execution;
+use crate::sys::blocking;
 use crate::sys::process_tree::kill_tree;
 
 /// Most of each output that is returned (`runtime.v1.ExecSyncResponse`); what comes after it is
@@ -68,8 +69,23 @@ impl Containers {
         let (stderr, stderr_end) = output_pipe()?;
         let (stdout, stderr) = (Collector::start(stdout), Collector::start(stderr));
         let stdio = [stdin.into(), stdout_end, stderr_end];
-        let execution = self.monitor(&record.id).exec(command, stdio).await?;
-        let exit_code = wait(&record, command, &execution, limit).await?;
+        let run = async {
+            let execution = self.monitor(&record.id).exec(command, stdio).await?;
+            Command {
+                execution,
+                ended: false,
+            }
+            .wait(&record, command, limit)
+            .await
+        };
+        let exit_code = match limit {
+            // The command's own limit begins with it; its start, which takes a runtime, has as
+            // long again.
+            Some(limit) => timeout(2 * limit + KILL_WAIT, run)
+                .await
+                .unwrap_or_else(|_| Err(timed_out(&record, command, limit)))?,
+            None => run.await?,
+        };
         let (stdout, stderr) = tokio::join!(stdout.finish(), stderr.finish());
         Ok(ExecOutput {
             stdout,
@@ -79,28 +95,59 @@ impl Containers {
     }
 }
 
-async fn wait(
-    record: &Record,
-    command: &[String],
-    execution: &Execution,
-    limit: Option<Duration>,
-) -> Result<i32, ContainerError> {
-    let Some(limit) = limit else {
-        return Ok(execution.exited().await?);
-    };
-    if let Ok(ended) = timeout(limit, execution.exited()).await {
-        return Ok(ended?);
+/// A command that runs. Dropped before its end, by a caller that went away, it is killed with its
+/// descendants.
+#[derive(Debug)]
+struct Command {
+    execution: Execution,
+    ended: bool,
+}
+
+impl Command {
+    async fn wait(
+        mut self,
+        record: &Record,
+        command: &[String],
+        limit: Option<Duration>,
+    ) -> Result<i32, ContainerError> {
+        let ended = match limit {
+            None => Ok(self.execution.exited().await),
+            Some(limit) => timeout(limit, self.execution.exited()).await,
+        };
+        self.ended = true;
+        if let Ok(ended) = ended {
+            return Ok(ended?);
+        }
+        let pid = self.execution.pid;
+        blocking(move || {
+            kill_tree(pid);
+            Ok::<_, ContainerError>(())
+        })
+        .await?;
+        // Until it is gone: the kubelet runs the next probe right after this answer.
+        if let Ok(Err(error)) = timeout(KILL_WAIT, self.execution.exited()).await {
+            tracing::debug!(id = %record.id, %error, "monitor ended with the command");
+        }
+        Err(timed_out(record, command, limit.unwrap_or_default()))
     }
-    kill_tree(execution.pid);
-    // Until it is gone: the kubelet runs the next probe right after this answer.
-    if let Ok(Err(error)) = timeout(KILL_WAIT, execution.exited()).await {
-        tracing::debug!(id = %record.id, %error, "monitor ended with the command");
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        if !self.ended {
+            let pid = self.execution.pid;
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || kill_tree(pid)));
+        }
     }
-    Err(ContainerError::ExecTimedOut {
+}
+
+fn timed_out(record: &Record, command: &[String], limit: Duration) -> ContainerError {
+    ContainerError::ExecTimedOut {
         id: record.id.clone(),
         command: command.join(" ").chars().take(200).collect(),
         timeout: limit,
-    })
+    }
 }
 
 /// A pipe: the daemon's end to read from, the command's to write to.

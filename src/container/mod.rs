@@ -19,7 +19,7 @@ mod undo;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -32,13 +32,13 @@ pub use stats::ContainerStats;
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::image::{ImageError, Images};
-use crate::runtime::{Handler, Handlers, Monitor, RuntimeError};
+use crate::runtime::{Handler, Monitor, RuntimeError};
 use crate::security::seccomp::{self, Profile, SeccompError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    ContainerName, Id, InFlight, LookupError, Operations, PodName, RecordError, Records, RunDir,
-    Table,
+    ContainerName, Id, InFlight, LookupError, Operations, PodName, RecordError, Recorded, Records,
+    RunDir, Table,
 };
 use crate::storage::{StorageError, Store};
 use crate::sys::ShuttingDown;
@@ -68,8 +68,6 @@ pub struct Settings {
 pub struct Rooms {
     /// Where volatile files are.
     pub run_dir: RunDir,
-    /// The OCI runtimes.
-    pub handlers: Arc<Handlers>,
     /// Control groups.
     pub cgroups: Arc<Cgroups>,
     /// Root filesystems.
@@ -95,9 +93,7 @@ pub struct Containers {
 /// change.
 #[derive(Debug)]
 pub struct Container {
-    record: watch::Sender<Arc<Record>>,
-    /// Held while the record is changed, so that no change is lost; never while waiting.
-    changing: Mutex<()>,
+    record: Recorded<Record>,
     /// When a stop in flight kills, lowered by whoever wants it sooner.
     kill_at: watch::Sender<Option<Instant>>,
     /// After the end: whether runtime state, root mount and cgroups could all be released.
@@ -114,8 +110,6 @@ pub struct Pod {
     pub name: PodName,
     /// The OCI runtime of its containers.
     pub handler: Arc<Handler>,
-    /// The handler's name as the pod asked for it; empty: the default.
-    pub handler_name: String,
     /// Where logs go; empty: no logs.
     pub log_directory: String,
     /// Its cgroup; empty: the default.
@@ -127,8 +121,7 @@ pub struct Pod {
 impl Container {
     fn new(record: Record) -> Self {
         Self {
-            record: watch::Sender::new(Arc::new(record)),
-            changing: Mutex::default(),
+            record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
             cpu: stats::CpuHistory::default(),
@@ -137,14 +130,12 @@ impl Container {
 
     /// What is known of the container now.
     pub fn record(&self) -> Arc<Record> {
-        Arc::clone(&self.record.borrow())
+        self.record.get()
     }
 
     /// Waits until the container has ended, and its record says how.
     async fn ended(&self) {
-        let mut record = self.record.subscribe();
-        // The sender lives as long as `self`, so the wait ends only with the condition.
-        let _ended = record.wait_for(|record| record.exit().is_some()).await;
+        self.record.until(|record| record.exit().is_some()).await;
     }
 }
 
@@ -236,15 +227,9 @@ impl Containers {
         container: &Container,
         change: impl FnOnce(&mut Record),
     ) -> Result<(), ContainerError> {
-        let _changing = container
-            .changing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut record = Record::clone(&container.record());
-        change(&mut record);
-        self.records.write(&record.id, &record)?;
-        container.record.send_replace(Arc::new(record));
-        Ok(())
+        Ok(container
+            .record
+            .update(&self.records, &container.record().id, change)?)
     }
 
     /// Makes a container visible to everyone.

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::Program;
 use crate::spec::config::ContainerConfig;
 use crate::spec::inputs::Image;
 use crate::state::{ContainerName, Id, Versioned};
 
 /// Where in its life a container is, with what is known there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Being made: listed by nobody; after a restart it is undone.
     Making,
@@ -103,8 +104,8 @@ pub struct Record {
     pub pod: Id,
     /// Its name in Kubernetes.
     pub name: ContainerName,
-    /// The handler's name as the pod asked for it; empty: the default.
-    pub handler: String,
+    /// The OCI runtime that it was made by, and has to be ended by.
+    pub runtime: Program,
     /// What was asked for.
     pub config: ContainerConfig,
     /// The image that it was made from.
@@ -112,7 +113,6 @@ pub struct Record {
     /// When it was made, nanoseconds since 1970.
     pub created_at_ns: i64,
     /// Where in its life it is.
-    #[serde(flatten)]
     pub phase: Phase,
     /// Its first process, from `Created` on.
     pub init: Option<Init>,
@@ -147,5 +147,72 @@ impl Versioned for Record {
 
     fn version(&self) -> u32 {
         self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(phase: Phase) -> Record {
+        Record {
+            version: Record::VERSION,
+            id: Id::random(),
+            pod: Id::random(),
+            name: ContainerName::default(),
+            runtime: Program {
+                handler: "runc".into(),
+                path: "/usr/bin/runc".into(),
+                root: "/run/runc".into(),
+                systemd_cgroup: false,
+            },
+            config: ContainerConfig::default(),
+            image: Image::default(),
+            created_at_ns: 1,
+            phase,
+            init: Some(Init {
+                pid: 7,
+                start_time: 9,
+            }),
+            cgroup_parent: "/pods".into(),
+            log_path: None,
+            stop_signal: 15,
+            own_pid_namespace: true,
+            runs_as: RunsAs::default(),
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_survives_being_read_changed_and_written_again_and_again() {
+        let exit = Exit {
+            started_at_ns: 2,
+            finished_at_ns: 3,
+            exit_code: 4,
+            reason: Reason::Error,
+            message: String::new(),
+        };
+        let phases = [
+            Phase::Created,
+            Phase::Running { started_at_ns: 2 },
+            Phase::Exited(exit),
+            Phase::Making,
+        ];
+        let mut text = serde_json::to_string(&record(Phase::Making)).unwrap();
+        for phase in phases {
+            let mut read: Record = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.unknown, BTreeMap::new());
+            read.phase = phase.clone();
+            text = serde_json::to_string(&read).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap().phase, phase);
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_kept() {
+        let mut value = serde_json::to_value(record(Phase::Created)).unwrap();
+        value["mood"] = serde_json::json!({ "good": true });
+        let read: Record = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), value);
     }
 }

@@ -50,8 +50,10 @@ impl Containers {
             .is_ok_and(|all| *all == Some(true));
         if !released {
             stage.enter("release what the exit could not");
-            self.release(&record).await?;
+            self.release(&record, true).await?;
         }
+        stage.enter("wait for its monitor to go");
+        self.monitor(&record.id).gone().await;
         stage.enter("remove the writable layer and the record");
         self.forget(&record).await?;
         // From both at once and last: the kubelet asks for the status right before the removal,

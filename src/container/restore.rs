@@ -10,7 +10,6 @@ use futures_util::future::join_all;
 use super::record::{Phase, Record};
 use super::{Container, ContainerError, Containers};
 use crate::runtime;
-use crate::state::Id;
 use crate::sys::blocking;
 
 impl Containers {
@@ -24,11 +23,7 @@ impl Containers {
         join_all(found.into_iter().map(|record| self.restore_one(record))).await;
         let this = Arc::clone(self);
         blocking(move || {
-            let has_bundle = |id: &str| {
-                id.parse::<Id>()
-                    .is_ok_and(|id| this.rooms.run_dir.container(&id).exists())
-            };
-            for id in this.rooms.store.sweep_roots(has_bundle) {
+            for id in this.rooms.store.sweep_roots(|id| this.records.owns(id)) {
                 tracing::info!(id, "writable layer of a container that is gone removed");
             }
             Ok(())
@@ -39,9 +34,8 @@ impl Containers {
     async fn restore_one(self: &Arc<Self>, record: Record) {
         match record.phase {
             Phase::Making => {
-                if let Err(error) = self.undo(&record).await {
-                    tracing::error!(id = %record.id, %error, "half-made container not undone");
-                }
+                self.undo_or_list(record, "the daemon ended while it was being created")
+                    .await;
             }
             Phase::Exited(_) => {
                 let container = self.publish(record);
@@ -56,7 +50,10 @@ impl Containers {
         let id = record.id.clone();
         let mut watch = self.monitor(&id).watch().await.ok();
         let status = match watch.as_mut() {
-            Some(watch) => watch.next().await.ok().flatten(),
+            Some(watch) => watch.first().await.unwrap_or_else(|error| {
+                tracing::error!(%id, %error, "container listed as it was last known");
+                None
+            }),
             None => None,
         };
         let container = self.publish(record);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::record::{Exit, Reason};
 use super::{Container, ContainerError, Containers, Phase};
 use crate::state::Stage;
+use crate::sys::clock;
 
 impl Containers {
     /// Starts a created container. The same call again joins the one in flight.
@@ -63,14 +64,17 @@ impl Containers {
         message: &str,
     ) -> Result<(), ContainerError> {
         let record = container.record();
-        let handler = self.rooms.handlers.get(&record.handler)?;
-        if handler.kill(record.id.as_str(), libc::SIGKILL).await? {
+        if record
+            .runtime
+            .kill(record.id.as_str(), libc::SIGKILL)
+            .await?
+        {
             container.ended().await;
         }
         self.update(container, |record| {
             let finished_at_ns = match &record.phase {
                 Phase::Exited(exit) => exit.finished_at_ns,
-                Phase::Making | Phase::Created | Phase::Running { .. } => super::create::now_ns(),
+                Phase::Making | Phase::Created | Phase::Running { .. } => clock::now_ns(),
             };
             record.phase = Phase::Exited(Exit {
                 started_at_ns: 0,

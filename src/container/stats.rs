@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::cgroup::{CgroupError, Cgroups, Stats};
 use crate::storage::Usage;
+use crate::sys::clock;
 
 /// The shortest time over which the use of processors is averaged, in nanoseconds.
 const RATE_WINDOW_NS: i64 = 1_000_000_000;
@@ -84,7 +85,7 @@ impl Containers {
         read: impl FnOnce(&Cgroups, &str) -> Result<Stats, CgroupError>,
     ) -> Result<ContainerStats, ContainerError> {
         let record = container.record();
-        let timestamp_ns = super::create::now_ns();
+        let timestamp_ns = clock::now_ns();
         let alive = matches!(record.phase, Phase::Created | Phase::Running { .. });
         let usage = if alive {
             let cgroups = &self.rooms.cgroups;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout};
 
+use super::record::Init;
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::state::{LookupError, Stage};
 use crate::sys::{blocking, pidfd};
@@ -70,7 +71,6 @@ impl Containers {
         stage: &Stage,
     ) -> Result<(), ContainerError> {
         let record = container.record();
-        let handler = self.rooms.handlers.get(&record.handler)?;
         let mut kill_at = container.kill_at.subscribe();
         let running = matches!(record.phase, Phase::Running { .. });
         if running
@@ -79,7 +79,11 @@ impl Containers {
                 .is_some_and(|deadline| deadline > Instant::now())
         {
             stage.enter("stop signal");
-            match handler.kill(record.id.as_str(), record.stop_signal).await {
+            match record
+                .runtime
+                .kill(record.id.as_str(), record.stop_signal)
+                .await
+            {
                 Ok(_) => {
                     stage.enter("wait for the container to end by itself");
                     wait_until_ended_or_due(container, &mut kill_at).await;
@@ -90,9 +94,14 @@ impl Containers {
         }
         if container.record().exit().is_none() {
             stage.enter("SIGKILL");
-            handler
+            let found = record
+                .runtime
                 .kill(record.id.as_str(), Signal::SIGKILL as i32)
                 .await?;
+            if !found {
+                // The runtime does not know it any more: its state is gone, or elsewhere.
+                kill_init(&record);
+            }
             self.kill_stragglers(&record).await?;
             stage.enter("wait for the killed container to be gone");
             self.wait_for_the_killed(container, &record).await?;
@@ -150,6 +159,15 @@ async fn wait_until_ended_or_due(
             () = tokio::time::sleep_until(deadline) => return,
             changed = kill_at.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Kills the container's first process, if it still is the one that was recorded.
+fn kill_init(record: &Record) {
+    let alive = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
+    if let Some(process) = record.init.and_then(alive) {
+        tracing::warn!(id = %record.id, "the runtime does not know a container that lives: killed");
+        process.kill();
     }
 }
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::record::{Exit, Init, Reason};
-use super::{Container, ContainerError, Containers, Phase, Record};
+use super::{Container, Containers, Phase, Record};
 use crate::runtime::{Status, Watch};
-use crate::sys::pidfd;
+use crate::sys::{clock, pidfd};
 
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
 const UNKNOWN_EXIT_CODE: i32 = 255;
@@ -26,7 +26,8 @@ impl Containers {
                 reason = exit.reason.as_str(),
                 "container ended"
             );
-            let written = this.update(&container, |record| record.phase = Phase::Exited(exit));
+            let end = |record: &mut Record| record.phase = Phase::Exited(exit);
+            let written = container.record.note(&this.records, &record.id, end);
             if let Err(error) = written {
                 // The monitor's own record is on disk: the next daemon reads that.
                 tracing::error!(id = %record.id, %error, "exit not recorded");
@@ -43,7 +44,7 @@ impl Containers {
 
     async fn release_ended(&self, container: &Container) {
         let record = container.record();
-        let released = self.release(&record).await;
+        let released = self.release(&record, false).await;
         if let Err(error) = &released {
             tracing::error!(id = %record.id, %error, "not released, removal will try again");
         }
@@ -75,14 +76,6 @@ impl Containers {
             tracing::error!(id = %record.id, %error, "the container's process cannot be watched");
         }
         lost(record)
-    }
-
-    /// Removes what the runtime and the kernel keep of an ended container, all but its record and
-    /// its writable layer. Can be repeated.
-    pub(super) async fn release(&self, record: &Record) -> Result<(), ContainerError> {
-        let handler = self.rooms.handlers.get(&record.handler)?;
-        handler.delete(record.id.as_str(), false).await?;
-        self.release_kernel_objects(record).await
     }
 }
 
@@ -129,7 +122,7 @@ fn lost(record: &Record) -> Exit {
     };
     Exit {
         started_at_ns,
-        finished_at_ns: super::create::now_ns(),
+        finished_at_ns: clock::now_ns(),
         exit_code: UNKNOWN_EXIT_CODE,
         reason: Reason::MonitorLost,
         message: "the container's monitor was killed, so its exit code is not known".to_owned(),

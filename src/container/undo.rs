@@ -1,33 +1,51 @@
 //! Undo: release what a container has in the kernel and on disk. Every step works when there is
-//! nothing to release, so it serves the ended, the half made and what a crash left alike.
+//! nothing to release, so it serves the ended, the half made and what a crash left alike; all are
+//! tried, and the first error is told.
 
 use std::sync::Arc;
 
-use super::{ContainerError, Containers, Record};
-use crate::sys::blocking;
+use super::record::{Exit, Reason};
+use super::{ContainerError, Containers, Phase, Record};
+use crate::sys::{blocking, clock};
 
 impl Containers {
-    /// Undoes a container that was not made to the end: kills what runs, releases everything,
-    /// forgets the record.
-    pub(super) async fn undo(&self, record: &Record) -> Result<(), ContainerError> {
-        let handler = self.rooms.handlers.get(&record.handler)?;
-        handler.delete(record.id.as_str(), true).await?;
-        self.release_kernel_objects(record).await?;
+    /// Undoes a container that was not made to the end. When that does not work, it is listed as
+    /// ended, so that the kubelet has it removed, and removing it tries again.
+    pub(super) async fn undo_or_list(&self, mut record: Record, message: &str) {
+        let Err(error) = self.undo(&record).await else {
+            return;
+        };
+        tracing::error!(id = %record.id, %error, "half-made container not undone, listed as ended");
+        record.phase = Phase::Exited(Exit {
+            started_at_ns: 0,
+            finished_at_ns: clock::now_ns(),
+            exit_code: 128,
+            reason: Reason::StartError,
+            message: message.to_owned(),
+        });
+        let container = self.publish(record);
+        container.released.send_replace(Some(false));
+    }
+
+    /// Kills what runs, releases everything, forgets the record.
+    async fn undo(&self, record: &Record) -> Result<(), ContainerError> {
+        self.release(record, true).await?;
+        // What it writes into the bundle would be in the way of removing that.
+        self.monitor(&record.id).gone().await;
         self.forget(record).await
     }
 
-    /// Unmounts the root and removes the cgroups.
-    pub(super) async fn release_kernel_objects(
-        &self,
-        record: &Record,
-    ) -> Result<(), ContainerError> {
+    /// Removes what the runtime and the kernel keep of a container that has ended, or, with
+    /// `force`, of one that may run still: all but its record and its writable layer.
+    pub(super) async fn release(&self, record: &Record, force: bool) -> Result<(), ContainerError> {
+        let deleted = record.runtime.delete(record.id.as_str(), force).await;
         let (store, cgroups) = (self.rooms.store.clone(), Arc::clone(&self.rooms.cgroups));
         let (id, parent) = (record.id.clone(), record.cgroup_parent.clone());
         blocking(move || {
-            // All are tried; the first error is told.
             let unmounted = store.unmount_root(id.as_str());
             let container = cgroups.remove_container(&parent, id.as_str());
             let monitor = cgroups.remove_monitor(&parent, id.as_str());
+            deleted?;
             unmounted?;
             container?;
             Ok(monitor?)

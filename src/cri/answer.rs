@@ -1,5 +1,7 @@
 //! The domain's words as messages for the kubelet.
 
+use std::time::Duration;
+
 use cricket_proto::cri as wire;
 
 use crate::container::{self, Reason};
@@ -272,6 +274,12 @@ pub(super) fn image(image: &image::Image) -> wire::Image {
         }),
         pinned: image.pinned,
     }
+}
+
+/// The pulls in flight, for `crictl info`.
+pub(super) fn pulls(pulls: &[(String, Duration)]) -> serde_json::Value {
+    let told = |(image, since): &(String, Duration)| serde_json::json!({ "image": image, "seconds": since.as_secs_f64() });
+    pulls.iter().map(told).collect()
 }
 
 /// What a file system's part of ours occupies; `timestamp_ns` is when that was asked.

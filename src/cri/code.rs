@@ -5,8 +5,10 @@
 
 use tonic::{Code, Status};
 
+use crate::cgroup::CgroupError;
 use crate::container::ContainerError;
 use crate::image::ImageError;
+use crate::runtime::RuntimeError;
 use crate::sandbox::SandboxError;
 use crate::state::LookupError;
 
@@ -24,14 +26,14 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Exists { .. } => Code::AlreadyExists,
         SandboxError::NotReady { .. } => Code::FailedPrecondition,
         SandboxError::Container(error) => return of_container(error),
+        SandboxError::Runtime(error) => of_runtime(error),
+        SandboxError::Cgroup(error) => of_cgroup(error),
         SandboxError::ShuttingDown(_) => Code::Unavailable,
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
         | SandboxError::PauseEnded
         | SandboxError::NetworkNotReady(_)
         | SandboxError::Network(_)
-        | SandboxError::Runtime(_)
-        | SandboxError::Cgroup(_)
         | SandboxError::Record(_) => Code::Unknown,
     };
     status(code, &error.to_string())
@@ -52,13 +54,13 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
             Code::FailedPrecondition
         }
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
+        ContainerError::Runtime(error) => of_runtime(error),
+        ContainerError::Cgroup(error) => of_cgroup(error),
         ContainerError::ShuttingDown(_) => Code::Unavailable,
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
         | ContainerError::Image(_)
         | ContainerError::Storage(_)
-        | ContainerError::Runtime(_)
-        | ContainerError::Cgroup(_)
         | ContainerError::Record(_) => Code::Unknown,
     };
     status(code, &error.to_string())
@@ -66,7 +68,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
 
 /// The status of an error about an image. The kubelet finds `RegistryUnavailable` and
 /// `SignatureValidationFailed` at the beginning of the message only with code `Unknown`.
-pub(super) fn of_image(error: &ImageError) -> Status {
+pub fn of_image(error: &ImageError) -> Status {
     let code = match error {
         ImageError::Reference { .. } => Code::InvalidArgument,
         ImageError::InUse { .. } => Code::FailedPrecondition,
@@ -79,6 +81,22 @@ pub(super) fn of_image(error: &ImageError) -> Status {
 /// A request that cannot be understood.
 pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid_argument(format!("{field}: {problem}"))
+}
+
+fn of_runtime(error: &RuntimeError) -> Code {
+    match error {
+        RuntimeError::NoHandler { .. } => Code::InvalidArgument,
+        RuntimeError::Busy => Code::ResourceExhausted,
+        RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
+        _ => Code::Unknown,
+    }
+}
+
+fn of_cgroup(error: &CgroupError) -> Code {
+    match error {
+        CgroupError::Parent { .. } => Code::InvalidArgument,
+        _ => Code::Unknown,
+    }
 }
 
 fn of_lookup(error: &LookupError) -> Code {

@@ -1,13 +1,12 @@
 //! `runtime.v1.ImageService`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
 use super::code::{invalid, of_image};
 use super::{ImageApi, answer, request};
 use crate::image::PullRequest;
+use crate::sys::clock;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -80,10 +79,7 @@ impl wire::image_service_server::ImageService for ImageApi {
         &self,
         _request: Request<wire::ImageFsInfoRequest>,
     ) -> Answer<wire::ImageFsInfoResponse> {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+        let now = clock::now_ns();
         Ok(Response::new(wire::ImageFsInfoResponse {
             image_filesystems: vec![answer::filesystem(&self.images.usage(), now)],
             container_filesystems: vec![answer::filesystem(&self.store.roots_usage(), now)],

@@ -16,6 +16,7 @@ mod stats;
 
 use std::sync::Arc;
 
+pub use code::of_image;
 pub use socket::{SocketError, bind};
 
 use crate::image::Images;
@@ -42,6 +43,8 @@ pub struct Identity {
 pub struct RuntimeApi {
     /// Pods, and through them containers.
     pub sandboxes: Arc<Sandboxes>,
+    /// What is pulled now.
+    pub images: Arc<Images>,
     /// Whether pods can have a network.
     pub networks: Arc<Networks>,
     /// The OCI runtimes.

@@ -1,6 +1,7 @@
 //! `runtime.v1.RuntimeService`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cricket_proto::cri as wire;
@@ -9,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::code::{of_container, of_sandbox};
 use super::{RuntimeApi, answer, filter, request, stats};
 use crate::container::{ContainerError, ExecOutput};
+use crate::sys::blocking;
 
 /// `VersionResponse.version`: the version of the kubelet's own API, a constant.
 const KUBELET_API_VERSION: &str = "0.1.0";
@@ -38,10 +40,9 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         let mut info = BTreeMap::new();
         if request.into_inner().verbose {
             info.insert("config".to_owned(), self.identity.config.clone());
-            info.insert(
-                "inFlight".to_owned(),
-                self.sandboxes.in_flight().to_string(),
-            );
+            let mut in_flight = self.sandboxes.in_flight();
+            in_flight["pulls"] = answer::pulls(&self.images.pulls_in_flight());
+            info.insert("inFlight".to_owned(), in_flight.to_string());
         }
         let network = match self.networks.readiness() {
             Ok(()) => condition("NetworkReady", "", String::new()),
@@ -142,7 +143,7 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         let sandbox = self
             .sandboxes
             .find(&request.pod_sandbox_id)
-            .map_err(|error| of_sandbox(std::sync::Arc::new(error)))?;
+            .map_err(|error| of_sandbox(Arc::new(error)))?;
         let record = sandbox.record();
         let mut info = BTreeMap::new();
         if request.verbose {
@@ -323,18 +324,91 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         request: Request<wire::ListContainerStatsRequest>,
     ) -> Answer<wire::ListContainerStatsResponse> {
         let wanted = request.into_inner().filter;
-        let containers = self.sandboxes.containers();
-        let stats = containers
-            .all()
-            .iter()
-            .filter(|container| filter::stats(&container.record(), wanted.as_ref()))
-            // One that ends meanwhile is left out, it does not fail the list.
-            .filter_map(|container| containers.usual_stats(container).ok())
-            .filter(|sample| sample.usage.is_some())
-            .map(|sample| stats::of_container(&sample))
-            .collect();
+        let containers = Arc::clone(self.sandboxes.containers());
+        let stats = blocking(move || {
+            let all = containers.all();
+            let samples = all
+                .iter()
+                .filter(|container| filter::stats(&container.record(), wanted.as_ref()))
+                // One that ends meanwhile is left out, it does not fail the list.
+                .filter_map(|container| containers.usual_stats(container).ok())
+                .filter(|sample| sample.usage.is_some());
+            Ok::<_, ContainerError>(samples.map(|sample| stats::of_container(&sample)).collect())
+        });
+        let stats = stats.await.map_err(plain)?;
         Ok(Response::new(wire::ListContainerStatsResponse { stats }))
     }
+
+    async fn update_container_resources(
+        &self,
+        _request: Request<wire::UpdateContainerResourcesRequest>,
+    ) -> Answer<wire::UpdateContainerResourcesResponse> {
+        Err(not_built("UpdateContainerResources"))
+    }
+
+    async fn exec(&self, _request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
+        Err(not_built("Exec"))
+    }
+
+    async fn attach(&self, _request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
+        Err(not_built("Attach"))
+    }
+
+    async fn port_forward(
+        &self,
+        _request: Request<wire::PortForwardRequest>,
+    ) -> Answer<wire::PortForwardResponse> {
+        Err(not_built("PortForward"))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        _request: Request<wire::PodSandboxStatsRequest>,
+    ) -> Answer<wire::PodSandboxStatsResponse> {
+        Err(not_built("PodSandboxStats"))
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        _request: Request<wire::ListPodSandboxStatsRequest>,
+    ) -> Answer<wire::ListPodSandboxStatsResponse> {
+        Err(not_built("ListPodSandboxStats"))
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _request: Request<wire::CheckpointContainerRequest>,
+    ) -> Answer<wire::CheckpointContainerResponse> {
+        Err(not_built("CheckpointContainer"))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _request: Request<wire::ListMetricDescriptorsRequest>,
+    ) -> Answer<wire::ListMetricDescriptorsResponse> {
+        Err(not_built("ListMetricDescriptors"))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _request: Request<wire::ListPodSandboxMetricsRequest>,
+    ) -> Answer<wire::ListPodSandboxMetricsResponse> {
+        Err(not_built("ListPodSandboxMetrics"))
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        _request: Request<wire::UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<wire::UpdatePodSandboxResourcesResponse> {
+        Err(not_built("UpdatePodSandboxResources"))
+    }
+}
+
+/// The answer of a call that the next versions bring.
+fn not_built(call: &str) -> Status {
+    Status::unimplemented(format!(
+        "{call} is not built into this version of cricket yet"
+    ))
 }
 
 fn condition(kind: &str, reason: &str, message: String) -> wire::RuntimeCondition {
@@ -347,7 +421,7 @@ fn condition(kind: &str, reason: &str, message: String) -> wire::RuntimeConditio
 }
 
 fn plain(error: ContainerError) -> Status {
-    of_container(std::sync::Arc::new(error))
+    of_container(Arc::new(error))
 }
 
 /// A number of seconds; 0 and below mean none.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DaemonError;
 use crate::config::{CgroupManager, Config, Loaded, ReadyHandler};
-use crate::runtime::Handler;
+use crate::runtime::{Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
 use crate::spec::inputs::{Host, Ulimit};
@@ -88,9 +88,12 @@ pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler 
     let seconds = u64::try_from(ready.settings.container_create_timeout).unwrap_or(0);
     let bytes = i64::try_from(ready.settings.container_min_memory.0).unwrap_or(i64::MAX);
     Handler {
-        name: ready.name,
-        path: ready.runtime_path,
-        root: ready.runtime_root,
+        program: Program {
+            handler: ready.name,
+            path: ready.runtime_path,
+            root: ready.runtime_root,
+            systemd_cgroup: manager == cgroup::Manager::Systemd,
+        },
         monitor: ready.monitor_path,
         environment: ready
             .monitor_env
@@ -98,7 +101,6 @@ pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler 
             .map(|env| (env.name, env.value))
             .collect(),
         monitor_cgroup: ready.monitor_cgroup,
-        systemd_cgroup: manager == cgroup::Manager::Systemd,
         privileged_without_host_devices: ready.settings.privileged_without_host_devices,
         create_timeout: Duration::from_secs(seconds),
         min_memory_bytes: bytes,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -29,11 +29,14 @@ pub struct PullRequest {
 type Outcome = Result<String, ImageError>;
 type Running = Shared<BoxFuture<'static, Outcome>>;
 
+/// A pull, and when it began.
+type Begun = (Instant, WeakShared<BoxFuture<'static, Outcome>>);
+
 /// The pulls in flight. Weak: a pull lives as long as somebody waits for it, and when the last one
 /// has gone, its future is dropped, and with it connections, threads' input and leases.
 #[derive(Default)]
 pub(super) struct Pulls {
-    running: Mutex<HashMap<PullRequest, WeakShared<BoxFuture<'static, Outcome>>>>,
+    running: Mutex<HashMap<PullRequest, Begun>>,
 }
 
 impl std::fmt::Debug for Pulls {
@@ -46,14 +49,14 @@ impl Pulls {
     /// The running pull of `request`, or a new one.
     fn join(&self, images: &Arc<Images>, request: PullRequest) -> Running {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = running.get(&request).and_then(WeakShared::upgrade);
+        let found = running.get(&request).and_then(|(_, pull)| pull.upgrade());
         // one that is done but still held by a waiter answers an older question
         if let Some(pull) = found.filter(|pull| pull.peek().is_none()) {
             return pull;
         }
         let pull = run(Arc::clone(images), request.clone()).boxed().shared();
         if let Some(weak) = pull.downgrade() {
-            running.insert(request, weak);
+            running.insert(request, (Instant::now(), weak));
         }
         pull
     }
@@ -61,7 +64,7 @@ impl Pulls {
     /// Forgets pulls that nobody waits for, and that are done.
     fn sweep(&self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|_, pull| pull.upgrade().is_some_and(|pull| pull.peek().is_none()));
+        running.retain(|_, (_, pull)| pull.upgrade().is_some_and(|pull| pull.peek().is_none()));
     }
 }
 
@@ -76,6 +79,19 @@ impl Drop for SweepOnDrop<'_> {
 }
 
 impl Images {
+    /// The references of the pulls in flight, and how long each has run.
+    pub fn pulls_in_flight(&self) -> Vec<(String, Duration)> {
+        let running = self
+            .pulls
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let told = |(request, (began, _)): (&PullRequest, &Begun)| {
+            (request.reference.clone(), began.elapsed())
+        };
+        running.iter().map(told).collect()
+    }
+
     /// Pulls an image and returns its id. Joins a pull of the same that is under way; dropping the
     /// future leaves it, and the last one to leave cancels it.
     pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<String, ImageError> {
@@ -89,7 +105,12 @@ impl Images {
 }
 
 async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
+    let began = Instant::now();
     let outcome = pull_first(&images, &request).await;
+    if let Err(error) = &outcome {
+        let elapsed_ms = began.elapsed().as_millis();
+        tracing::warn!(image = request.reference, elapsed_ms, %error, "image not pulled");
+    }
     // Nobody waits for it.
     drop(tokio::task::spawn_blocking(sys::memory::trim));
     outcome

@@ -111,7 +111,14 @@ impl Connection {
         match received.await {
             Ok(answer) if answer.0.is_empty() => Ok(None),
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            // The peer closed without having read all that was sent. What it said before comes
+            // after this error: that it takes on no more, for example.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                match receive(self.socket.get_ref().as_fd()) {
+                    Ok(answer) if !answer.0.is_empty() => Ok(Some(answer)),
+                    Ok(_) | Err(_) => Ok(None),
+                }
+            }
             Err(source) => Err(RuntimeError::Monitor {
                 step: "read its answer",
                 source,

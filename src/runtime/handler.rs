@@ -5,25 +5,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::RuntimeError;
+
+/// An OCI runtime's program and where it keeps its state: what a container must be ended with, also
+/// when the configuration has changed since it was made. Records hold it for that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The name of the handler that it was configured as.
+    pub handler: String,
+    /// The program, absolute.
+    pub path: PathBuf,
+    /// Where it keeps its own state, its `--root`.
+    pub root: PathBuf,
+    /// Whether it makes cgroups through systemd, its `--systemd-cgroup`.
+    pub systemd_cgroup: bool,
+}
 
 /// One `[crio.runtime.runtimes.NAME]` table: an OCI runtime and how it is called.
 #[derive(Debug, Clone)]
 pub struct Handler {
-    /// The name that a RuntimeClass gives.
-    pub name: String,
-    /// The runtime's program, absolute.
-    pub path: PathBuf,
-    /// Where the runtime keeps its own state, its `--root`.
-    pub root: PathBuf,
+    /// The runtime.
+    pub program: Program,
     /// The monitor's program, absolute.
     pub monitor: PathBuf,
     /// Environment of the monitor and, through it, of the runtime (`monitor_env`).
     pub environment: Vec<(String, String)>,
     /// Where monitors go (`monitor_cgroup`).
     pub monitor_cgroup: String,
-    /// Whether the runtime is to make cgroups through systemd, its `--systemd-cgroup`.
-    pub systemd_cgroup: bool,
     /// Whether privileged containers go without the host's devices.
     pub privileged_without_host_devices: bool,
     /// How long `create` may take.
@@ -33,7 +43,7 @@ pub struct Handler {
     pub min_memory_bytes: i64,
 }
 
-impl Handler {
+impl Program {
     /// The arguments before the runtime's subcommand.
     pub fn global_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
@@ -65,9 +75,9 @@ impl Handlers {
         let mut by_name = BTreeMap::new();
         for handler in handlers {
             match check_programs(&handler) {
-                Err(error) if handler.name == default => return Err(error),
+                Err(error) if handler.program.handler == default => return Err(error),
                 Err(error) => tracing::warn!(%error, "handler left out"),
-                Ok(()) => drop(by_name.insert(handler.name.clone(), Arc::new(handler))),
+                Ok(()) => drop(by_name.insert(handler.program.handler.clone(), Arc::new(handler))),
             }
         }
         if by_name.contains_key(&default) {
@@ -104,14 +114,14 @@ impl Handlers {
 fn check_programs(handler: &Handler) -> Result<(), RuntimeError> {
     use std::os::unix::fs::PermissionsExt;
     for (key, path) in [
-        ("runtime_path", &handler.path),
+        ("runtime_path", &handler.program.path),
         ("monitor_path", &handler.monitor),
     ] {
         let runnable = std::fs::metadata(path)
             .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
         if !path.is_absolute() || !runnable {
             return Err(RuntimeError::Program {
-                handler: handler.name.clone(),
+                handler: handler.program.handler.clone(),
                 key,
                 path: path.clone(),
             });
@@ -126,13 +136,15 @@ mod tests {
 
     fn handler(name: &str, path: &str) -> Handler {
         Handler {
-            name: name.into(),
-            path: path.into(),
-            root: "/run/x".into(),
+            program: Program {
+                handler: name.into(),
+                path: path.into(),
+                root: "/run/x".into(),
+                systemd_cgroup: false,
+            },
             monitor: "/bin/true".into(),
             environment: Vec::new(),
             monitor_cgroup: String::new(),
-            systemd_cgroup: false,
             privileged_without_host_devices: false,
             create_timeout: Duration::from_secs(240),
             min_memory_bytes: 0,
@@ -156,7 +168,7 @@ mod tests {
             handler("kata", "/nonexistent/kata"),
         ];
         let handlers = Handlers::new("runc".into(), list).unwrap();
-        assert_eq!(handlers.get("").unwrap().name, "runc");
+        assert_eq!(handlers.get("").unwrap().program.handler, "runc");
         let error = handlers.get("kata").unwrap_err().to_string();
         assert!(error.contains("kata") && error.contains("runc"), "{error}");
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use super::{Handler, RuntimeError};
+use super::{Program, RuntimeError};
 
 /// Longest part of the program's answer that is kept, in bytes; the rest is read and dropped, so
 /// that a chatty runtime can neither block nor fill memory.
@@ -18,7 +18,7 @@ const MAX_OUTPUT_BYTES: usize = 16 << 10;
 /// How long a call may take that only sends a signal or removes what is dead.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
-impl Handler {
+impl Program {
     /// Sends `signal` to the container's init.
     ///
     /// Returns whether there was a process to send it to: a container that has ended is no error.
@@ -56,7 +56,7 @@ impl Handler {
     async fn call(&self, arguments: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
         let mut command = Command::new(&self.path);
         command.args(self.global_arguments()).args(arguments);
-        let step = format!("{} {}", self.name, arguments.join(" "));
+        let step = format!("{} {}", self.handler, arguments.join(" "));
         let (status, stderr) = run(command, &step, deadline).await?;
         if status.success() {
             Ok(())
@@ -129,36 +129,31 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn handler(script: &str) -> (tempfile::TempDir, Handler) {
+    fn program(script: &str) -> (tempfile::TempDir, Program) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runtime");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let handler = Handler {
-            name: "fake".into(),
+        let root = directory.path().join("root");
+        let program = Program {
+            handler: "fake".into(),
             path,
-            root: directory.path().join("root"),
-            monitor: "/bin/true".into(),
-            environment: Vec::new(),
-            monitor_cgroup: String::new(),
+            root,
             systemd_cgroup: false,
-            privileged_without_host_devices: false,
-            create_timeout: Duration::from_secs(1),
-            min_memory_bytes: 0,
         };
-        (directory, handler)
+        (directory, program)
     }
 
     #[tokio::test]
     async fn what_is_gone_already_is_no_error() {
-        let (_directory, gone) = handler("echo 'container does not exist' >&2; exit 1");
+        let (_directory, gone) = program("echo 'container does not exist' >&2; exit 1");
         assert!(!gone.kill("c", 15).await.unwrap());
         gone.delete("c", true).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_refusal_names_the_call_and_what_the_runtime_said() {
-        let (_directory, refusing) = handler("echo 'cgroup is on fire' >&2; exit 3");
+        let (_directory, refusing) = program("echo 'cgroup is on fire' >&2; exit 3");
         let error = refusing.kill("c1", 9).await.unwrap_err().to_string();
         for part in ["kill c1 9", "cgroup is on fire", "3"] {
             assert!(error.contains(part), "{error}");
@@ -167,12 +162,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_runtime_that_writes_without_end_fills_no_memory_and_one_that_hangs_is_ended() {
-        let (_directory, chatty) = handler("yes error | head -c 10000000 >&2; exit 1");
+        let (_directory, chatty) = program("yes error | head -c 10000000 >&2; exit 1");
         let Err(RuntimeError::Failed { stderr, .. }) = chatty.delete("c", false).await else {
             panic!("expected a refusal");
         };
         assert!(stderr.len() <= MAX_OUTPUT_BYTES);
-        let (_directory, hanging) = handler("exec sleep 1000");
+        let (_directory, hanging) = program("exec sleep 1000");
         let error = hanging
             .call(&["kill", "c", "9"], Duration::from_millis(50))
             .await

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::sys::ShuttingDown;
 pub use conmon::{Phase, Status};
-pub use handler::{Handler, Handlers};
+pub use handler::{Handler, Handlers, Program};
 pub use monitor::{Execution, Monitor, NewContainer, Watch};
 
 /// A call of the OCI runtime or of a monitor did not work.

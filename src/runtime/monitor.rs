@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conmon::{
     Create, EXIT_RECORD, Exec, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
@@ -15,6 +16,13 @@ use super::connection::{Answer, Connection};
 use super::{Handler, RuntimeError};
 use crate::cgroup::Cgroups;
 use crate::sys::blocking;
+use crate::sys::process_tree::kill_tree;
+
+/// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
+/// must not hold up the daemon.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a monitor may take for what the runtime has to do: start, and begin of an exec.
+const RUNTIME_ANSWER: Duration = Duration::from_secs(120);
 
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +109,7 @@ impl Monitor {
         let created = match tokio::time::timeout(handler.create_timeout, asked).await {
             Ok(created) => created,
             Err(_) => Err(RuntimeError::TimedOut {
-                step: format!("{} create {}", handler.name, new.id),
+                step: format!("{} create {}", handler.program.handler, new.id),
                 deadline: handler.create_timeout,
             }),
         };
@@ -109,9 +117,13 @@ impl Monitor {
             // Dropped, the child is reaped by tokio when it ends; it is not killed.
             Ok(pid) => Ok((pid, Watch { connection })),
             Err(error) => {
-                // A hanging runtime would keep its monitor; after any other error it has ended.
-                if let Err(error) = child.kill().await {
-                    tracing::debug!(%error, id = new.id, "monitor had ended");
+                // A hanging runtime keeps its monitor, and would go on without it; after any other
+                // error both have ended.
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    kill_tree(pid);
+                }
+                if let Err(error) = child.wait().await {
+                    tracing::warn!(%error, id = new.id, "monitor not waited for");
                 }
                 Err(error)
             }
@@ -134,7 +146,10 @@ impl Monitor {
     /// When the runtime refuses: its message says why, a missing command for example.
     pub async fn start(&self) -> Result<u64, RuntimeError> {
         let connection = self.ask(&Request::Start).await?;
-        match next(&connection).await?.reply()? {
+        match within(RUNTIME_ANSWER, "start the container", next(&connection))
+            .await?
+            .reply()?
+        {
             Reply::Started { started_at_ns } => Ok(started_at_ns),
             other => Err(unexpected("start the container", other)),
         }
@@ -147,7 +162,10 @@ impl Monitor {
     /// When the log cannot be opened: nothing has changed then.
     pub async fn reopen_log(&self) -> Result<(), RuntimeError> {
         let connection = self.ask(&Request::ReopenLog { path: b"" }).await?;
-        match next(&connection).await?.reply()? {
+        match within(ANSWER, "reopen the log", next(&connection))
+            .await?
+            .reply()?
+        {
             Reply::Done => Ok(()),
             other => Err(unexpected("reopen the log", other)),
         }
@@ -175,9 +193,25 @@ impl Monitor {
             .send(&request, &stdio.each_ref().map(AsFd::as_fd))
             .await?;
         drop(stdio);
-        match next(&connection).await?.reply()? {
+        match within(RUNTIME_ANSWER, "run the command", next(&connection))
+            .await?
+            .reply()?
+        {
             Reply::ExecStarted { pid } => Ok(Execution { pid, connection }),
             other => Err(unexpected("run the command", other)),
+        }
+    }
+
+    /// Waits until the monitor has gone, and so writes nothing into the bundle any more; not for
+    /// ever, because one that is stuck must not hold up a removal.
+    pub async fn gone(&self) {
+        let gone = async {
+            if let Ok(mut watch) = self.watch().await {
+                while let Ok(Some(_)) = watch.next().await {}
+            }
+        };
+        if tokio::time::timeout(ANSWER, gone).await.is_err() {
+            tracing::warn!(bundle = %self.bundle.display(), "the container's monitor does not end");
         }
     }
 
@@ -218,6 +252,14 @@ impl Monitor {
 }
 
 impl Watch {
+    /// The status now, which the monitor tells at once; `None` when it has gone.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next), and when the monitor does not answer in time.
+    pub async fn first(&mut self) -> Result<Option<Status>, RuntimeError> {
+        within(ANSWER, "tell the container's status", self.next()).await
+    }
+
     /// Waits for the next status; `None` when the monitor has gone.
     ///
     /// # Errors
@@ -286,10 +328,10 @@ async fn ask_to_create(
     new: NewContainer<'_>,
 ) -> Result<i32, RuntimeError> {
     use std::os::unix::ffi::OsStrExt;
-    let arguments = handler.global_arguments();
+    let arguments = handler.program.global_arguments();
     let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
     let request = Request::Create(Create {
-        runtime: handler.path.as_os_str().as_bytes(),
+        runtime: handler.program.path.as_os_str().as_bytes(),
         global_args: List::new(&arguments),
         container_id: new.id.as_bytes(),
         create_args: List::EMPTY,
@@ -303,6 +345,21 @@ async fn ask_to_create(
         Reply::Created { pid } => Ok(pid),
         other => Err(unexpected("create the container", other)),
     }
+}
+
+/// Waits for an answer, but not for ever.
+async fn within<T>(
+    deadline: Duration,
+    step: &'static str,
+    answer: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    let late = RuntimeError::TimedOut {
+        step: format!("the container's monitor: {step}"),
+        deadline,
+    };
+    tokio::time::timeout(deadline, answer)
+        .await
+        .unwrap_or(Err(late))
 }
 
 async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {

@@ -1,20 +1,21 @@
 //! Create: from a configuration to a pod that containers can be put into.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::namespaces::{self, Wanted};
 use super::record::{Phase, PodConfig, Record};
 use super::{SandboxError, Sandboxes, files, pause};
 use crate::network::{self, Bandwidth};
-use crate::runtime::Watch;
+use crate::runtime::{Program, Watch};
 use crate::spec::config::NamespaceMode;
 use crate::state::{Id, Stage, Versioned};
-use crate::sys::blocking;
+use crate::sys::{blocking, clock};
 
-/// How long a pod waits for a network to become ready before its creation fails. The kubelet gives
-/// up after four minutes and comes again.
-const NETWORK_WAIT: Duration = Duration::from_secs(30);
+/// How long a pod waits for a network to become ready before its creation fails with the reason:
+/// long enough for a configuration that is just being written, short enough for every client to
+/// hear it. The kubelet asks for no such pods while the network is not ready, and comes again.
+const NETWORK_WAIT: Duration = Duration::from_secs(1);
 
 impl Sandboxes {
     /// Makes a pod and returns its id. The same call again, while the first runs or by a client
@@ -43,6 +44,10 @@ impl Sandboxes {
         stage: &Stage,
     ) -> Result<Id, SandboxError> {
         if let Some(existing) = self.table.named(&config.name) {
+            // One that is being removed is as good as gone.
+            self.removals.ended(&existing.record().id).await;
+        }
+        if let Some(existing) = self.table.named(&config.name) {
             let record = existing.record();
             return match record.phase {
                 Phase::Making | Phase::Ready => Ok(record.id.clone()),
@@ -54,13 +59,13 @@ impl Sandboxes {
         }
         stage.enter("validate");
         config.validate(&self.settings.host)?;
-        self.rooms.handlers.get(&handler)?;
+        let runtime = self.rooms.handlers.get(&handler)?.program.clone();
         self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
             stage.enter("wait for the network to be ready");
             self.rooms.networks.ready(NETWORK_WAIT).await?;
         }
-        let record = first_record(config, handler);
+        let record = first_record(config, handler, runtime);
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
         match Box::pin(self.build(record.clone(), stage)).await {
@@ -143,6 +148,10 @@ impl Sandboxes {
         if let Err(error) = undone {
             tracing::error!(id = %record.id, %error, "half-made pod not undone, listed as not ready");
             record.phase = Phase::NotReady;
+            record.leftover = true;
+            if let Err(error) = self.records.write(&record.id, &record) {
+                tracing::error!(id = %record.id, %error, "record not written");
+            }
             self.publish(record);
         }
     }
@@ -171,15 +180,12 @@ impl Sandboxes {
 }
 
 /// What is known of a pod before anything is made for it.
-fn first_record(config: PodConfig, handler: String) -> Record {
+fn first_record(config: PodConfig, handler: String, runtime: Program) -> Record {
     let id = Id::random();
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     Record {
         version: Record::VERSION,
         handler,
-        created_at_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        created_at_ns: clock::now_ns(),
         phase: Phase::Making,
         namespaces: Default::default(),
         hostname: config.hostname_of(&id),
@@ -187,6 +193,8 @@ fn first_record(config: PodConfig, handler: String) -> Record {
         cni_result: None,
         attached: config.security.namespaces.network != NamespaceMode::Node,
         pause: None,
+        runtime,
+        leftover: false,
         unknown: Default::default(),
         config,
         id,

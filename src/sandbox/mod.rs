@@ -20,8 +20,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
 
@@ -32,7 +30,9 @@ use crate::runtime::{Handlers, RuntimeError};
 use crate::security::users::UserError;
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
-use crate::state::{Id, LookupError, Operations, PodName, RecordError, Records, RunDir, Table};
+use crate::state::{
+    Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+};
 use crate::sys::ShuttingDown;
 
 /// What the configuration says about pods.
@@ -80,13 +80,13 @@ pub struct Sandboxes {
 /// One pod. What is known of it is replaced as a whole, so a reader sees no half of a change.
 #[derive(Debug)]
 pub struct Sandbox {
-    record: ArcSwap<Record>,
+    record: Recorded<Record>,
 }
 
 impl Sandbox {
     /// What is known of the pod now.
     pub fn record(&self) -> Arc<Record> {
-        self.record.load_full()
+        self.record.get()
     }
 }
 
@@ -198,7 +198,6 @@ impl Sandboxes {
             id: record.id.clone(),
             name: record.config.name.clone(),
             handler: self.rooms.handlers.get(&record.handler)?,
-            handler_name: record.handler.clone(),
             log_directory: record.config.log_directory.clone(),
             cgroup_parent: record.config.cgroup_parent.clone(),
             spec: self.spec_of(record),
@@ -261,18 +260,16 @@ impl Sandboxes {
         sandbox: &Sandbox,
         change: impl FnOnce(&mut Record),
     ) -> Result<(), SandboxError> {
-        let mut record = Record::clone(&sandbox.record());
-        change(&mut record);
-        self.records.write(&record.id, &record)?;
-        sandbox.record.store(Arc::new(record));
-        Ok(())
+        Ok(sandbox
+            .record
+            .update(&self.records, &sandbox.record().id, change)?)
     }
 
     /// Makes a pod visible to everyone.
     fn publish(&self, record: Record) -> Arc<Sandbox> {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
-            record: ArcSwap::from_pointee(record),
+            record: Recorded::new(record),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox
@@ -302,7 +299,7 @@ pub enum SandboxError {
         id: Id,
     },
     /// Containers can be created only in a pod that is ready.
-    #[error("pod sandbox {id} is not ready: it was stopped")]
+    #[error("pod sandbox {id} is not ready: it was stopped, or its pause process has ended")]
     NotReady {
         /// The pod.
         id: Id,

@@ -61,7 +61,6 @@ pub async fn watch(directory: &Path) -> Option<Watch> {
 /// When the runtime cannot remove it.
 pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), SandboxError> {
     let bundle = sandboxes.rooms.run_dir.sandbox(&record.id).join(BUNDLE);
-    let handler = sandboxes.rooms.handlers.get(&record.handler)?;
     if !fs::exists(&bundle).unwrap_or(true) {
         return Ok(());
     }
@@ -75,9 +74,12 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
             .map_err(step("wait for the pause process of", &bundle))?;
     }
     // Forced: a process that was created and never recorded has to go too.
-    handler
+    record
+        .runtime
         .delete(record.id.as_str(), record.pause.is_none())
         .await?;
+    // What it writes into the bundle would be in the way of removing that.
+    Monitor::of(bundle.clone()).gone().await;
     match fs::remove_dir_all(&bundle) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(step("remove the bundle", &bundle)(error))

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::namespaces::Namespaces;
 use crate::network::{Dns, PortMapping};
+use crate::runtime::Program;
 use crate::spec::config::{NamespaceMode, SandboxSecurity};
 use crate::state::{Id, PodName, Versioned};
 
@@ -85,6 +86,10 @@ pub struct Record {
     pub attached: bool,
     /// The process of its PID namespace, where containers share one.
     pub pause: Option<Pause>,
+    /// The OCI runtime that its pause process was made by, and has to be ended by.
+    pub runtime: Program,
+    /// Whether something of it could not be undone, and stopping it has to try again.
+    pub leftover: bool,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
@@ -93,7 +98,10 @@ pub struct Record {
 impl Record {
     /// Whether a stopped pod has something in the kernel still, because its stop did not end.
     pub fn holds_anything(&self) -> bool {
-        self.attached || self.pause.is_some() || self.namespaces != Namespaces::default()
+        self.leftover
+            || self.attached
+            || self.pause.is_some()
+            || self.namespaces != Namespaces::default()
     }
 
     /// Whether the pod has a network of its own.

@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 
 use super::record::{Phase, Record};
 use super::{SandboxError, Sandboxes, namespaces, pause};
-use crate::state::Id;
 use crate::sys::blocking;
 
 impl Sandboxes {
@@ -26,13 +25,13 @@ impl Sandboxes {
         let this = Arc::clone(self);
         self.rooms
             .networks
-            .detach_unknown(move |id| this.has_record(id))
+            .detach_unknown(move |id| this.records.owns(id))
             .await;
         let this = Arc::clone(self);
         let swept = blocking(move || {
             let directory = &this.settings.namespaces_dir;
             for id in namespaces::pinned(directory) {
-                if !this.has_record(id.as_str()) {
+                if !this.records.owns(id.as_str()) {
                     tracing::info!(%id, "namespaces of a pod that is gone released");
                     namespaces::unpin(directory, &id)?;
                 }
@@ -42,12 +41,6 @@ impl Sandboxes {
         if let Err(error) = swept.await {
             tracing::error!(%error, "namespaces not swept");
         }
-    }
-
-    /// Whether a pod of this id is known, be it only being made.
-    fn has_record(&self, id: &str) -> bool {
-        id.parse::<Id>()
-            .is_ok_and(|id| self.rooms.run_dir.sandbox(&id).exists())
     }
 
     async fn restore_one(self: &Arc<Self>, record: Record) {

@@ -71,6 +71,7 @@ impl Sandboxes {
         self.update(sandbox, |record| {
             record.attached = false;
             record.pause = None;
+            record.leftover = false;
             record.namespaces = Default::default();
         })
     }

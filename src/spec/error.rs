@@ -73,7 +73,7 @@ pub enum SpecError {
     /// first word (cri-api pkg/errors).
     #[error(
         "RROUnsupported: mounts[{index}]: {container_path} asks for a recursive read-only mount, \
-         which needs Linux 5.12 and an OCI runtime with the mount option rro"
+         which this version does not make yet, or the kernel (before 5.12) or OCI runtime cannot"
     )]
     RecursiveReadOnlyUnsupported {
         /// Which of the request's mounts.

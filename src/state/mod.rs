@@ -7,6 +7,7 @@ mod id;
 mod name;
 mod operations;
 mod paths;
+mod recorded;
 mod records;
 mod table;
 
@@ -14,5 +15,6 @@ pub use id::Id;
 pub use name::{ContainerName, PodName};
 pub use operations::{InFlight, Operations, Stage};
 pub use paths::RunDir;
+pub use recorded::Recorded;
 pub use records::{RecordError, Records, Versioned};
 pub use table::{LookupError, Table};

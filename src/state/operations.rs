@@ -126,6 +126,18 @@ where
         }
     }
 
+    /// Waits for the end of the operation under `key`; at once when there is none.
+    pub async fn ended(&self, key: &K) {
+        let running = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.get(key).map(|operation| operation.result.clone())
+        };
+        if let Some(mut result) = running {
+            // The sender goes with the operation, with or without a value.
+            let _ended = result.wait_for(Option::is_some).await;
+        }
+    }
+
     /// What runs now.
     pub fn in_flight(&self) -> Vec<InFlight> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,9 +10,13 @@
 //! The run root is a tmpfs on every normal host, so a reboot clears all of it together with the
 //! processes that it describes.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::Id;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{Id, RecordError};
 
 /// The daemon's own directory below `runroot`.
 #[derive(Debug, Clone)]
@@ -26,6 +30,23 @@ impl RunDir {
         Self {
             root: runroot.join("cricket"),
         }
+    }
+
+    /// Takes the directory for this daemon, for as long as the returned file is open.
+    ///
+    /// # Errors
+    /// When another daemon has it, or it cannot be made.
+    pub fn lock(&self) -> Result<Flock<File>, RecordError> {
+        let path = self.root.join("lock");
+        let io = |step| {
+            let path = path.clone();
+            move |source| RecordError::Io { path, step, source }
+        };
+        let file = File::create(&path).map_err(io("create"))?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => RecordError::InUse { path: path.clone() },
+            errno => io("lock")(errno.into()),
+        })
     }
 
     /// Parent of all sandbox directories.

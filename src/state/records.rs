@@ -19,8 +19,8 @@ use super::Id;
 const RECORD: &str = "record.json";
 /// Name that a record has while it is being written.
 const UNFINISHED: &str = "record.json.new";
-/// Largest record that is read back. A kubelet's largest pods stay below 100 KiB; labels,
-/// annotations and environment are bounded by the gRPC message (16 MiB).
+/// Largest record that is written, and read back. A kubelet's largest pods stay below 300 KiB; a
+/// client that sends more than this is refused before anything is made for it.
 const MAX_RECORD_BYTES: u64 = 32 << 20;
 
 /// What a record on disk has to tell about itself.
@@ -54,6 +54,23 @@ pub enum RecordError {
         step: &'static str,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// Another daemon works on these records.
+    #[error("{path}: another daemon uses this runroot; stop that first or choose another with --runroot", path = path.display())]
+    InUse {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// The record would be larger than is read back.
+    #[error(
+        "record {path}: {bytes} bytes, and {MAX_RECORD_BYTES} are the most; labels, annotations, environment or mounts are too many or too long",
+        path = path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it would be.
+        bytes: usize,
     },
     /// The record is not what this version writes.
     #[error("record {path}: {source}", path = path.display())]
@@ -92,6 +109,10 @@ impl<T: Versioned> Records<T> {
             path: path.clone(),
             source,
         })?;
+        if text.len() as u64 > MAX_RECORD_BYTES {
+            let bytes = text.len();
+            return Err(RecordError::TooLarge { path, bytes });
+        }
         let mut file = match fs::File::create(&unfinished) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_private(&directory).map_err(io_error(&directory, "create the directory"))?;
@@ -117,6 +138,15 @@ impl<T: Versioned> Records<T> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether an object of this id is known, be it only being made or set aside: what belongs to
+    /// it must not be swept.
+    pub fn owns(&self, id: &str) -> bool {
+        // Only an id is a name in these directories; anything else must not become a path.
+        id.parse::<Id>().is_ok_and(|id| {
+            self.directory.join(id.as_str()).exists() || self.quarantine.join(id.as_str()).exists()
+        })
     }
 
     /// The records of all objects that have a directory.
@@ -174,7 +204,7 @@ impl<T: Versioned> Records<T> {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     let file = fs::File::open(path).map_err(io_error(path, "open"))?;
     let mut text = Vec::new();
-    file.take(MAX_RECORD_BYTES)
+    file.take(MAX_RECORD_BYTES + 1)
         .read_to_end(&mut text)
         .map_err(io_error(path, "read"))?;
     serde_json::from_slice(&text).map_err(|source| RecordError::Format {
@@ -214,6 +244,29 @@ mod tests {
         fn version(&self) -> u32 {
             self.version
         }
+    }
+
+    #[derive(Debug, Serialize, serde::Deserialize)]
+    struct Text(String);
+
+    impl Versioned for Text {
+        const KIND: &'static str = "text";
+        const VERSION: u32 = 1;
+
+        fn version(&self) -> u32 {
+            1
+        }
+    }
+
+    #[test]
+    fn what_would_not_be_read_back_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let records = Records::open(path("texts"), path("quarantine")).unwrap();
+        let long = Text("x".repeat(usize::try_from(MAX_RECORD_BYTES).unwrap()));
+        let error = records.write(&Id::random(), &long).unwrap_err();
+        assert!(matches!(error, RecordError::TooLarge { .. }), "{error}");
+        assert_eq!(fs::read_dir(path("texts")).unwrap().count(), 0);
     }
 
     fn scratch() -> (tempfile::TempDir, Records<Thing>) {
@@ -267,6 +320,8 @@ mod tests {
         };
         assert_eq!(kept(&half), b"{\"half\": ");
         assert_eq!(kept(&newer), br#"{"version":2,"n":7}"#);
+        assert!(records.owns(half.as_str()) && records.owns(newer.as_str()));
+        assert!(!records.owns(Id::random().as_str()) && !records.owns("../things"));
         assert!(!path.exists());
     }
 

@@ -1,6 +1,7 @@
 //! The only place of the daemon with unsafe code: system calls that no crate wraps.
 
 mod blocking;
+pub mod clock;
 pub mod memory;
 pub mod notify;
 pub mod pidfd;

@@ -53,6 +53,7 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     #[test]
     fn a_tree_goes_with_its_root() {
@@ -69,15 +70,16 @@ mod tests {
             .collect();
         kill_tree(i32::try_from(root.id()).unwrap());
         assert!(!root.wait().unwrap().success());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         for pid in descendants {
-            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let gone = state.is_empty() || state.contains(") Z ") || state.contains(") X ");
-            // Killed, it may not have been scheduled to die yet: wait on its descriptor.
-            if !gone && let Some(process) = Process::open(pid, None) {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                runtime.unwrap().block_on(process.ended()).unwrap();
+            // Killed, it may not have been scheduled to die yet.
+            if let Some(process) = Process::open(pid, None) {
+                let end =
+                    async { tokio::time::timeout(Duration::from_secs(10), process.ended()).await };
+                assert!(runtime.block_on(end).is_ok(), "{pid} lives");
             }
         }
     }

@@ -77,7 +77,7 @@ table! {
             flag = "auto-reload-registries", env = "AUTO_RELOAD_REGISTRIES",
             status = Accepted("registries.conf is read anew for every pull");
 
-        /// End a pull that has made no progress for this long; `0s` never does.
+        /// End a pull when no byte of a download has come for this long; `0s` means 60 seconds.
         pull_progress_timeout: Duration = Duration::ZERO,
             flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
 

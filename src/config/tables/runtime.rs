@@ -129,8 +129,9 @@ table! {
         irqbalance_config_restore_file: String = "/etc/sysconfig/orig_irq_banned_cpus",
             flag = "irqbalance-config-restore-file", status = Accepted(NO_IRQBALANCE);
 
-        /// Who creates cgroups: `systemd` or `cgroupfs`. The kubelet asks for it and follows.
-        cgroup_manager: CgroupManager = CgroupManager::Systemd,
+        /// Who creates cgroups. CRI-O's default is `systemd`; this version has `cgroupfs` alone and
+        /// refuses the other. The kubelet asks for it and follows.
+        cgroup_manager: CgroupManager = CgroupManager::Cgroupfs,
             flag = "cgroup-manager", env = "CONTAINER_CGROUP_MANAGER";
 
         /// Capabilities of a container before what its pod adds and drops.

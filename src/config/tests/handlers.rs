@@ -19,7 +19,7 @@ fn both_built_in_handlers_are_found_in_path_and_crun_is_the_default() {
     assert_eq!(crun.runtime_path, node.path("bin/crun"));
     assert_eq!(crun.runtime_root.to_str(), Some("/run/crun"));
     assert_eq!(crun.monitor_path, node.path("usr/lib/cricket/conmon"));
-    assert_eq!(crun.monitor_cgroup, "system.slice");
+    assert_eq!(crun.monitor_cgroup, "");
     assert_eq!(crun.settings.container_min_memory.0, 500 << 10);
     assert_eq!(handlers.ready[1].settings.container_min_memory.0, 12 << 20);
 }
