@@ -110,3 +110,86 @@ fn status(code: Code, message: &str) -> Status {
     let end = (0..=MAX_MESSAGE_BYTES.min(message.len())).rfind(|at| message.is_char_boundary(*at));
     Status::new(code, &message[..end.unwrap_or(0)])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::state::Id;
+
+    #[test]
+    fn the_kubelet_gets_the_codes_that_it_branches_on() {
+        let missing = || LookupError::Missing("abc".into());
+        let ambiguous = || LookupError::Ambiguous("a".into());
+        let id = Id::random;
+        let container = |error: ContainerError| of_container(Arc::new(error)).code();
+        let sandbox = |error: SandboxError| of_sandbox(Arc::new(error)).code();
+        let timeout = std::time::Duration::from_secs(1);
+        let timed_out = ContainerError::ExecTimedOut {
+            id: id(),
+            command: "x".into(),
+            timeout,
+        };
+        let no_handler = || RuntimeError::NoHandler {
+            name: "kata".into(),
+            known: vec![],
+        };
+        let exists = SandboxError::Exists {
+            name: Default::default(),
+            id: id(),
+        };
+        let nested = SandboxError::Container(Arc::new(missing().into()));
+        let in_use = ImageError::InUse {
+            id: "i".into(),
+            user: "c".into(),
+        };
+        for (code, expected) in [
+            (container(missing().into()), Code::NotFound),
+            (container(ambiguous().into()), Code::InvalidArgument),
+            (container(timed_out), Code::DeadlineExceeded),
+            (
+                container(ContainerError::NoImage { image: "i".into() }),
+                Code::NotFound,
+            ),
+            (
+                container(ContainerError::NotRunning { id: id() }),
+                Code::FailedPrecondition,
+            ),
+            (
+                container(RuntimeError::Busy.into()),
+                Code::ResourceExhausted,
+            ),
+            (container(RuntimeError::MonitorGone.into()), Code::Unknown),
+            (
+                container(ContainerError::Exists {
+                    name: Default::default(),
+                    id: id(),
+                }),
+                Code::AlreadyExists,
+            ),
+            (sandbox(missing().into()), Code::NotFound),
+            (sandbox(exists), Code::AlreadyExists),
+            (
+                sandbox(SandboxError::NotReady { id: id() }),
+                Code::FailedPrecondition,
+            ),
+            (sandbox(no_handler().into()), Code::InvalidArgument),
+            (sandbox(nested), Code::NotFound),
+            (of_image(&in_use).code(), Code::FailedPrecondition),
+        ] {
+            assert_eq!(code, expected);
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let cut = status(Code::Unknown, &"ä".repeat(MAX_MESSAGE_BYTES));
+        assert_eq!(cut.message().len(), MAX_MESSAGE_BYTES);
+        let cut = status(
+            Code::Unknown,
+            &format!("x{}", "ä".repeat(MAX_MESSAGE_BYTES)),
+        );
+        assert_eq!(cut.message().len(), MAX_MESSAGE_BYTES - 1);
+    }
+}

@@ -52,3 +52,29 @@ fn labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) 
         .iter()
         .all(|(key, value)| labels.get(key) == Some(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_wanted_labels_must_match_exactly() {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let own: BTreeMap<String, String> = map(&[("app", "web"), ("tier", "")]);
+        for (wanted, matches) in [
+            (map(&[]), true),
+            (map(&[("app", "web")]), true),
+            (map(&[("app", "web"), ("tier", "")]), true),
+            (map(&[("app", "we")]), false),
+            (map(&[("app", "web"), ("zone", "a")]), false),
+            (map(&[("tier", "x")]), false),
+        ] {
+            assert_eq!(labels(&own, &wanted), matches, "{wanted:?}");
+        }
+    }
+}

@@ -14,7 +14,8 @@ use crate::sandbox::PodConfig;
 use crate::spec::config as spec;
 use crate::state::PodName;
 
-/// Most labels or annotations of one object, and most bytes of one: CRI-O bounds labels alike.
+/// Most labels, annotations, variables or mounts of one object; how long they may be together is
+/// bounded by the record that holds them.
 const MAX_ENTRIES: usize = 100_000;
 
 /// `RunPodSandboxRequest.config`.

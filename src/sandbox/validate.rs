@@ -14,7 +14,7 @@ use crate::state::Id;
 
 /// The longest host name that the kernel takes (`__NEW_UTS_LEN`).
 const MAX_HOSTNAME_BYTES: usize = 64;
-/// Longest label or annotation key and value together that CRI-O takes for labels.
+/// Longest name, namespace or uid; Kubernetes' own have at most 253 bytes.
 const MAX_NAME_BYTES: usize = 4096;
 
 impl PodConfig {
