@@ -2,16 +2,27 @@
 # Installs what is missing of the system's packages: apt-get (Debian 12, 13) or pacman (Arch).
 #   system.sh run     what the daemon and the demo need
 #   system.sh test    and what the tests need beyond it
+#   system.sh list    prints the packages of both, as if nothing were installed
 set -eu
+mode=${1:-run}
 missing=""
 # need COMMAND-OR-FILE DEBIAN-PACKAGE ARCH-PACKAGE ("-": the distribution has none, or needs none)
 need() {
-    case $1 in
-    /*) [ -e "$1" ] && return ;;
-    *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return ;;
-    esac
+    if [ "$mode" != list ]; then
+        case $1 in
+        /*) [ -e "$1" ] && return ;;
+        static-busybox) static_busybox && return ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null && return ;;
+        esac
+    fi
     if [ "$manager" = apt ]; then package=$2; else package=$3; fi
     [ "$package" = - ] || missing="$missing $package"
+}
+# Debian's package busybox is linked dynamically, which is no use in an image; a program that is
+# names its loader near its beginning. apt swaps it for busybox-static: they exclude each other.
+static_busybox() {
+    busybox=$(PATH=$PATH:/usr/sbin:/sbin command -v busybox) || return 1
+    ! head -c 4096 "$busybox" | grep -qa -e '/lib64/' -e '/lib/ld'
 }
 
 if command -v apt-get >/dev/null; then
@@ -25,19 +36,29 @@ else
 fi
 [ -e /opt/cni/bin/bridge ] && cni=/opt/cni/bin/bridge
 need gcc gcc gcc
+# Debian's gcc only recommends it, and recommendations are not installed.
+need /usr/include/stdlib.h libc6-dev glibc
 need make make make
 need /etc/ssl/certs/ca-certificates.crt ca-certificates ca-certificates
 need curl curl curl
 need nsenter util-linux util-linux
+need mount mount util-linux
 need ip iproute2 iproute2
 need iptables iptables iptables
 need nft nftables nftables
 need runc runc runc
 need "$cni" containernetworking-plugins cni-plugins
-need busybox busybox-static busybox
-if [ "${1:-run}" = test ]; then
+need static-busybox busybox-static busybox
+if [ "$mode" != run ]; then
+    # Arch has no docker-registry: registry.sh builds it.
     need docker-registry docker-registry -
     need crictl - crictl
+    need skopeo skopeo skopeo
+    need openssl openssl openssl
+fi
+if [ "$mode" = list ]; then
+    printf '%s\n' $missing
+    exit 0
 fi
 [ -n "$missing" ] || exit 0
 echo "deps: installing$missing"
