@@ -2,7 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 .PHONY: build release test demo bench lint fmt deny install uninstall deps clean
 
@@ -11,18 +12,19 @@ build: ## the workspace, for development
 release: ## what is installed
 	cargo build --release --workspace --locked
 deps: ## installs what building, demo and tests need and is missing (as root)
-	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh
+	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh && contrib/deps/registry.sh
 demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)
 	tests/run.sh
 bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
-	contrib/deps/system.sh test && $(MAKE) -s release && target/release/bench-cri $(ARGS)
-lint: ## as CI: no warning, formatted
+	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && $(MAKE) -s release && target/release/bench-cri $(ARGS)
+lint: ## no warning, formatted, dependencies allowed where cargo-deny is here
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+	contrib/deps/deny.sh present
 fmt:
 	cargo fmt --all
-deny: ## licences, sources and duplicates of the dependencies
+deny: ## licences, sources and bans of the dependencies; builds cargo-deny where it is missing
 	contrib/deps/deny.sh
 install: ## what `make release` built, below $DESTDIR$PREFIX
 	contrib/install.sh install

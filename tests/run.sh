@@ -3,12 +3,14 @@
 # CRICKET_TEST_RUNTIME=FILE takes another runc.
 set -eu
 cd "$(dirname "$0")/.."
-PATH=$PATH:$HOME/.cargo/bin
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 # Each integration test has a daemon of its own; more at a time than this gains nothing.
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}"
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
+contrib/deps/deny.sh present
+contrib/deps/fresh.sh
 # The tests run the daemon beside its monitor and pause: all three must be built.
 cargo build --workspace --locked
 before=$(mktemp)

@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")/../.."
 wanted=$(sed -n 's/^rust-version = "1\.\([0-9]*\).*/\1/p' Cargo.toml)
-PATH=$PATH:$HOME/.cargo/bin
+# In front: Debian 12 has a rustc 1.63 in /usr/bin.
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 
 enough() {
     version=$(rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\).*/\1/p')
