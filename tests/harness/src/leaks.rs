@@ -2,9 +2,8 @@
 //! files that carry the test's scratch path, its cgroup, or an id that it was given.
 //!
 //! The scope is one test's, so tests may run side by side. The whole machine is compared by
-//! [`Machine`], before and after `make test`.
+//! [`crate::machine`], before and after `make test`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,69 +100,6 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
         found.push(entry.path());
     }
     found
-}
-
-/// What the whole machine holds that a test run could leave behind.
-#[derive(Debug)]
-pub struct Machine {
-    things: BTreeSet<String>,
-}
-
-impl Machine {
-    /// Looks at mounts, cgroups, links, pinned network namespaces, scratch directories, and
-    /// processes that run a program of this source tree or live in a scratch directory.
-    pub fn look() -> Machine {
-        let mut things = BTreeSet::new();
-        things.extend(mounts().into_iter().map(|at| format!("mount {at}")));
-        things.extend(
-            cgroups()
-                .into_iter()
-                .map(|at| format!("cgroup {}", at.display())),
-        );
-        for (kind, dir) in [("link", "/sys/class/net"), ("netns", "/run/netns")] {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            things.extend(entries.map(|entry| format!("{kind} {:?}", entry.file_name())));
-        }
-        let scratch = std::env::temp_dir().join(crate::node::SCRATCH_PREFIX);
-        let scratch = scratch.to_string_lossy().into_owned();
-        let words = [scratch.clone(), crate::node::CGROUP_PREFIX.to_owned()];
-        let ours = processes_with(&words).into_iter();
-        things.extend(ours.map(|(pid, facts)| format!("process {pid} {facts}")));
-        let target = crate::tools::workspace().join("target");
-        let built = pids().filter(|pid| {
-            let exe = fs::read_link(format!("/proc/{pid}/exe"));
-            *pid != std::process::id() && exe.is_ok_and(|exe| exe.starts_with(&target))
-        });
-        things.extend(built.map(|pid| format!("process {pid} runs a program of ours")));
-        let entries = fs::read_dir(std::env::temp_dir())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let dirs = entries.map(|entry| entry.path().to_string_lossy().into_owned());
-        things.extend(
-            dirs.filter(|dir| dir.starts_with(&scratch))
-                .map(|dir| format!("dir {dir}")),
-        );
-        Machine { things }
-    }
-
-    /// One thing a line, to be kept in a file.
-    pub fn to_text(&self) -> String {
-        self.things
-            .iter()
-            .map(|thing| format!("{thing}\n"))
-            .collect()
-    }
-
-    /// What is here now and was not in `before`.
-    pub fn beyond<'a>(&'a self, before: &str) -> Vec<&'a str> {
-        let before: BTreeSet<&str> = before.lines().collect();
-        self.things
-            .iter()
-            .map(String::as_str)
-            .filter(|now| !before.contains(now))
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod http;
 pub mod image;
 pub mod layer;
 pub mod leaks;
+pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod node;

@@ -1,8 +1,8 @@
-//! `leaks save FILE` notes what the machine holds; `leaks check FILE` fails when it holds more.
+//! `leaks save FILE` notes what the machine holds of ours; `leaks check FILE` fails when it is more.
 
 use std::process::ExitCode;
 
-use cricket_harness::leaks::Machine;
+use cricket_harness::machine::Machine;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,7 +24,9 @@ fn main() -> ExitCode {
                 eprintln!("left behind on this machine:\n  {}", left.join("\n  "));
                 return ExitCode::FAILURE;
             }
-            println!("nothing left behind: no mount, network namespace, cgroup or process");
+            println!(
+                "nothing left behind: no mount, network namespace, link, cgroup, process or scratch directory"
+            );
         }
         _ => return usage(),
     }
