@@ -32,7 +32,9 @@ pub struct Target {
 impl Target {
     /// Connects to the socket of the arguments, or starts cricket.
     pub async fn open(arguments: &Arguments) -> Target {
+        sweep::on_panic();
         let dir = tempfile::Builder::new().prefix("ck-").tempdir().unwrap();
+        sweep::enter(dir.path(), vec![dir.path().to_string_lossy().into_owned()]);
         let node = match arguments.socket {
             Some(_) => None,
             None => Some(start_cricket().await),
@@ -155,13 +157,11 @@ impl Target {
 
 async fn start_cricket() -> Node {
     let program = std::env::current_exe().unwrap().with_file_name("cricket");
-    let node = Node::start_with(program, |options| {
+    Node::start_with(program, |options| {
         let (_, text) = options.cni.as_mut().unwrap();
         *text = network(text).to_string();
     })
-    .await;
-    sweep::on_panic(&node);
-    node
+    .await
 }
 
 /// The network of the baseline, from the harness's: bridge and host-local with masquerade, no

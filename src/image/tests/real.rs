@@ -1,4 +1,4 @@
-//! Debian's docker-registry, as a registry that nobody here wrote.
+//! docker-registry, as a registry that nobody here wrote, and skopeo, as such a client.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -74,13 +74,22 @@ impl Registry {
             dir.path().join("data").display()
         );
         std::fs::write(&config, text).unwrap();
-        let mut child = Command::new("docker-registry")
+        // Where the distribution has no package of it, `make deps` has built it here.
+        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/docker-registry");
+        let program = if std::path::Path::new(built).exists() {
+            built
+        } else {
+            "docker-registry"
+        };
+        let mut child = Command::new(program)
             .arg("serve")
             .arg(&config)
+            // version 3 sends traces to localhost otherwise
+            .env("OTEL_TRACES_EXPORTER", "none")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("docker-registry (Debian package of that name) is needed");
+            .expect("docker-registry is needed: `make deps` sees to it");
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let address = loop {
             let line = lines.next().expect("docker-registry ended").unwrap();
@@ -421,7 +430,7 @@ async fn what_skopeo_copies_is_loaded_with_the_same_ids() {
                 &target,
             ])
             .status()
-            .expect("skopeo is needed");
+            .expect("skopeo is needed: `make deps` installs it");
         assert!(copied.success(), "{target}");
         let node = Node::new("");
         let loaded = node.images.load(&dir.path().join(name)).await.unwrap();

@@ -14,8 +14,7 @@ use crate::cri::{ContainerConfig, PodSandboxConfig};
 use crate::daemon::{Daemon, Options};
 use crate::net::Net;
 use crate::registry::Registry;
-use crate::sweep::sweep;
-use crate::{leaks, requests, samples, tools};
+use crate::{leaks, requests, samples, sweep, tools};
 
 /// Scratch directories are `$TMPDIR/ck-XXXXXX`: short, because unix socket paths end at 108 bytes.
 pub const SCRATCH_PREFIX: &str = "ck-";
@@ -63,6 +62,11 @@ impl Node {
             .next()
             .unwrap()
             .to_owned();
+        let words = [
+            dir.path().to_string_lossy().into_owned(),
+            format!("/{CGROUP_PREFIX}{word}"),
+        ];
+        sweep::enter(dir.path(), words.to_vec());
         let net = Arc::new(Net::create(dir.path().join("node-net")));
         let mut options = Options::new(program.as_ref());
         options.cni = Some(("10-bridge.conflist".into(), bridge(dir.path())));
@@ -107,6 +111,14 @@ impl Node {
         let dir = self.dir().join("registry");
         self.registry
             .get_or_insert_with(|| Registry::start(&self.net, 5000, &dir))
+    }
+
+    /// As [`Node::registry`], our own fixture where docker-registry is not installed.
+    #[track_caller]
+    pub fn any_registry(&mut self) -> &Registry {
+        let dir = self.dir().join("registry");
+        self.registry
+            .get_or_insert_with(|| Registry::start_any(&self.net, 5000, &dir))
     }
 
     /// Pushes busybox, pulls it, and gives its name.
@@ -335,7 +347,8 @@ impl Drop for Node {
             eprintln!("--- log of the daemon ---\n{}---", self.daemon.log());
         }
         self.registry = None;
-        sweep(self.dir(), &self.words());
+        sweep::sweep(self.dir(), &self.words());
+        sweep::leave(self.dir());
         if std::env::var_os("CRICKET_KEEP_SCRATCH").is_some() {
             eprintln!("kept: {}", self.dir.take().unwrap().keep().display());
         }

@@ -1,5 +1,5 @@
-//! A registry that behaves: Debian's `docker-registry` where it is installed, else our own fixture
-//! (Arch has no package of it). Either listens on loopback inside a [`Net`].
+//! A registry that behaves: `docker-registry`, which nobody here wrote. The demo makes do with our
+//! own fixture where it is not installed. Either listens on loopback inside a [`Net`].
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,25 +33,50 @@ enum Kind {
 }
 
 impl Registry {
-    /// Starts one on `port` inside `net` (0: any), with its storage in `dir`.
+    /// Starts docker-registry on `port` inside `net` (0: any), with its storage in `dir`.
     #[track_caller]
     pub fn start(net: &Arc<Net>, port: u16, dir: &Path) -> Registry {
+        let program = tools::docker_registry().expect("docker-registry: `make deps` sees to it");
+        Registry::run(&program, net, port, dir, "")
+    }
+
+    /// As [`Registry::start`], over HTTPS: (certificate, key). Nothing can be pushed to it from
+    /// here; it serves what one over HTTP was given before in the same `dir`.
+    #[track_caller]
+    pub fn start_tls(net: &Arc<Net>, port: u16, dir: &Path, files: (&Path, &Path)) -> Registry {
+        let program = tools::docker_registry().expect("docker-registry: `make deps` sees to it");
+        let (certificate, key) = (files.0.display(), files.1.display());
+        let tls = format!(", tls: {{certificate: {certificate}, key: {key}}}");
+        Registry::run(&program, net, port, dir, &tls)
+    }
+
+    /// As [`Registry::start`], but our own fixture where docker-registry is not installed:
+    /// [`Registry::kind`] tells.
+    #[track_caller]
+    pub fn start_any(net: &Arc<Net>, port: u16, dir: &Path) -> Registry {
+        if let Some(program) = tools::docker_registry() {
+            return Registry::run(&program, net, port, dir, "");
+        }
+        let fixture = Fixture::start(net, port);
+        Registry {
+            net: Arc::clone(net),
+            address: fixture.address(),
+            kind: Kind::Fixture(fixture),
+        }
+    }
+
+    #[track_caller]
+    fn run(program: &Path, net: &Arc<Net>, port: u16, dir: &Path, tls: &str) -> Registry {
         let net = Arc::clone(net);
-        let Some(program) = tools::find("docker-registry") else {
-            let fixture = Fixture::start(&net, port);
-            return Registry {
-                net,
-                address: fixture.address(),
-                kind: Kind::Fixture(fixture),
-            };
-        };
         let config = dir.join("registry.yml");
         std::fs::create_dir_all(dir).unwrap();
-        std::fs::write(&config, docker_config(port, dir)).unwrap();
-        let mut command = net.command(&program);
+        std::fs::write(&config, docker_config(port, dir, tls)).unwrap();
+        let mut command = net.command(program);
         command
             .arg("serve")
             .arg(&config)
+            // Version 3 sends traces to localhost otherwise.
+            .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -74,11 +99,11 @@ impl Registry {
         format!("{}/{repository}", self.address)
     }
 
-    /// Which program it is, for the reader of a benchmark.
+    /// Which program it is, for the reader of the demo.
     pub fn kind(&self) -> &'static str {
         match self.kind {
             Kind::Docker(_) => "docker-registry",
-            Kind::Fixture(_) => "fixture-registry",
+            Kind::Fixture(_) => "fixture-registry (no docker-registry here)",
         }
     }
 
@@ -162,11 +187,11 @@ impl Drop for Registry {
     }
 }
 
-fn docker_config(port: u16, dir: &Path) -> String {
+fn docker_config(port: u16, dir: &Path, tls: &str) -> String {
     format!(
         "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: 127.0.0.1:{port}}}\n",
+         http: {{addr: 127.0.0.1:{port}{tls}}}\n",
         dir.join("data").display()
     )
 }

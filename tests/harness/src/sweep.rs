@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Node, leaks};
+use crate::leaks;
 
 /// Ends processes with one of the words, unmounts all below `dir`, removes the words' cgroups.
 pub fn sweep(dir: &Path, words: &[String]) {
@@ -36,15 +37,34 @@ pub fn cgroups(words: &[String]) {
     }
 }
 
-/// For programs: a release build does not unwind, so a failure clears up in the panic hook.
-pub fn on_panic(node: &Node) {
-    let (dir, words) = (node.dir().to_owned(), node.words());
+/// Scratch directories in use and the words of what lives in them.
+static LIVE: Mutex<Vec<(PathBuf, Vec<String>)>> = Mutex::new(Vec::new());
+
+/// From now on what carries `words` or is below `dir` is swept by [`on_panic`]'s hook.
+pub fn enter(dir: &Path, words: Vec<String>) {
+    live().push((dir.to_owned(), words));
+}
+
+/// Its owner has cleared `dir` up.
+pub fn leave(dir: &Path) {
+    live().retain(|(other, _)| other != dir);
+}
+
+fn live() -> MutexGuard<'static, Vec<(PathBuf, Vec<String>)>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For programs, as their first step: a release build does not unwind, so a failure clears up in
+/// the panic hook, however far the start of a node has come.
+pub fn on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
-        sweep(&dir, &words);
-        // Whatever is left of it has been said above.
-        let _ = fs::remove_dir_all(&dir);
+        for (dir, words) in std::mem::take(&mut *live()) {
+            sweep(&dir, &words);
+            // Whatever is left of it has been said above.
+            let _ = fs::remove_dir_all(&dir);
+        }
     }));
 }
 

@@ -24,11 +24,21 @@ pub fn need(name: &str) -> PathBuf {
 /// crictl: $CRICTL, else the one `make deps` built, else the one in $PATH.
 #[track_caller]
 pub fn crictl() -> PathBuf {
-    let built = workspace().join("target/tools/crictl");
     std::env::var_os("CRICTL")
         .map(PathBuf::from)
-        .or_else(|| built.is_file().then_some(built))
+        .or_else(|| built("crictl"))
         .unwrap_or_else(|| need("crictl"))
+}
+
+/// docker-registry: the one `make deps` built, else the one in $PATH.
+pub fn docker_registry() -> Option<PathBuf> {
+    built("docker-registry").or_else(|| find("docker-registry"))
+}
+
+/// A program that `make deps` built because the distribution has no package of it.
+fn built(name: &str) -> Option<PathBuf> {
+    let file = workspace().join("target/tools").join(name);
+    file.is_file().then_some(file)
 }
 
 /// The root of the source tree.

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cricket_harness::{Client, Node, memory, requests, samples, sweep};
+use cricket_harness::{Client, Node, leaks, memory, requests, samples, sweep};
 
 /// Prints a line a stage: what, with which outcome, how long.
 struct Stages {
@@ -32,6 +32,7 @@ impl Stages {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    sweep::on_panic();
     let program = std::env::args_os()
         .nth(1)
         .map_or_else(beside, PathBuf::from);
@@ -42,7 +43,6 @@ async fn main() {
     samples::busybox();
     let mut stages = Stages::begin();
     let mut node = Node::start(&program).await;
-    sweep::on_panic(&node);
     let version = node.cri.version(Default::default()).await.unwrap();
     let daemon = format!(
         "{} {} answers on {}",
@@ -53,12 +53,12 @@ async fn main() {
     stages.done("daemon", &daemon);
 
     let name = node
-        .registry()
+        .any_registry()
         .push("busybox", "latest", samples::busybox());
     let outcome = format!(
         "{} on {} has {name}",
-        node.registry().kind(),
-        node.registry().host()
+        node.any_registry().kind(),
+        node.any_registry().host()
     );
     stages.done("registry", &outcome);
 
@@ -120,11 +120,16 @@ async fn end(node: Node, stages: &mut Stages, pod: &str, image: &str) {
         .await
         .unwrap_or_else(|error| fail(&node, "remove image", &error));
     stages.done("clean-up", "pod, container and image removed");
+    let parents = [node.cgroup()];
     node.finish().await;
     stages.done(
         "nothing",
-        "is left: no mount, namespace, link, cgroup, process or file",
+        "is left of them: no mount, namespace, link, cgroup, process, file",
     );
+    // A kubelet makes and removes the cgroup that it names as a pod's parent; here nobody does.
+    assert_eq!(leaks::cgroups_with(&parents), [] as [PathBuf; 0]);
+    let outcome = format!("{}: the demo, as a kubelet, removed it", parents[0]);
+    stages.done("pod parent", &outcome);
 }
 
 /// PSS of the daemon and of the one monitor.
