@@ -12,7 +12,8 @@ use cricket_harness::cri::*;
 use cricket_harness::hostile::{Fault, Fixture};
 use cricket_harness::image::{self, Compression, Image};
 use cricket_harness::layer::Layer;
-use cricket_harness::{Node, archive, requests, samples, tools};
+use cricket_harness::registry::Registry;
+use cricket_harness::{Node, archive, certificate, requests, samples, tools};
 use serde_json::json;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -223,6 +224,26 @@ async fn a_registry_that_asks_for_a_token_gets_the_pulls_credentials() {
         image.id(),
         "anonymous tokens"
     );
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn https_is_verified_against_the_roots_that_the_daemon_is_given() {
+    let mut node = Node::start(CRICKET).await;
+    let image = labelled("https");
+    let files = certificate::signed(&node.dir().join("certificates"));
+    let storage = node.dir().join("registry/https");
+    Registry::start(node.net(), 0, &storage).push("secure", "1", &image);
+    // Not one of the ports that registries.conf calls insecure.
+    let https = Registry::start_tls(node.net(), 5443, &storage, (&files.certificate, &files.key));
+    let name = https.name("secure:1");
+    let error = node.cri.pull(&name).await.unwrap_err();
+    let message = error.message().to_lowercase();
+    assert!(message.contains("certificate"), "{error:?}");
+    assert_eq!(node.cri.images().await.unwrap(), []);
+    node.daemon.set_env("SSL_CERT_FILE", &files.authority);
+    node.crash().await;
+    assert_eq!(node.cri.pull(&name).await.unwrap(), image.id());
     node.finish().await;
 }
 

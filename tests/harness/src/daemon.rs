@@ -62,6 +62,7 @@ pub struct Daemon {
     dir: PathBuf,
     net: Arc<Net>,
     options: Options,
+    env: Vec<(String, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -73,6 +74,7 @@ impl Daemon {
             dir: dir.to_owned(),
             net: Arc::clone(net),
             options,
+            env: Vec::new(),
             child: None,
         };
         daemon.write_config();
@@ -113,6 +115,11 @@ impl Daemon {
     /// policy.json.
     pub fn policy_file(&self) -> PathBuf {
         self.dir.join("policy.json")
+    }
+
+    /// Sets an environment variable for the launches from now on.
+    pub fn set_env(&mut self, name: &str, value: &Path) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Its process id, while it runs.
@@ -203,6 +210,7 @@ impl Daemon {
             .open(log)
             .unwrap();
         let mut command = self.command();
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.spawn().unwrap();

@@ -13,6 +13,7 @@
 )]
 
 pub mod archive;
+pub mod certificate;
 pub mod client;
 pub mod daemon;
 pub mod hostile;

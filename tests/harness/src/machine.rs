@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::node::{BRIDGE, CGROUP_PREFIX, SCRATCH_PREFIX};
 use crate::{leaks, tools};
@@ -186,6 +186,7 @@ fn is_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use std::process::{Child, Command};
 
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
