@@ -318,3 +318,38 @@ async fn kills_at_any_moment_leave_nothing_that_cannot_be_removed() {
     }
     node.finish().await;
 }
+
+#[tokio::test]
+async fn a_command_that_cannot_be_begun_in_time_ends_with_the_callers_limit() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (_, container, _) = node.run("slow", &image, &["sleep", "1000"]).await;
+    let monitor = monitor(&node, &container);
+    signal(monitor, Signal::SIGSTOP);
+    let late = node.cri.exec(&container, &["true"], 1).await.unwrap_err();
+    assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late}");
+    signal(monitor, Signal::SIGCONT);
+    let reply = node.cri.exec(&container, &["true"], 10).await.unwrap();
+    assert_eq!(reply.exit_code, 0);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_whose_caller_goes_away_goes_too_with_its_children() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (_, container, _) = node.run("caller", &image, &["sleep", "1000"]).await;
+    let cri = node.cri.clone();
+    let id = container.clone();
+    let call =
+        tokio::spawn(async move { cri.exec(&id, &["sh", "-c", "sleep 777; true"], 60).await });
+    let runs = |node: &Node| {
+        node.processes(&container)
+            .iter()
+            .any(|(_, shown)| shown.starts_with("sleep 777"))
+    };
+    node.until("the command", || runs(&node)).await;
+    call.abort();
+    node.until("its end", || !runs(&node)).await;
+    node.finish().await;
+}

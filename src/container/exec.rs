@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::sources::io_error;
 use super::{ContainerError, Containers, Phase, Record};
@@ -69,22 +69,22 @@ impl Containers {
         let (stderr, stderr_end) = output_pipe()?;
         let (stdout, stderr) = (Collector::start(stdout), Collector::start(stderr));
         let stdio = [stdin.into(), stdout_end, stderr_end];
-        let run = async {
-            let execution = self.monitor(&record.id).exec(command, stdio).await?;
-            Command {
-                execution,
-                ended: false,
-            }
-            .wait(&record, command, limit)
-            .await
-        };
-        let exit_code = match limit {
-            // The command's own limit begins with it; its start, which takes a runtime, has as
-            // long again.
-            Some(limit) => timeout(2 * limit + KILL_WAIT, run)
+        // The limit is for all of it, as in containerd: also for the runtime that begins it.
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let monitor = self.monitor(&record.id);
+        let begun = monitor.exec(command, stdio);
+        let execution = match (deadline, limit) {
+            (Some(deadline), Some(limit)) => timeout_at(deadline, begun)
                 .await
-                .unwrap_or_else(|_| Err(timed_out(&record, command, limit)))?,
-            None => run.await?,
+                .map_err(|_| timed_out(&record, command, limit))??,
+            _ => begun.await?,
+        };
+        let running = Command {
+            execution: Some(execution),
+        };
+        let exit_code = match running.exited(&record, deadline).await? {
+            Some(exit_code) => exit_code,
+            None => return Err(timed_out(&record, command, limit.unwrap_or_default())),
         };
         let (stdout, stderr) = tokio::join!(stdout.finish(), stderr.finish());
         Ok(ExecOutput {
@@ -99,45 +99,52 @@ impl Containers {
 /// descendants.
 #[derive(Debug)]
 struct Command {
-    execution: Execution,
-    ended: bool,
+    execution: Option<Execution>,
 }
 
 impl Command {
-    async fn wait(
+    /// Waits for the command's end; `None` when it had not come by the deadline, and the command
+    /// was killed.
+    async fn exited(
         mut self,
         record: &Record,
-        command: &[String],
-        limit: Option<Duration>,
-    ) -> Result<i32, ContainerError> {
-        let ended = match limit {
-            None => Ok(self.execution.exited().await),
-            Some(limit) => timeout(limit, self.execution.exited()).await,
+        deadline: Option<Instant>,
+    ) -> Result<Option<i32>, ContainerError> {
+        let Some(execution) = &self.execution else {
+            return Ok(None);
         };
-        self.ended = true;
+        let ended = match deadline {
+            None => Ok(execution.exited().await),
+            Some(deadline) => timeout_at(deadline, execution.exited()).await,
+        };
+        let Some(execution) = self.execution.take() else {
+            return Ok(None);
+        };
         if let Ok(ended) = ended {
-            return Ok(ended?);
+            return Ok(Some(ended?));
         }
-        let pid = self.execution.pid;
-        blocking(move || {
-            kill_tree(pid);
-            Ok::<_, ContainerError>(())
+        let execution = blocking(move || {
+            kill_tree(execution.pid);
+            Ok::<_, ContainerError>(execution)
         })
         .await?;
         // Until it is gone: the kubelet runs the next probe right after this answer.
-        if let Ok(Err(error)) = timeout(KILL_WAIT, self.execution.exited()).await {
+        if let Ok(Err(error)) = timeout(KILL_WAIT, execution.exited()).await {
             tracing::debug!(id = %record.id, %error, "monitor ended with the command");
         }
-        Err(timed_out(record, command, limit.unwrap_or_default()))
+        Ok(None)
     }
 }
 
 impl Drop for Command {
     fn drop(&mut self) {
-        if !self.ended {
-            let pid = self.execution.pid;
-            // Nobody waits for it.
-            drop(tokio::task::spawn_blocking(move || kill_tree(pid)));
+        if let Some(execution) = self.execution.take() {
+            // Nobody waits for it. The connection goes last: at its end the monitor kills the
+            // command alone, and its children could not be found any more.
+            drop(tokio::task::spawn_blocking(move || {
+                kill_tree(execution.pid);
+                drop(execution);
+            }));
         }
     }
 }

@@ -13,10 +13,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-
 use super::{Id, RecordError};
+use crate::sys::lock;
 
 /// The daemon's own directory below `runroot`.
 #[derive(Debug, Clone)]
@@ -36,17 +34,17 @@ impl RunDir {
     ///
     /// # Errors
     /// When another daemon has it, or it cannot be made.
-    pub fn lock(&self) -> Result<Flock<File>, RecordError> {
+    pub fn lock(&self) -> Result<File, RecordError> {
         let path = self.root.join("lock");
         let io = |step| {
             let path = path.clone();
             move |source| RecordError::Io { path, step, source }
         };
         let file = File::create(&path).map_err(io("create"))?;
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => RecordError::InUse { path: path.clone() },
-            errno => io("lock")(errno.into()),
-        })
+        match lock::take(&file).map_err(io("lock"))? {
+            true => Ok(file),
+            false => Err(RecordError::InUse { path: path.clone() }),
+        }
     }
 
     /// Parent of all sandbox directories.

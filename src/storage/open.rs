@@ -6,8 +6,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 
 use super::background::Task;
 use super::dir::Dir;
@@ -17,6 +16,7 @@ use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRe
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::{Trash, unique_name};
 use super::{LayerInfo, Settings, StorageError, Store};
+use crate::sys::lock;
 
 impl Store {
     /// [`Store::open`] with the boot's id given.
@@ -82,10 +82,15 @@ fn lock(dir: &Dir) -> Result<File, StorageError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, "lock", flags, Mode::from_raw_mode(0o600))
         .map_err(StorageError::io(&path, "open"))?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(File::from(fd)),
-        Err(Errno::WOULDBLOCK) => Err(StorageError::Locked { path }),
-        Err(error) => Err(StorageError::io(path, "lock")(error)),
+    let file = File::from(fd);
+    match lock::take(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(StorageError::Locked { path }),
+        Err(source) => Err(StorageError::Io {
+            path,
+            step: "lock",
+            source,
+        }),
     }
 }
 

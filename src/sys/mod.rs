@@ -2,6 +2,7 @@
 
 mod blocking;
 pub mod clock;
+pub mod lock;
 pub mod memory;
 pub mod notify;
 pub mod pidfd;
