@@ -49,7 +49,7 @@ pub fn create(
 ) -> Result<(), SandboxError> {
     let write = |name: &str, text: &[u8]| {
         let path = directory.join(name);
-        fs::write(&path, text).map_err(step("write", &path))
+        fs::write(&path, text).map_err(SandboxError::io("write", &path))
     };
     match dns.and_then(render) {
         Some(text) => write(RESOLV_CONF, text.as_bytes())?,
@@ -59,11 +59,11 @@ pub fn create(
     write(HOSTNAME, format!("{hostname}\n").as_bytes())?;
     if own_ipc {
         let path = directory.join(SHM);
-        fs::create_dir_all(&path).map_err(step("create the mount point", &path))?;
+        fs::create_dir_all(&path).map_err(SandboxError::io("create the mount point", &path))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("shm"), &path, Some("tmpfs"), flags, Some(SHM_OPTIONS))
             .map_err(io::Error::from)
-            .map_err(step("mount the shared memory at", &path))?;
+            .map_err(SandboxError::io("mount the shared memory at", &path))?;
     }
     Ok(())
 }
@@ -76,13 +76,10 @@ pub fn remove(directory: &Path) -> Result<(), SandboxError> {
     let path = directory.join(SHM);
     match umount2(&path, MntFlags::MNT_DETACH) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(step("unmount the shared memory at", &path)(errno.into())),
+        Err(errno) => Err(SandboxError::io("unmount the shared memory at", &path)(
+            errno.into(),
+        )),
     }
-}
-
-fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
-    let path = path.to_owned();
-    move |source| SandboxError::Io { step, path, source }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use namespaces::netns_dir;
@@ -359,5 +359,13 @@ pub enum SandboxError {
 impl From<LookupError> for Arc<SandboxError> {
     fn from(error: LookupError) -> Self {
         Arc::new(SandboxError::Lookup(error))
+    }
+}
+
+impl SandboxError {
+    /// Makes the error of a file system call on `path` from the kernel's answer.
+    fn io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { step, path, source }
     }
 }

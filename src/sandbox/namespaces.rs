@@ -70,7 +70,10 @@ pub fn pin(directory: &Path, id: &Id, wanted: &Wanted) -> Result<Namespaces, San
         std::thread::Builder::new()
             .name("pin-namespaces".into())
             .spawn_scoped(scope, || pin_in_this_thread(directory, id, wanted))
-            .map_err(step("start a thread to make namespaces in", directory))?
+            .map_err(SandboxError::io(
+                "start a thread to make namespaces in",
+                directory,
+            ))?
             .join()
             // A panic aborts the process, so a thread that ends has a result.
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -87,12 +90,15 @@ fn pin_in_this_thread(
     flags.set(CloneFlags::CLONE_NEWIPC, wanted.ipc);
     unshare(flags)
         .map_err(io::Error::from)
-        .map_err(step("unshare namespaces for", directory))?;
+        .map_err(SandboxError::io("unshare namespaces for", directory))?;
     nix::unistd::sethostname(&wanted.hostname)
         .map_err(io::Error::from)
-        .map_err(step("set the host name in", directory))?;
+        .map_err(SandboxError::io("set the host name in", directory))?;
     if wanted.network {
-        raise_loopback().map_err(step("bring up the loopback interface in", directory))?;
+        raise_loopback().map_err(SandboxError::io(
+            "bring up the loopback interface in",
+            directory,
+        ))?;
     }
     for (name, value) in &wanted.sysctls {
         let path = sysctl_file(name);
@@ -118,8 +124,8 @@ fn pin_in_this_thread(
 
 fn bind(parent: &Path, id: &Id, name: &str) -> Result<PathBuf, SandboxError> {
     let target = parent.join(id.as_str());
-    fs::create_dir_all(parent).map_err(step("create the directory", parent))?;
-    fs::File::create(&target).map_err(step("create the mount point", &target))?;
+    fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
+    fs::File::create(&target).map_err(SandboxError::io("create the mount point", &target))?;
     let source = format!("/proc/thread-self/ns/{name}");
     mount(
         Some(source.as_str()),
@@ -129,7 +135,7 @@ fn bind(parent: &Path, id: &Id, name: &str) -> Result<PathBuf, SandboxError> {
         None::<&str>,
     )
     .map_err(io::Error::from)
-    .map_err(step("pin the namespace at", &target))?;
+    .map_err(SandboxError::io("pin the namespace at", &target))?;
     Ok(target)
 }
 
@@ -149,7 +155,7 @@ pub fn unpin(directory: &Path, id: &Id) -> Result<(), SandboxError> {
         };
         match released {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                outcome = Err(step("release the namespace", &path)(error));
+                outcome = Err(SandboxError::io("release the namespace", &path)(error));
             }
             _ => {}
         }
@@ -216,11 +222,6 @@ fn raise_loopback() -> io::Result<()> {
             "unexpected netlink answer",
         )),
     }
-}
-
-fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
-    let path = path.to_owned();
-    move |source| SandboxError::Io { step, path, source }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::record::Pause;
@@ -71,7 +71,7 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
         process
             .ended()
             .await
-            .map_err(step("wait for the pause process of", &bundle))?;
+            .map_err(SandboxError::io("wait for the pause process of", &bundle))?;
     }
     // Forced: a process that was created and never recorded has to go too.
     record
@@ -82,7 +82,7 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
     Monitor::of(bundle.clone()).gone().await;
     match fs::remove_dir_all(&bundle) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(step("remove the bundle", &bundle)(error))
+            Err(SandboxError::io("remove the bundle", &bundle)(error))
         }
         _ => Ok(()),
     }
@@ -90,9 +90,10 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
 
 fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result<(), SandboxError> {
     let root = bundle.join("rootfs");
-    fs::create_dir_all(&root).map_err(step("create the directory", &root))?;
+    fs::create_dir_all(&root).map_err(SandboxError::io("create the directory", &root))?;
     let binary = &sandboxes.settings.pause;
-    fs::copy(binary, root.join("pause")).map_err(step("copy the pause binary from", binary))?;
+    fs::copy(binary, root.join("pause"))
+        .map_err(SandboxError::io("copy the pause binary from", binary))?;
     // By numbers alone: there is no /etc/passwd beside the pause binary.
     let request = spec::pause_user_request(&record.config.security);
     let user = users::lookup(&request, &Accounts::default())?;
@@ -110,11 +111,6 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
     };
     let path = bundle.join("config.json");
     let text = serde_json::to_vec(&spec::pause(&inputs)?)
-        .map_err(|error| step("write", &path)(error.into()))?;
-    fs::write(&path, text).map_err(step("write", &path))
-}
-
-fn step(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
-    let path: PathBuf = path.to_owned();
-    move |source| SandboxError::Io { step, path, source }
+        .map_err(|error| SandboxError::io("write", &path)(error.into()))?;
+    fs::write(&path, text).map_err(SandboxError::io("write", &path))
 }
