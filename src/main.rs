@@ -15,6 +15,7 @@ mod security;
 mod spec;
 mod state;
 mod storage;
+mod streaming;
 mod sys;
 mod telemetry;
 

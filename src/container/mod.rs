@@ -14,6 +14,7 @@ mod sources;
 mod start;
 mod stats;
 mod stop;
+mod streams;
 mod supervise;
 mod undo;
 
@@ -29,6 +30,7 @@ pub use crate::spec::config::ContainerConfig as Config;
 pub use exec::ExecOutput;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
+pub use streams::{Input, Output, Streams, TerminalSize};
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::image::{ImageError, Images};

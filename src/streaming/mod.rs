@@ -1,0 +1,9 @@
+//! Exec, attach and port-forward: the streams that kubectl's protocols carry.
+//!
+//! A CRI call leaves its request here and gets a URL with a single-use token; the client then
+//! connects to that URL over HTTP and upgrades to SPDY/3.1 or WebSocket. What happens at the other
+//! end of the streams, `container/` and `sandbox/` know.
+
+mod request;
+
+pub use request::{StreamRequest, WantedStreams};
