@@ -9,7 +9,7 @@ fn an_image_volume_shows_the_layers_read_only_and_goes_with_the_root() {
     let base = Tar::default().file("base", "").end();
     let lower = Tar::default().file("gone", "").file("stays", "lower").end();
     let upper = Tar::default().file(".wh.gone", "").file("run", "").end();
-    let own = scratch.image(&["own:1"], &[base.clone()]);
+    let own = scratch.image(&["own:1"], std::slice::from_ref(&base));
     let id = scratch.image(&["volume:1"], &[lower.clone(), upper.clone()]);
     let options = RootOptions::default();
     let layers = [&lower, &upper].map(|tar| digest(tar));
@@ -30,7 +30,7 @@ fn an_image_volume_shows_the_layers_read_only_and_goes_with_the_root() {
         .unwrap();
     let none = store.mount_image_volume("c1", 5, &[], &options).unwrap();
     assert!(!volume.join("gone").exists() && volume.join("run").exists());
-    assert_eq!(read(&volume.join("stays")), "lower");
+    assert_eq!(read(volume.join("stays")), "lower");
     assert!(single.join("gone").exists());
     assert_eq!(std::fs::read_dir(&none).unwrap().count(), 0);
     let error = std::fs::write(volume.join("new"), "").unwrap_err();
@@ -48,7 +48,7 @@ fn an_image_volume_shows_the_layers_read_only_and_goes_with_the_root() {
     // The layers outlive the image's record, also over a restart, but not the root.
     store.remove_image(&id.id).unwrap();
     let store = scratch.reopen(None);
-    assert_eq!(read(&volume.join("stays")), "lower");
+    assert_eq!(read(volume.join("stays")), "lower");
     assert!(store.settle(std::time::Duration::from_secs(60)));
     assert!(scratch.layer_path(&upper).exists());
     scratch.store().remove_root("c1").unwrap();
