@@ -3,6 +3,8 @@
 //! The kubelet branches on few codes: `NotFound` for status calls, `DeadlineExceeded` for
 //! `ExecSync`, and prefixes of the message, which its client finds only with code `Unknown`.
 
+use std::sync::Arc;
+
 use tonic::{Code, Status};
 
 use crate::cgroup::CgroupError;
@@ -84,6 +86,18 @@ pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid_argument(format!("{field}: {problem}"))
 }
 
+/// The status of an error about a container that no other call shares.
+pub(super) fn plain(error: ContainerError) -> Status {
+    of_container(Arc::new(error))
+}
+
+/// The answer of a call that the next versions bring.
+pub(super) fn not_built(call: &str) -> Status {
+    Status::unimplemented(format!(
+        "{call} is not built into this version of cricket yet"
+    ))
+}
+
 fn of_runtime(error: &RuntimeError) -> Code {
     match error {
         RuntimeError::NoHandler { .. } => Code::InvalidArgument,
@@ -114,8 +128,6 @@ fn status(code: Code, message: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::state::Id;
 
