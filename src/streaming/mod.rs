@@ -4,6 +4,16 @@
 //! connects to that URL over HTTP and upgrades to SPDY/3.1 or WebSocket. What happens at the other
 //! end of the streams, `container/` and `sandbox/` know.
 
+mod over_spdy;
+mod pairs;
+mod port_forward;
+mod remote_command;
 mod request;
+mod rooms;
+mod spdy;
 
+pub use over_spdy::{Limits, over_spdy};
+pub use port_forward::forward_one;
+pub use remote_command::{Channels, CommandProtocol, run as run_command};
 pub use request::{StreamRequest, WantedStreams};
+pub use rooms::{FarEnds, Rooms};
