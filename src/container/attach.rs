@@ -49,7 +49,9 @@ impl Containers {
             }
         };
         if stdout || stderr {
-            let inputs = async { drop(tokio::join!(feed, resize)) };
+            let inputs = async {
+                tokio::join!(feed, resize);
+            };
             let outputs = pass_on(&attachment, streams.stdout, streams.stderr);
             Ok(besides(outputs, inputs).await?)
         } else {

@@ -128,12 +128,11 @@ async fn join_terminal(master: Master, streams: Streams, drain_end: DrainEnd) {
             follow_sizes(sizes, &master).await;
         }
     };
-    let extra = async { tokio::join!(feed, size) };
-    besides(
-        pump::output(master.clone(), streams.stdout, drain_end),
-        async { drop(extra.await) },
-    )
-    .await;
+    let extra = async {
+        tokio::join!(feed, size);
+    };
+    let shown = pump::output(master.clone(), streams.stdout, drain_end);
+    besides(shown, extra).await;
 }
 
 async fn follow_sizes(mut sizes: mpsc::Receiver<TerminalSize>, master: &Master) {
