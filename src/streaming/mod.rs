@@ -12,8 +12,5 @@ mod request;
 mod rooms;
 mod spdy;
 
-pub use over_spdy::{Limits, over_spdy};
-pub use port_forward::forward_one;
-pub use remote_command::{Channels, CommandProtocol, run as run_command};
 pub use request::{StreamRequest, WantedStreams};
-pub use rooms::{FarEnds, Rooms};
+pub use rooms::Rooms;

@@ -42,6 +42,13 @@ impl CommandProtocol {
         (Self::V1, "channel.k8s.io"),
     ];
 
+    /// The one of this name; the oldest for a name that is none of theirs.
+    pub fn named(name: &str) -> Self {
+        let mut all = Self::ALL.iter();
+        let found = all.find(|(_, known)| *known == name);
+        found.map_or(Self::V1, |(protocol, _)| *protocol)
+    }
+
     /// The client has a stream for terminal sizes.
     pub fn resizes(self) -> bool {
         self >= Self::V3
