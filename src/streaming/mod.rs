@@ -4,6 +4,13 @@
 //! connects to that URL over HTTP and upgrades to SPDY/3.1 or WebSocket. What happens at the other
 //! end of the streams, `container/` and `sandbox/` know.
 
+mod over_spdy;
+mod pairs;
+mod port_forward;
+mod remote_command;
 mod request;
+mod rooms;
+mod spdy;
 
 pub use request::{StreamRequest, WantedStreams};
+pub use rooms::Rooms;
