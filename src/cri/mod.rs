@@ -13,6 +13,7 @@ mod request;
 mod runtime;
 mod socket;
 mod stats;
+mod streams;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::network::Networks;
 use crate::runtime::Handlers;
 use crate::sandbox::Sandboxes;
 use crate::storage::Store;
+use crate::streaming::Urls;
 
 /// What the runtime says of itself: `Version` and `Status`.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub struct RuntimeApi {
     pub networks: Arc<Networks>,
     /// The OCI runtimes.
     pub handlers: Arc<Handlers>,
+    /// Where clients open streams.
+    pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
 }

@@ -346,19 +346,22 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         Err(not_built("UpdateContainerResources"))
     }
 
-    async fn exec(&self, _request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
-        Err(not_built("Exec"))
+    async fn exec(&self, request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
+        let url = self.exec_url(request.into_inner())?;
+        Ok(Response::new(wire::ExecResponse { url }))
     }
 
-    async fn attach(&self, _request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
-        Err(not_built("Attach"))
+    async fn attach(&self, request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
+        let url = self.attach_url(request.into_inner())?;
+        Ok(Response::new(wire::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _request: Request<wire::PortForwardRequest>,
+        request: Request<wire::PortForwardRequest>,
     ) -> Answer<wire::PortForwardResponse> {
-        Err(not_built("PortForward"))
+        let url = self.port_forward_url(request.into_inner())?;
+        Ok(Response::new(wire::PortForwardResponse { url }))
     }
 
     async fn pod_sandbox_stats(

@@ -1,0 +1,148 @@
+//! Exec, Attach and PortForward: what is asked for is checked, and the answer is a URL.
+
+use std::sync::Arc;
+
+use cricket_proto::cri as wire;
+use tonic::Status;
+
+use super::RuntimeApi;
+use super::code::{invalid, of_container, of_sandbox};
+use crate::container::ContainerError;
+use crate::sandbox::SandboxError;
+use crate::streaming::{StreamRequest, WantedStreams};
+
+/// Most ports of one PortForward call: over WebSocket each has two of 255 channels.
+const MAX_PORTS: usize = 100;
+
+impl RuntimeApi {
+    /// `Exec`: the URL that the client opens the streams at.
+    pub(super) fn exec_url(&self, request: wire::ExecRequest) -> Result<String, Status> {
+        let wanted = wanted(
+            &request.container_id,
+            request.tty,
+            WantedStreams {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+            },
+        )?;
+        if request.cmd.is_empty() {
+            return Err(invalid("cmd", "no command is given"));
+        }
+        let containers = self.sandboxes.containers();
+        let container = containers.running(&request.container_id);
+        self.url(StreamRequest::Exec {
+            container: container.map_err(of)?.to_string(),
+            command: request.cmd,
+            terminal: request.tty,
+            wanted,
+        })
+    }
+
+    /// `Attach`: the URL that the client opens the streams at.
+    pub(super) fn attach_url(&self, request: wire::AttachRequest) -> Result<String, Status> {
+        let wanted = wanted(
+            &request.container_id,
+            request.tty,
+            WantedStreams {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+            },
+        )?;
+        let containers = self.sandboxes.containers();
+        let container = containers.attachable(&request.container_id);
+        self.url(StreamRequest::Attach {
+            container: container.map_err(of)?.to_string(),
+            terminal: request.tty,
+            wanted,
+        })
+    }
+
+    /// `PortForward`: the URL that the client opens the connections at.
+    pub(super) fn port_forward_url(
+        &self,
+        request: wire::PortForwardRequest,
+    ) -> Result<String, Status> {
+        required("pod_sandbox_id", &request.pod_sandbox_id)?;
+        if request.port.len() > MAX_PORTS {
+            return Err(invalid("port", &format!("more than {MAX_PORTS} ports")));
+        }
+        let port = |port: i32| match u16::try_from(port) {
+            Ok(port @ 1..) => Ok(port),
+            _ => Err(invalid("port", &format!("{port} is not a port"))),
+        };
+        let ports = request.port.into_iter().map(port).collect::<Result<_, _>>();
+        let ports = ports?;
+        let sandbox = self.sandboxes.ready(&request.pod_sandbox_id);
+        let sandbox = sandbox.map_err(|error: SandboxError| of_sandbox(Arc::new(error)))?;
+        self.url(StreamRequest::PortForward {
+            sandbox: sandbox.to_string(),
+            ports,
+        })
+    }
+
+    fn url(&self, request: StreamRequest) -> Result<String, Status> {
+        let url = self.streaming.issue(request);
+        url.map_err(|error| Status::resource_exhausted(error.to_string()))
+    }
+}
+
+fn of(error: ContainerError) -> Status {
+    of_container(Arc::new(error))
+}
+
+/// The streams that are asked for, which must be some that there can be.
+fn wanted(container: &str, tty: bool, wanted: WantedStreams) -> Result<WantedStreams, Status> {
+    required("container_id", container)?;
+    if tty && wanted.stderr {
+        let problem = "tty and stderr cannot both be true: a terminal has one output";
+        return Err(invalid("stderr", problem));
+    }
+    if wanted == WantedStreams::default() {
+        return Err(invalid(
+            "stdin, stdout, stderr",
+            "one of them must be true, or there is nothing to stream",
+        ));
+    }
+    Ok(wanted)
+}
+
+fn required(field: &str, id: &str) -> Result<(), Status> {
+    if id.is_empty() {
+        return Err(invalid(field, "is missing"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_streamed_is_refused_and_named() {
+        let streams = |stdin, stdout, stderr| WantedStreams {
+            stdin,
+            stdout,
+            stderr,
+        };
+        for (id, tty, asked, word) in [
+            ("", false, streams(true, true, true), "container_id"),
+            ("c", true, streams(true, true, true), "tty and stderr"),
+            ("c", false, streams(false, false, false), "stdin, stdout"),
+            ("c", true, streams(false, false, false), "stdin, stdout"),
+        ] {
+            let status = wanted(id, tty, asked).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().contains(word), "{status:?}");
+        }
+        for (tty, asked) in [
+            (false, streams(false, false, true)),
+            (true, streams(true, true, false)),
+        ] {
+            assert_eq!(wanted("c", tty, asked).unwrap(), asked);
+        }
+    }
+}
