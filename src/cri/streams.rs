@@ -6,90 +6,89 @@ use cricket_proto::cri as wire;
 use tonic::Status;
 
 use super::RuntimeApi;
-use super::code::{invalid, of_container, of_sandbox};
-use crate::container::ContainerError;
-use crate::sandbox::SandboxError;
+use super::code::{invalid, of_sandbox, plain};
 use crate::streaming::{StreamRequest, WantedStreams};
 
 /// Most ports of one PortForward call: over WebSocket each has two of 255 channels.
 const MAX_PORTS: usize = 100;
 
-impl RuntimeApi {
-    /// `Exec`: the URL that the client opens the streams at.
-    pub(super) fn exec_url(&self, request: wire::ExecRequest) -> Result<String, Status> {
-        let wanted = wanted(
-            &request.container_id,
-            request.tty,
-            WantedStreams {
-                stdin: request.stdin,
-                stdout: request.stdout,
-                stderr: request.stderr,
-            },
-        )?;
-        if request.cmd.is_empty() {
-            return Err(invalid("cmd", "no command is given"));
-        }
-        let containers = self.sandboxes.containers();
-        let container = containers.running(&request.container_id);
-        self.url(StreamRequest::Exec {
-            container: container.map_err(of)?.to_string(),
+pub(super) fn exec(
+    api: &RuntimeApi,
+    request: wire::ExecRequest,
+) -> Result<wire::ExecResponse, Status> {
+    let streams = WantedStreams {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+    };
+    let wanted = wanted(&request.container_id, request.tty, streams)?;
+    if request.cmd.is_empty() {
+        return Err(invalid("cmd", "no command is given"));
+    }
+    let container = api.sandboxes.containers().running(&request.container_id);
+    let url = issue(
+        api,
+        StreamRequest::Exec {
+            container: container.map_err(plain)?.record().id.to_string(),
             command: request.cmd,
             terminal: request.tty,
             wanted,
-        })
-    }
-
-    /// `Attach`: the URL that the client opens the streams at.
-    pub(super) fn attach_url(&self, request: wire::AttachRequest) -> Result<String, Status> {
-        let wanted = wanted(
-            &request.container_id,
-            request.tty,
-            WantedStreams {
-                stdin: request.stdin,
-                stdout: request.stdout,
-                stderr: request.stderr,
-            },
-        )?;
-        let containers = self.sandboxes.containers();
-        let container = containers.attachable(&request.container_id);
-        self.url(StreamRequest::Attach {
-            container: container.map_err(of)?.to_string(),
-            terminal: request.tty,
-            wanted,
-        })
-    }
-
-    /// `PortForward`: the URL that the client opens the connections at.
-    pub(super) fn port_forward_url(
-        &self,
-        request: wire::PortForwardRequest,
-    ) -> Result<String, Status> {
-        required("pod_sandbox_id", &request.pod_sandbox_id)?;
-        if request.port.len() > MAX_PORTS {
-            return Err(invalid("port", &format!("more than {MAX_PORTS} ports")));
-        }
-        let port = |port: i32| match u16::try_from(port) {
-            Ok(port @ 1..) => Ok(port),
-            _ => Err(invalid("port", &format!("{port} is not a port"))),
-        };
-        let ports = request.port.into_iter().map(port).collect::<Result<_, _>>();
-        let ports = ports?;
-        let sandbox = self.sandboxes.ready(&request.pod_sandbox_id);
-        let sandbox = sandbox.map_err(|error: SandboxError| of_sandbox(Arc::new(error)))?;
-        self.url(StreamRequest::PortForward {
-            sandbox: sandbox.to_string(),
-            ports,
-        })
-    }
-
-    fn url(&self, request: StreamRequest) -> Result<String, Status> {
-        let url = self.streaming.issue(request);
-        url.map_err(|error| Status::resource_exhausted(error.to_string()))
-    }
+        },
+    )?;
+    Ok(wire::ExecResponse { url })
 }
 
-fn of(error: ContainerError) -> Status {
-    of_container(Arc::new(error))
+pub(super) fn attach(
+    api: &RuntimeApi,
+    request: wire::AttachRequest,
+) -> Result<wire::AttachResponse, Status> {
+    let streams = WantedStreams {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+    };
+    let wanted = wanted(&request.container_id, request.tty, streams)?;
+    let container = api.sandboxes.containers().alive(&request.container_id);
+    let url = issue(
+        api,
+        StreamRequest::Attach {
+            container: container.map_err(plain)?.record().id.to_string(),
+            terminal: request.tty,
+            wanted,
+        },
+    )?;
+    Ok(wire::AttachResponse { url })
+}
+
+pub(super) fn port_forward(
+    api: &RuntimeApi,
+    request: wire::PortForwardRequest,
+) -> Result<wire::PortForwardResponse, Status> {
+    required("pod_sandbox_id", &request.pod_sandbox_id)?;
+    if request.port.len() > MAX_PORTS {
+        return Err(invalid("port", &format!("more than {MAX_PORTS} ports")));
+    }
+    let port = |port: i32| match u16::try_from(port) {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err(invalid("port", &format!("{port} is not a port"))),
+    };
+    let ports = request.port.into_iter().map(port).collect::<Result<_, _>>();
+    let ports = ports?;
+    let sandbox = api.sandboxes.ready(&request.pod_sandbox_id);
+    let sandbox = sandbox.map_err(|error| of_sandbox(Arc::new(error)))?;
+    let url = issue(
+        api,
+        StreamRequest::PortForward {
+            sandbox: sandbox.record().id.to_string(),
+            ports,
+        },
+    )?;
+    Ok(wire::PortForwardResponse { url })
+}
+
+fn issue(api: &RuntimeApi, request: StreamRequest) -> Result<String, Status> {
+    let url = api.streaming.issue(request);
+    url.map_err(|error| Status::resource_exhausted(error.to_string()))
 }
 
 /// The streams that are asked for, which must be some that there can be.
