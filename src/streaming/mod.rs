@@ -6,9 +6,14 @@
 
 mod error;
 mod handshake;
+mod over_spdy;
+mod pairs;
+mod port_forward;
+mod remote_command;
 mod request;
+mod rooms;
 mod server;
-mod stand_in;
+mod spdy;
 mod tls;
 mod tokens;
 mod transport;
@@ -22,7 +27,7 @@ mod tls_tests;
 
 pub use error::StreamingError;
 pub use request::{StreamRequest, WantedStreams};
+pub use rooms::Rooms;
 pub use server::{Server, Settings};
-pub use stand_in::Rooms;
 pub use tls::TlsSettings;
 pub use urls::Urls;

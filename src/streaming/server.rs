@@ -21,7 +21,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, Upgrade};
-use super::stand_in::{Limits, Rooms, over_spdy};
+use super::over_spdy::{Limits, over_spdy};
+use super::remote_command::CommandProtocol;
+use super::rooms::Rooms;
 use super::tls::Tls;
 use super::transport::Transport;
 use super::{StreamRequest, StreamingError, TlsSettings, Urls, websocket};
@@ -180,7 +182,10 @@ async fn client(tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     tracing::debug!(?upgrade, kind = request.kind(), "streaming session begins");
     let (rooms, limits) = (&shared.rooms, shared.limits);
     match upgrade {
-        Upgrade::Spdy(protocol) => over_spdy(transport, protocol, request, rooms, limits).await,
+        Upgrade::Spdy(name) => {
+            let protocol = CommandProtocol::named(name);
+            over_spdy(transport, protocol, request, rooms, limits).await;
+        }
         Upgrade::WebSocket(protocol) => {
             websocket::serve(transport, protocol, request, rooms, limits).await;
         }

@@ -16,7 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use self::channel::{ChannelWriter, Framing};
 use self::connection::Connection;
 use super::handshake::TUNNEL;
-use super::stand_in::{Channels, Limits, Rooms, forward_one, over_spdy, run_command};
+use super::over_spdy::{Limits, over_spdy};
+use super::port_forward::forward_one;
+use super::remote_command::{self, Channels, CommandProtocol};
+use super::rooms::FarEnds;
 use super::{StreamRequest, WantedStreams};
 use crate::container::{Input, Output};
 
@@ -32,16 +35,18 @@ pub(super) async fn serve<Io>(
     io: Io,
     protocol: &'static str,
     request: StreamRequest,
-    rooms: &Rooms,
+    rooms: &impl FarEnds,
     limits: Limits,
 ) where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let framing = match protocol {
-        TUNNEL => Framing::Raw,
-        "v5.channel.k8s.io" => Framing::Closable,
-        "base64.channel.k8s.io" | "v4.base64.channel.k8s.io" => Framing::Base64,
-        _ => Framing::Binary,
+    let (framing, protocol) = match protocol {
+        TUNNEL => (Framing::Raw, CommandProtocol::V1),
+        "v5.channel.k8s.io" => (Framing::Closable, CommandProtocol::V5),
+        "v4.channel.k8s.io" => (Framing::Binary, CommandProtocol::V4),
+        "v4.base64.channel.k8s.io" => (Framing::Base64, CommandProtocol::V4),
+        "base64.channel.k8s.io" => (Framing::Base64, CommandProtocol::V1),
+        _ => (Framing::Binary, CommandProtocol::V1),
     };
     let connection = Connection::new(io, framing);
     match request {
@@ -53,7 +58,7 @@ pub(super) async fn serve<Io>(
         }
         StreamRequest::Exec { wanted, .. } | StreamRequest::Attach { wanted, .. } => {
             let (connection, channels) = channels(connection, wanted);
-            let work = run_command(request, channels, protocol, rooms);
+            let work = remote_command::run(&request, channels, protocol, rooms);
             connection.run(work, limits.idle).await;
         }
     }
@@ -88,13 +93,13 @@ fn channels<Io: AsyncRead + AsyncWrite>(
 async fn tunnel<Io>(
     mut connection: Connection<Io>,
     request: StreamRequest,
-    rooms: &Rooms,
+    rooms: &impl FarEnds,
     limits: Limits,
 ) where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let io = tokio::io::join(connection.reader(0), connection.writer(0));
-    let work = over_spdy(io, super::handshake::FORWARD, request, rooms, limits);
+    let work = over_spdy(io, CommandProtocol::V1, request, rooms, limits);
     connection.run(work, limits.idle).await;
 }
 
@@ -104,7 +109,7 @@ async fn forward<Io>(
     mut connection: Connection<Io>,
     sandbox: &str,
     ports: &[u16],
-    rooms: &Rooms,
+    rooms: &impl FarEnds,
     limits: Limits,
 ) where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
