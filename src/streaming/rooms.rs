@@ -43,3 +43,25 @@ pub struct Rooms {
     /// Ports of pods.
     pub sandboxes: Arc<Sandboxes>,
 }
+
+impl FarEnds for Rooms {
+    async fn exec(
+        &self,
+        container: &str,
+        command: &[String],
+        terminal: bool,
+        streams: Streams,
+    ) -> Result<i32, ContainerError> {
+        self.containers
+            .exec_stream(container, command, terminal, streams)
+            .await
+    }
+
+    async fn attach(&self, container: &str, streams: Streams) -> Result<(), ContainerError> {
+        self.containers.attach(container, streams).await
+    }
+
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<TcpStream, SandboxError> {
+        self.sandboxes.dial(sandbox, port).await
+    }
+}
