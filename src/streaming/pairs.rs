@@ -112,10 +112,11 @@ impl Halves {
             Err(reason) => return refuse(stream, reason).await,
         };
         let other = self.0.get(&label.request);
-        if other.is_some_and(|half| matches!(half.side, Side::Data(_)) == label.is_data) {
+        let other_is_data = other.map(|half| matches!(half.side, Side::Data(_)));
+        if other_is_data == Some(label.is_data) {
             return refuse(stream, "a pair has two streams of one type").await;
         }
-        if other.is_none() && self.0.len() >= MAX_HALVES {
+        if other_is_data.is_none() && self.0.len() >= MAX_HALVES {
             return refuse(stream, "too many pairs are incomplete").await;
         }
         let (input, output) = stream.accept().await?;
