@@ -4,6 +4,8 @@
 
 mod host;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
