@@ -32,7 +32,7 @@ pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
 use crate::security::seccomp::{self, Profile, SeccompError};
@@ -63,6 +63,9 @@ pub struct Settings {
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
+    /// for each call.
+    pub stats_max_age: Duration,
 }
 
 /// The rooms that containers are made of.
@@ -100,7 +103,8 @@ pub struct Container {
     kill_at: watch::Sender<Option<Instant>>,
     /// After the end: whether runtime state, root mount and cgroups could all be released.
     released: watch::Sender<Option<bool>>,
-    cpu: stats::CpuHistory,
+    /// What the rates of its use are computed from.
+    history: History,
 }
 
 /// A pod as its containers need to know it.
@@ -126,7 +130,7 @@ impl Container {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
-            cpu: stats::CpuHistory::default(),
+            history: History::default(),
         }
     }
 

@@ -1,61 +1,108 @@
-//! What containers use, as messages for the kubelet.
+//! What pods and containers use, as messages for the kubelet.
+
+use std::sync::Arc;
 
 use cricket_proto::cri as wire;
 
-use super::answer;
-use crate::cgroup::{MemoryStats, Pressure, Stall};
-use crate::container::ContainerStats;
+use super::{answer, filter};
+use crate::cgroup::{CpuStats, MemoryStats, Pressure, Sample, Stall};
+use crate::container::{ContainerStats, Containers};
+use crate::network::Interface;
+use crate::sandbox::{PodNetwork, PodStats, Sandboxes};
 
-/// `ContainerStats` of one container. The kubelet needs `attributes`; what is not known is absent.
-pub(super) fn of_container(stats: &ContainerStats) -> wire::ContainerStats {
-    let timestamp = stats.timestamp_ns;
-    let record = &stats.record;
-    let usage = stats.usage.as_ref();
-    let value = |value: u64| Some(wire::UInt64Value { value });
-    let memory = usage.and_then(|usage| usage.memory.as_ref());
-    wire::ContainerStats {
-        attributes: Some(wire::ContainerAttributes {
-            id: record.id.to_string(),
-            metadata: Some(wire::ContainerMetadata {
-                name: record.name.name.clone(),
-                attempt: record.name.attempt,
-            }),
-            labels: record.config.labels.clone(),
-            annotations: record.config.annotations.clone(),
+/// What `ListContainerStats` and `StreamContainerStats` answer. Reads the kernel's files: not on a
+/// thread that must not wait.
+pub(super) fn containers(
+    containers: &Containers,
+    wanted: Option<&wire::ContainerStatsFilter>,
+) -> Vec<wire::ContainerStats> {
+    let mut all = containers.all();
+    all.retain(|container| filter::stats(&container.record(), wanted));
+    let samples = containers.stats_of_living(&all);
+    samples.iter().map(of_container).collect()
+}
+
+/// What `ListPodSandboxStats` and `StreamPodSandboxStats` answer. Reads the kernel's files: not on
+/// a thread that must not wait.
+pub(super) fn pods(
+    sandboxes: &Arc<Sandboxes>,
+    wanted: Option<&wire::PodSandboxStatsFilter>,
+) -> Vec<wire::PodSandboxStats> {
+    let samples = sandboxes.all_stats(|record| filter::pod_stats(record, wanted));
+    samples.iter().map(of_pod).collect()
+}
+
+/// `PodSandboxStats` of one pod. The kubelet needs `attributes` and `linux`; what is not known is
+/// absent.
+pub(super) fn of_pod(stats: &PodStats) -> wire::PodSandboxStats {
+    let sample = stats.usage.as_ref();
+    let pids = sample.and_then(|sample| sample.stats.pids);
+    wire::PodSandboxStats {
+        attributes: Some(wire::PodSandboxAttributes {
+            id: stats.record.id.to_string(),
+            metadata: Some(answer::pod_metadata(&stats.record)),
+            labels: stats.record.config.labels.clone(),
+            annotations: stats.record.config.annotations.clone(),
         }),
-        cpu: usage
-            .and_then(|usage| usage.cpu.as_ref())
-            .map(|cpu| wire::CpuUsage {
-                timestamp,
-                usage_core_nano_seconds: value(cpu.usage_ns),
-                usage_nano_cores: stats.nano_cores.and_then(value),
-                psi: cpu.pressure.as_ref().map(pressure),
+        linux: Some(wire::LinuxPodSandboxStats {
+            cpu: sample.and_then(cpu),
+            memory: sample.and_then(memory),
+            network: stats
+                .network
+                .as_ref()
+                .map(|network| self::network(network, stats.asked_at_ns)),
+            process: sample.zip(pids).map(|(sample, pids)| wire::ProcessUsage {
+                timestamp: sample.at_ns,
+                process_count: value(pids.current),
             }),
-        memory: memory.map(|memory| self::memory(memory, timestamp)),
-        writable_layer: stats
-            .writable_layer
-            .as_ref()
-            .map(|layer| answer::filesystem(layer, timestamp)),
-        swap: memory
-            .and_then(|memory| memory.swap.as_ref())
-            .map(|swap| wire::SwapUsage {
-                timestamp,
-                swap_available_bytes: value(swap.available_bytes()),
-                swap_usage_bytes: value(swap.usage_bytes),
-            }),
-        io: usage
-            .and_then(|usage| usage.io_pressure.as_ref())
-            .map(|io| wire::IoUsage {
-                timestamp,
-                psi: Some(pressure(io)),
-            }),
+            containers: stats.containers.iter().map(of_container).collect(),
+            io: sample.and_then(io),
+        }),
+        windows: None,
     }
 }
 
-fn memory(memory: &MemoryStats, timestamp: i64) -> wire::MemoryUsage {
-    let value = |value: u64| Some(wire::UInt64Value { value });
-    wire::MemoryUsage {
-        timestamp,
+/// `ContainerStats` of one container. The kubelet needs `attributes`; what is not known is absent.
+pub(super) fn of_container(stats: &ContainerStats) -> wire::ContainerStats {
+    let record = &stats.record;
+    let sample = stats.usage.as_ref();
+    wire::ContainerStats {
+        attributes: Some(wire::ContainerAttributes {
+            id: record.id.to_string(),
+            metadata: Some(answer::container_metadata(record)),
+            labels: record.config.labels.clone(),
+            annotations: record.config.annotations.clone(),
+        }),
+        cpu: sample.and_then(cpu),
+        memory: sample.and_then(memory),
+        writable_layer: stats
+            .writable_layer
+            .as_ref()
+            .map(|layer| answer::filesystem(layer, stats.asked_at_ns)),
+        swap: sample.and_then(swap),
+        io: sample.and_then(io),
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "messages hold figures as options")]
+fn value(value: u64) -> Option<wire::UInt64Value> {
+    Some(wire::UInt64Value { value })
+}
+
+fn cpu(sample: &Sample) -> Option<wire::CpuUsage> {
+    let cpu: &CpuStats = sample.stats.cpu.as_ref()?;
+    Some(wire::CpuUsage {
+        timestamp: sample.at_ns,
+        usage_core_nano_seconds: value(cpu.usage_ns),
+        usage_nano_cores: sample.nano_cores.and_then(value),
+        psi: cpu.pressure.as_ref().map(pressure),
+    })
+}
+
+fn memory(sample: &Sample) -> Option<wire::MemoryUsage> {
+    let memory: &MemoryStats = sample.stats.memory.as_ref()?;
+    Some(wire::MemoryUsage {
+        timestamp: sample.at_ns,
         working_set_bytes: value(memory.working_set_bytes),
         available_bytes: value(memory.available_bytes()),
         usage_bytes: value(memory.usage_bytes),
@@ -63,6 +110,41 @@ fn memory(memory: &MemoryStats, timestamp: i64) -> wire::MemoryUsage {
         page_faults: value(memory.page_faults),
         major_page_faults: value(memory.major_page_faults),
         psi: memory.pressure.as_ref().map(pressure),
+    })
+}
+
+fn swap(sample: &Sample) -> Option<wire::SwapUsage> {
+    let swap = sample.stats.memory.as_ref()?.swap?;
+    Some(wire::SwapUsage {
+        timestamp: sample.at_ns,
+        swap_available_bytes: value(swap.available_bytes()),
+        swap_usage_bytes: value(swap.usage_bytes),
+    })
+}
+
+fn io(sample: &Sample) -> Option<wire::IoUsage> {
+    let io = sample.stats.io_pressure.as_ref()?;
+    Some(wire::IoUsage {
+        timestamp: sample.at_ns,
+        psi: Some(pressure(io)),
+    })
+}
+
+fn network(network: &PodNetwork, timestamp: i64) -> wire::NetworkUsage {
+    wire::NetworkUsage {
+        timestamp,
+        default_interface: network.default.as_ref().map(interface),
+        interfaces: network.others.iter().map(interface).collect(),
+    }
+}
+
+fn interface(interface: &Interface) -> wire::NetworkInterfaceUsage {
+    wire::NetworkInterfaceUsage {
+        name: interface.name.clone(),
+        rx_bytes: value(interface.received.bytes),
+        rx_errors: value(interface.received.errors),
+        tx_bytes: value(interface.sent.bytes),
+        tx_errors: value(interface.sent.errors),
     }
 }
 
