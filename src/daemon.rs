@@ -250,6 +250,7 @@ async fn answer(
         networks: Arc::clone(&house.networks),
         handlers: Arc::clone(&house.handlers),
         identity,
+        metrics: cri::MetricGroups::new(&loaded.config.stats.included_pod_metrics),
     };
     let image = ImageApi {
         images: Arc::clone(&house.images),

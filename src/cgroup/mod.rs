@@ -37,6 +37,7 @@ pub use error::CgroupError;
 pub use path::Manager;
 pub use stats::{
     CpuStats, History, IoStats, MemoryStats, Pressure, Sample, Stall, Stats, StatsReader,
+    Throttling,
 };
 
 use layout::{Controller, Kind, Mount};

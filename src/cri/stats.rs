@@ -3,33 +3,80 @@
 use std::sync::Arc;
 
 use cricket_proto::cri as wire;
+use tonic::Status;
 
-use super::{answer, filter};
+use super::code::{of_sandbox, plain};
+use super::{RuntimeApi, answer, filter};
 use crate::cgroup::{CpuStats, MemoryStats, Pressure, Sample, Stall};
-use crate::container::{ContainerStats, Containers};
+use crate::container::{ContainerError, ContainerStats};
 use crate::network::Interface;
-use crate::sandbox::{PodNetwork, PodStats, Sandboxes};
+use crate::sandbox::{PodNetwork, PodStats, SandboxError};
+use crate::sys::blocking;
 
-/// What `ListContainerStats` and `StreamContainerStats` answer. Reads the kernel's files: not on a
-/// thread that must not wait.
-pub(super) fn containers(
-    containers: &Containers,
-    wanted: Option<&wire::ContainerStatsFilter>,
-) -> Vec<wire::ContainerStats> {
-    let mut all = containers.all();
-    all.retain(|container| filter::stats(&container.record(), wanted));
-    let samples = containers.stats_of_living(&all);
-    samples.iter().map(of_container).collect()
+pub(super) async fn container(
+    api: &RuntimeApi,
+    request: wire::ContainerStatsRequest,
+) -> Result<wire::ContainerStatsResponse, Status> {
+    let containers = Arc::clone(api.sandboxes.containers());
+    let sample = blocking(move || containers.stats(&request.container_id)).await;
+    let stats = Some(of_container(&sample.map_err(plain)?));
+    Ok(wire::ContainerStatsResponse { stats })
 }
 
-/// What `ListPodSandboxStats` and `StreamPodSandboxStats` answer. Reads the kernel's files: not on
-/// a thread that must not wait.
-pub(super) fn pods(
-    sandboxes: &Arc<Sandboxes>,
-    wanted: Option<&wire::PodSandboxStatsFilter>,
-) -> Vec<wire::PodSandboxStats> {
-    let samples = sandboxes.all_stats(|record| filter::pod_stats(record, wanted));
-    samples.iter().map(of_pod).collect()
+pub(super) async fn containers(
+    api: &RuntimeApi,
+    request: wire::ListContainerStatsRequest,
+) -> Result<wire::ListContainerStatsResponse, Status> {
+    let stats = container_items(api, request.filter).await?;
+    Ok(wire::ListContainerStatsResponse { stats })
+}
+
+/// What the containers use that a filter wants.
+pub(super) async fn container_items(
+    api: &RuntimeApi,
+    wanted: Option<wire::ContainerStatsFilter>,
+) -> Result<Vec<wire::ContainerStats>, Status> {
+    let containers = Arc::clone(api.sandboxes.containers());
+    let stats = blocking(move || {
+        let mut all = containers.all();
+        all.retain(|container| filter::stats(&container.record(), wanted.as_ref()));
+        let samples = containers.stats_of_living(&all);
+        Ok::<_, ContainerError>(samples.iter().map(of_container).collect())
+    });
+    stats.await.map_err(plain)
+}
+
+pub(super) async fn pod(
+    api: &RuntimeApi,
+    request: wire::PodSandboxStatsRequest,
+) -> Result<wire::PodSandboxStatsResponse, Status> {
+    let sandboxes = Arc::clone(&api.sandboxes);
+    let sample = blocking(move || sandboxes.stats(&request.pod_sandbox_id)).await;
+    let sample = sample.map_err(|error| of_sandbox(Arc::new(error)))?;
+    Ok(wire::PodSandboxStatsResponse {
+        stats: Some(of_pod(&sample)),
+    })
+}
+
+pub(super) async fn pods(
+    api: &RuntimeApi,
+    request: wire::ListPodSandboxStatsRequest,
+) -> Result<wire::ListPodSandboxStatsResponse, Status> {
+    let stats = pod_items(api, request.filter).await?;
+    Ok(wire::ListPodSandboxStatsResponse { stats })
+}
+
+/// What the ready pods use that a filter wants.
+pub(super) async fn pod_items(
+    api: &RuntimeApi,
+    wanted: Option<wire::PodSandboxStatsFilter>,
+) -> Result<Vec<wire::PodSandboxStats>, Status> {
+    let sandboxes = Arc::clone(&api.sandboxes);
+    let stats = blocking(move || {
+        let samples = sandboxes.all_stats(|record| filter::pod_stats(record, wanted.as_ref()));
+        Ok::<_, SandboxError>(samples.iter().map(of_pod).collect())
+    });
+    stats.await.map_err(|error| of_sandbox(Arc::new(error)))
 }
 
 /// `PodSandboxStats` of one pod. The kubelet needs `attributes` and `linux`; what is not known is

@@ -165,13 +165,18 @@ impl Route {
 
     fn known_namespace(&mut self, netns: &File) -> io::Result<Option<i32>> {
         let mut number = None;
-        self.request(RTM_GETNSID, NLM_F_ACK, &question_about(netns), &mut |kind, body| {
-            if kind == RTM_NEWNSID {
-                number = attributes(body.get(GENERAL_HEADER..).unwrap_or_default())
-                    .find(|(kind, _)| *kind == NETNSA_NSID)
-                    .and_then(|(_, value)| Some(i32::from_ne_bytes(value.try_into().ok()?)));
-            }
-        })?;
+        self.request(
+            RTM_GETNSID,
+            NLM_F_ACK,
+            &question_about(netns),
+            &mut |kind, body| {
+                if kind == RTM_NEWNSID {
+                    number = attributes(body.get(GENERAL_HEADER..).unwrap_or_default())
+                        .find(|(kind, _)| *kind == NETNSA_NSID)
+                        .and_then(|(_, value)| Some(i32::from_ne_bytes(value.try_into().ok()?)));
+                }
+            },
+        )?;
         Ok(number.filter(|number| *number >= 0))
     }
 
@@ -194,7 +199,12 @@ impl Route {
         message.extend_from_slice(&[0; 4]);
         message.extend_from_slice(body);
         let kernel = NetlinkAddr::new(0, 0);
-        sendto(self.socket.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
+        sendto(
+            self.socket.as_raw_fd(),
+            &message,
+            &kernel,
+            MsgFlags::empty(),
+        )?;
         for _ in 0..MAX_ANSWERS {
             let read = match recv(self.socket.as_raw_fd(), &mut self.answer, MsgFlags::empty()) {
                 Ok(read) => read,
@@ -333,7 +343,10 @@ mod tests {
         for cut in 0..answer.len() {
             assert!(kinds(&answer[..cut]).len() <= 2);
         }
-        assert_eq!(kinds(&[0; 64]), [], "a message shorter than its header");
+        assert!(
+            kinds(&[0; 64]).is_empty(),
+            "a message shorter than its header"
+        );
         assert_eq!(attributes(&[0; 64]).count(), 0);
         assert_eq!(attributes(&[255; 64]).count(), 0);
         assert_eq!(link(&[0; 15]), None);

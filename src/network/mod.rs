@@ -48,7 +48,7 @@ use std::{
 use serde_json::Value;
 
 pub use bandwidth::Bandwidth;
-pub use counters::{Interface, Traffic};
+pub use counters::Interface;
 pub use error::{NetworkError, NotReady};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 

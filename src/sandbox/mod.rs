@@ -7,6 +7,7 @@
 
 mod create;
 mod files;
+mod metrics;
 mod namespaces;
 mod pause;
 mod record;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use metrics::PodMetrics;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
 pub use stats::{PodNetwork, PodStats};

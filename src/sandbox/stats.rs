@@ -137,17 +137,20 @@ impl PodNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Traffic;
 
     #[test]
     fn the_default_interface_is_eth0_or_else_the_first() {
         let named = |name: &str| Interface {
             name: name.to_owned(),
-            received: Traffic::default(),
-            sent: Traffic::default(),
+            received: Default::default(),
+            sent: Default::default(),
         };
         for (names, default, others) in [
-            (&["net1", "eth0", "net2"][..], Some("eth0"), &["net1", "net2"][..]),
+            (
+                &["net1", "eth0", "net2"][..],
+                Some("eth0"),
+                &["net1", "net2"][..],
+            ),
             (&["net1", "net2"], Some("net1"), &["net2"]),
             (&[], None, &[]),
         ] {

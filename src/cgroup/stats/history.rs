@@ -135,7 +135,9 @@ mod tests {
         let history = History::default();
         let at = |at_ns: i64, max_age: u64, usage_ns: u64| {
             let max_age = Duration::from_nanos(max_age);
-            let sample = history.sample(at_ns, max_age, || Ok(used(usage_ns))).unwrap();
+            let sample = history
+                .sample(at_ns, max_age, || Ok(used(usage_ns)))
+                .unwrap();
             (sample.at_ns, sample.stats.cpu.unwrap().usage_ns)
         };
         assert_eq!(at(100, 50, 1), (100, 1));

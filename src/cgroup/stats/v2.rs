@@ -313,7 +313,13 @@ thp_fault_alloc 0
         ];
         assert_eq!(io(text).unwrap(), want);
         assert_eq!(io("").unwrap(), []);
-        for bad in ["8:0 rbytes=many", "8 rbytes=1", ":0", "8:0:1 rbytes=1", "\n"] {
+        for bad in [
+            "8:0 rbytes=many",
+            "8 rbytes=1",
+            ":0",
+            "8:0:1 rbytes=1",
+            "\n",
+        ] {
             assert!(io(bad).is_err(), "{bad:?}");
         }
     }
