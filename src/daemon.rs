@@ -148,6 +148,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
     let sandboxes = Arc::clone(&house.sandboxes);
     tokio::spawn(async move { sandboxes.sweep().await });
     let socket = loaded.config.api.listen.clone();
+    let followed = Arc::clone(&house.sandboxes);
     let stop = async move {
         told_to_stop.await;
         notify::send("STOPPING=1");
@@ -155,6 +156,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         if let Err(error) = std::fs::remove_file(&socket) {
             tracing::warn!(%error, socket = %socket.display(), "socket not removed");
         }
+        followed.end_events();
     };
     let serving = answer(listener, &loaded, &house, stop);
     notify::send("READY=1");

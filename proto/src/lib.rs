@@ -3,6 +3,9 @@
 //! Nothing here has behaviour: `src/cri/` and `src/admin/` of the daemon translate these messages,
 //! and the tests and benchmarks use the clients.
 
+/// What all messages have in common: above all their length on the wire.
+pub use prost::Message;
+
 /// Container Runtime Interface v1: `runtime.v1.RuntimeService` and `runtime.v1.ImageService`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod cri {

@@ -4,6 +4,7 @@
 //! what it tells. Nothing here polls, and nothing that a read needs is locked while something
 //! outside is waited for.
 
+mod announce;
 mod create;
 mod exec;
 mod inspect;
@@ -39,8 +40,8 @@ use crate::security::seccomp::{self, Profile, SeccompError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    ContainerName, Id, InFlight, LookupError, Operations, PodName, RecordError, Recorded, Records,
-    RunDir, Table,
+    ContainerName, Happening, Id, InFlight, LookupError, Operations, PodName, RecordError,
+    Recorded, Records, RunDir, Table, Told,
 };
 use crate::storage::{StorageError, Store};
 use crate::sys::ShuttingDown;
@@ -89,6 +90,7 @@ pub struct Containers {
     starts: Operations<Id, (), ContainerError>,
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
+    followed: announce::Followed,
 }
 
 /// One container. What is known of it is replaced as a whole, so a reader sees no half of a
@@ -101,6 +103,8 @@ pub struct Container {
     /// After the end: whether runtime state, root mount and cgroups could all be released.
     released: watch::Sender<Option<bool>>,
     cpu: stats::CpuHistory,
+    /// What of its life has been announced.
+    told: Told,
 }
 
 /// A pod as its containers need to know it.
@@ -121,12 +125,13 @@ pub struct Pod {
 }
 
 impl Container {
-    fn new(record: Record) -> Self {
+    fn new(record: Record, told: Option<Happening>) -> Self {
         Self {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
             cpu: stats::CpuHistory::default(),
+            told: Told::up_to(told),
         }
     }
 
@@ -157,6 +162,7 @@ impl Containers {
             starts: Operations::new("start container"),
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
+            followed: announce::Followed::default(),
         }))
     }
 
@@ -234,10 +240,10 @@ impl Containers {
             .update(&self.records, &container.record().id, change)?)
     }
 
-    /// Makes a container visible to everyone.
-    fn publish(&self, record: Record) -> Arc<Container> {
+    /// Makes a container visible to everyone, of which everything up to `told` is known already.
+    fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
-        let container = Arc::new(Container::new(record));
+        let container = Arc::new(Container::new(record, told));
         self.table.insert(id, name, Arc::clone(&container));
         container
     }

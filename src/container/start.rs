@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{Exit, Reason};
 use super::{Container, ContainerError, Containers, Phase};
-use crate::state::Stage;
+use crate::state::{Happening, Stage};
 use crate::sys::clock;
 
 impl Containers {
@@ -47,7 +47,9 @@ impl Containers {
                     if record.phase == Phase::Created {
                         record.phase = Phase::Running { started_at_ns };
                     }
-                })
+                })?;
+                self.announce(container, Happening::Started);
+                Ok(())
             }
             Err(error) => {
                 stage.enter("end what did not start");
@@ -83,6 +85,8 @@ impl Containers {
                 reason: Reason::StartError,
                 message: message.to_owned(),
             });
-        })
+        })?;
+        self.correct(container, Happening::Stopped);
+        Ok(())
     }
 }

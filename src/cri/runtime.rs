@@ -6,7 +6,8 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::{RuntimeApi, checkpoint, containers, exec, pods, resources, stats, status};
+use super::stream::{self, Messages};
+use super::{RuntimeApi, checkpoint, containers, events, exec, pods, resources, stats, status};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -230,5 +231,37 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         request: Request<wire::ListPodSandboxMetricsRequest>,
     ) -> Answer<wire::ListPodSandboxMetricsResponse> {
         stats::pod_metrics(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn get_container_events(
+        &self,
+        _request: Request<wire::GetEventsRequest>,
+    ) -> Answer<Messages<wire::ContainerEventResponse>> {
+        Ok(Response::new(events::follow(self)))
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<wire::StreamPodSandboxesRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
+        Ok(Response::new(stream::pods(self, request.into_inner())))
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<wire::StreamContainersRequest>,
+    ) -> Answer<Messages<wire::StreamContainersResponse>> {
+        Ok(Response::new(stream::containers(
+            self,
+            request.into_inner(),
+        )))
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<wire::StreamContainerStatsRequest>,
+    ) -> Answer<Messages<wire::StreamContainerStatsResponse>> {
+        let messages = stream::container_stats(self, request.into_inner());
+        messages.await.map(Response::new)
     }
 }

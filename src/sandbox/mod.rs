@@ -6,6 +6,7 @@
 //! in a pod's containers, `container/` knows; this room starts and ends them with the pod.
 
 mod create;
+mod events;
 mod files;
 mod namespaces;
 mod pause;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use events::Event;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
 
@@ -31,7 +33,8 @@ use crate::security::users::UserError;
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+    Happening, Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+    Told,
 };
 use crate::sys::ShuttingDown;
 
@@ -48,6 +51,8 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
+    /// Whether what happens can be followed (`enable_pod_events`).
+    pub events: bool,
 }
 
 /// The rooms that pods are made of.
@@ -75,12 +80,15 @@ pub struct Sandboxes {
     runs: Operations<PodName, Id, SandboxError>,
     stops: Operations<Id, (), SandboxError>,
     removals: Operations<Id, (), SandboxError>,
+    events: events::Events,
 }
 
 /// One pod. What is known of it is replaced as a whole, so a reader sees no half of a change.
 #[derive(Debug)]
 pub struct Sandbox {
     record: Recorded<Record>,
+    /// What of its life has been announced.
+    told: Told,
 }
 
 impl Sandbox {
@@ -97,7 +105,8 @@ impl Sandboxes {
     /// When the directory of the records cannot be made.
     pub fn open(settings: Settings, rooms: Rooms) -> Result<Arc<Self>, SandboxError> {
         let records = Records::open(rooms.run_dir.sandboxes(), rooms.run_dir.quarantine())?;
-        Ok(Arc::new(Self {
+        let this = Arc::new(Self {
+            events: events::Events::new(settings.events),
             settings,
             rooms,
             records,
@@ -105,7 +114,9 @@ impl Sandboxes {
             runs: Operations::new("run sandbox"),
             stops: Operations::new("stop sandbox"),
             removals: Operations::new("remove sandbox"),
-        }))
+        });
+        this.follow_containers();
+        Ok(this)
     }
 
     /// All pods that are made, ordered by id.
@@ -265,11 +276,12 @@ impl Sandboxes {
             .update(&self.records, &sandbox.record().id, change)?)
     }
 
-    /// Makes a pod visible to everyone.
-    fn publish(&self, record: Record) -> Arc<Sandbox> {
+    /// Makes a pod visible to everyone, of which everything up to `told` is known already.
+    fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Sandbox> {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
+            told: Told::up_to(told),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox
