@@ -18,10 +18,12 @@ mod stop;
 mod streams;
 mod supervise;
 mod undo;
+mod update;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -105,6 +107,10 @@ pub struct Container {
     cpu: stats::CpuHistory,
     /// What of its life has been announced.
     told: Told,
+    /// Held by whoever has the runtime change the container: start, update, delete.
+    turn: tokio::sync::Mutex<()>,
+    /// Whether an update failed, so that the limits may not be those of the record.
+    unsure_limits: AtomicBool,
 }
 
 /// A pod as its containers need to know it.
@@ -132,6 +138,8 @@ impl Container {
             released: watch::Sender::new(None),
             cpu: stats::CpuHistory::default(),
             told: Told::up_to(told),
+            turn: tokio::sync::Mutex::default(),
+            unsure_limits: AtomicBool::new(false),
         }
     }
 
@@ -290,6 +298,24 @@ pub enum ContainerError {
     NotRunning {
         /// The container.
         id: Id,
+    },
+    /// Only what is created or runs has limits.
+    #[error("container {id} has ended: its resources cannot be updated any more")]
+    NotUpdatable {
+        /// The container.
+        id: Id,
+    },
+    /// The kernel would kill what runs in the container.
+    #[error(
+        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
+    )]
+    MemoryInUse {
+        /// The container.
+        id: Id,
+        /// The limit that was asked for, in bytes.
+        limit: i64,
+        /// What it uses and cannot give back, in bytes.
+        used: u64,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]

@@ -38,6 +38,8 @@ impl Containers {
                 state,
             });
         }
+        stage.enter("wait for an update of its limits");
+        let _turn = container.turn.lock().await;
         stage.enter("runtime start");
         match self.monitor(&record.id).start().await {
             Ok(started_at_ns) => {

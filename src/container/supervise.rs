@@ -45,6 +45,7 @@ impl Containers {
     }
 
     async fn release_ended(&self, container: &Container) {
+        let _turn = container.turn.lock().await;
         let record = container.record();
         let released = self.release(&record, false).await;
         if let Err(error) = &released {

@@ -52,9 +52,10 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::Users(_) => Code::InvalidArgument,
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
-        ContainerError::NotCreated { .. } | ContainerError::NotRunning { .. } => {
-            Code::FailedPrecondition
-        }
+        ContainerError::NotCreated { .. }
+        | ContainerError::NotRunning { .. }
+        | ContainerError::NotUpdatable { .. }
+        | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Cgroup(error) => of_cgroup(error),

@@ -83,9 +83,7 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<wire::UpdatePodSandboxResourcesResponse> {
-        resources::update_pod(self, request.into_inner())
-            .await
-            .map(Response::new)
+        resources::update_pod(self, request.into_inner()).map(Response::new)
     }
 
     async fn create_container(

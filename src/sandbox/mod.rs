@@ -30,6 +30,7 @@ use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
 use crate::security::users::UserError;
+use crate::spec::config::Resources;
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
 use crate::state::{
@@ -262,6 +263,27 @@ impl Sandboxes {
             "runtimeHandler": record.handler,
             "namespaces": record.namespaces,
             "cniResult": record.cni_result,
+            "overhead": record.config.overhead,
+            "resources": record.config.resources,
+        })
+    }
+
+    /// Notes what the kubelet says that the pod of an id or a unique prefix of one may use: it has
+    /// set that on the pod's cgroup itself. What is `None` stays as it was.
+    ///
+    /// # Errors
+    /// When there is no such pod, or its record cannot be written.
+    pub fn note_resources(
+        &self,
+        prefix: &str,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<(), SandboxError> {
+        let sandbox = self.find(prefix)?;
+        self.update(&sandbox, |record| {
+            let config = &mut record.config;
+            config.overhead = overhead.or(config.overhead.take());
+            config.resources = resources.or(config.resources.take());
         })
     }
 
