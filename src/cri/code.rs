@@ -63,6 +63,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
         | ContainerError::Image(_)
+        | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,
     };
