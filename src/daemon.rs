@@ -166,6 +166,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         stopping.clone().cancelled_owned(),
         SHUTDOWN,
     ));
+    let followed = Arc::clone(&house.sandboxes);
     let stop = async move {
         told_to_stop.await;
         stopping.cancel();
@@ -174,6 +175,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         if let Err(error) = std::fs::remove_file(&socket) {
             tracing::warn!(%error, socket = %socket.display(), "socket not removed");
         }
+        followed.end_events();
     };
     let serving = answer(listener, &loaded, &house, Arc::clone(&urls), stop);
     notify::send("READY=1");

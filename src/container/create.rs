@@ -16,7 +16,7 @@ use crate::security::users::{self, Accounts, User};
 use crate::spec::config::NamespaceMode;
 use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
-use crate::state::{ContainerName, Id, Stage, Versioned};
+use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootOptions};
 use crate::sys::{blocking, clock, pidfd};
 
@@ -85,7 +85,8 @@ impl Containers {
         {
             Ok((record, watch)) => {
                 let id = record.id.clone();
-                let container = self.publish(record);
+                let container = self.publish(record, None);
+                self.announce(&container, Happening::Created);
                 self.supervise(container, Some(watch));
                 Ok(id)
             }

@@ -55,7 +55,9 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::NotCreated { .. }
         | ContainerError::NotRunning { .. }
-        | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
+        | ContainerError::NotAlive { .. }
+        | ContainerError::NotUpdatable { .. }
+        | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),

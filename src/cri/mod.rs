@@ -11,6 +11,7 @@ mod answer;
 mod checkpoint;
 mod code;
 mod containers;
+mod events;
 mod exec;
 mod filter;
 mod image;
@@ -22,6 +23,7 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod stream;
 mod streams;
 
 use std::sync::Arc;

@@ -199,6 +199,7 @@ pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Set
         namespaces_dir: runtime.namespaces_dir.clone(),
         pause: pause.to_owned(),
         host,
+        events: runtime.enable_pod_events,
         pause_cpuset: cpuset.unwrap_or_default(),
         default_sysctls: runtime
             .default_sysctls

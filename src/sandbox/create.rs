@@ -9,7 +9,7 @@ use super::{SandboxError, Sandboxes, files, pause};
 use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
 use crate::spec::config::NamespaceMode;
-use crate::state::{Id, Stage, Versioned};
+use crate::state::{Happening, Id, Stage, Versioned};
 use crate::sys::{blocking, clock};
 
 /// How long a pod waits for a network to become ready before its creation fails with the reason:
@@ -70,7 +70,8 @@ impl Sandboxes {
         self.records.write(&record.id, &record)?;
         match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
-                let sandbox = self.publish(record);
+                let sandbox = self.publish(record, None);
+                self.announce(&sandbox, Happening::Started);
                 self.watch_pause(&sandbox, watch);
                 Ok(sandbox.record().id.clone())
             }
@@ -152,7 +153,8 @@ impl Sandboxes {
             if let Err(error) = self.records.write(&record.id, &record) {
                 tracing::error!(id = %record.id, %error, "record not written");
             }
-            self.publish(record);
+            let sandbox = self.publish(record, None);
+            self.announce(&sandbox, Happening::Stopped);
         }
     }
 
@@ -174,6 +176,7 @@ impl Sandboxes {
                 if let Err(error) = written {
                     tracing::error!(id = %record.id, %error, "end of the pause process not recorded");
                 }
+                this.announce(&sandbox, Happening::Stopped);
             }
         });
     }

@@ -201,6 +201,7 @@ mod tests {
             namespaces_dir: "/run".into(),
             pause: "/pause".into(),
             host: Default::default(),
+            events: false,
             pause_cpuset: String::new(),
             default_sysctls,
             stats_max_age: Default::default(),
