@@ -52,27 +52,16 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
                 not_ready.to_string(),
             ),
         };
-        let features = wire::RuntimeHandlerFeatures {
-            recursive_read_only_mounts: self.identity.recursive_read_only_mounts,
-            user_namespaces: false,
-        };
-        // The empty name is the default handler's: the kubelet looks it up like any other.
-        let names = std::iter::once("").chain(self.handlers.names());
         Ok(Response::new(wire::StatusResponse {
             status: Some(wire::RuntimeStatus {
                 conditions: vec![condition("RuntimeReady", "", String::new()), network],
             }),
             info,
-            runtime_handlers: names
-                .map(|name| wire::RuntimeHandler {
-                    name: name.to_owned(),
-                    features: Some(features),
-                })
-                .collect(),
+            runtime_handlers: self.handlers.features().map(answer::handler).collect(),
             features: Some(wire::RuntimeFeatures {
                 supplemental_groups_policy: true,
-                user_namespaces_host_network: false,
-                mount_options: false,
+                user_namespaces_host_network: true,
+                mount_options: true,
             }),
         }))
     }

@@ -4,6 +4,7 @@
 //! the rooms above say.
 
 mod connection;
+mod features;
 mod handler;
 mod invoke;
 mod monitor;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use crate::sys::ShuttingDown;
 pub use conmon::{Phase, Status};
+pub use features::Features;
 pub use handler::{Handler, Handlers, Program};
 pub use monitor::{Execution, Monitor, NewContainer, Watch};
 
@@ -30,19 +32,6 @@ pub enum RuntimeError {
         name: String,
         /// The names that exist.
         known: Vec<String>,
-    },
-    /// A handler's program is not there or not executable.
-    #[error(
-        "runtime handler `{handler}`: {key} {path} is not a program that can be run; install it or correct {key} in crio.conf",
-        path = path.display()
-    )]
-    Program {
-        /// The handler.
-        handler: String,
-        /// The key of crio.conf that names the program.
-        key: &'static str,
-        /// Where it should be.
-        path: PathBuf,
     },
     /// The program could not be started.
     #[error("{step}: {source}")]

@@ -45,6 +45,7 @@
 mod background;
 mod dir;
 mod error;
+mod idmapped;
 mod image;
 mod index;
 mod layer;
@@ -62,4 +63,4 @@ mod usage;
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage, parse_config};
 pub use layer::{LayerInfo, Lease};
-pub use store::{LayerLimits, RootOptions, Settings, Store, Usage};
+pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

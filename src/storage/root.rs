@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde_json::Map;
 
 use super::background::Task;
 use super::dir::Dir;
+use super::idmapped::{self, Idmapped};
 use super::index::RootEntry;
 use super::layer::{DIFF, sha256_hex};
 use super::overlay::{self, Overlay};
@@ -19,7 +20,8 @@ use super::record::{self, ROOT_FILE, RootRecord};
 use super::store::Shared;
 use super::unpack::RootAttributes;
 use super::usage;
-use super::{RootOptions, StorageError, Store, Usage};
+use super::{RootIds, RootOptions, StorageError, Store, Usage};
+use crate::sys::user_namespace::Range;
 
 /// How old a root's usage may be before it is measured anew when asked for; containerd's period.
 const USAGE_AGE: Duration = Duration::from_secs(10);
@@ -58,18 +60,13 @@ impl Store {
     /// Unmounts the root; its writable layer stays. Not mounted or not there is fine.
     pub fn unmount_root(&self, container_id: &str) -> Result<(), StorageError> {
         check_container_id(container_id)?;
-        let target = self
-            .shared
-            .places
-            .containers
-            .path()
-            .join(container_id)
-            .join(MERGED);
-        overlay::unmount(&target).map_err(|errno| StorageError::Root {
-            container: container_id.to_owned(),
-            step: "unmount",
-            source: errno.into(),
-        })
+        let root = self.shared.places.containers.path().join(container_id);
+        // The second is empty unless a daemon was killed at the wrong moment.
+        for name in [MERGED, idmapped::PLACE] {
+            let unmounted = overlay::unmount(&root.join(name));
+            unmounted.map_err(refused(container_id, "unmount"))?;
+        }
+        Ok(())
     }
 
     /// Unmounts and removes the root. Not there is fine. The space comes free in the background.
@@ -198,6 +195,14 @@ impl Shared {
     ) -> Result<PathBuf, StorageError> {
         let dir = self.places.containers.ensure(id, 0o711)?;
         let merged = dir.ensure(MERGED, 0o755)?;
+        let root_error = |(step, source)| StorageError::Root {
+            container: id.to_owned(),
+            step,
+            source,
+        };
+        if options.ids.is_some() {
+            check_reachable(merged.path())?;
+        }
         if is_mount(&merged)? {
             return Ok(merged.path().to_path_buf());
         }
@@ -217,7 +222,7 @@ impl Shared {
         let diff = dir.ensure(DIFF, 0o755)?;
         if is_new {
             // The root directory of an overlay has the attributes of the upper one.
-            set_root_attributes(&diff, attributes)?;
+            set_root_attributes(&diff, attributes, options.ids.as_ref())?;
         }
         let mut lowers: Vec<PathBuf> = Vec::with_capacity(layers.len().max(1));
         let place = self.places.layers.path();
@@ -230,20 +235,18 @@ impl Shared {
         if lowers.is_empty() {
             lowers.push(self.places.empty.path().to_path_buf());
         }
+        let mapped = match &options.ids {
+            Some(ids) => Some(Idmapped::attach(&dir, &lowers, ids).map_err(root_error)?),
+            None => None,
+        };
         let overlay = Overlay {
-            lowers,
+            lowers: mapped.as_ref().map_or(lowers, Idmapped::paths),
             upper: diff.path().to_path_buf(),
             work: work.path().to_path_buf(),
             target: merged.as_fd(),
             options,
         };
-        overlay
-            .mount()
-            .map_err(|(step, source)| StorageError::Root {
-                container: id.to_owned(),
-                step,
-                source,
-            })?;
+        overlay.mount().map_err(root_error)?;
         Ok(merged.path().to_path_buf())
     }
 
@@ -280,15 +283,54 @@ impl Shared {
     }
 }
 
-fn set_root_attributes(diff: &Dir, attributes: Option<RootAttributes>) -> Result<(), StorageError> {
+fn set_root_attributes(
+    diff: &Dir,
+    attributes: Option<RootAttributes>,
+    ids: Option<&RootIds>,
+) -> Result<(), StorageError> {
     let RootAttributes { mode, uid, gid } = attributes.unwrap_or(RootAttributes {
         mode: 0o755,
         uid: 0,
         gid: 0,
     });
+    let (uid, gid) = ids.map_or((uid, gid), |ids| {
+        (outside(ids.uids, uid), outside(ids.gids, gid))
+    });
     rustix::fs::fchown(diff, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
         .and_then(|()| rustix::fs::fchmod(diff, Mode::from_raw_mode(mode)))
         .map_err(StorageError::io(diff.path(), "set owner and mode"))
+}
+
+/// The id on the host of an id in the container; of its root for an id that it does not have.
+fn outside(range: Range, id: u32) -> u32 {
+    let offset = id.checked_sub(range.inside);
+    let offset = offset.filter(|offset| *offset < range.length);
+    range.outside + offset.unwrap_or(0)
+}
+
+/// The runtime mounts the root as the user who is root in the container, so that one has to get
+/// through every directory above it.
+fn check_reachable(merged: &Path) -> Result<(), StorageError> {
+    for above in merged.ancestors().skip(1) {
+        let mode = rustix::fs::stat(above)
+            .map_err(StorageError::io(above, "look at"))?
+            .st_mode;
+        if mode & 0o001 == 0 {
+            return Err(StorageError::Unreachable {
+                path: above.to_path_buf(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn refused(container: &str, step: &'static str) -> impl FnOnce(rustix::io::Errno) -> StorageError {
+    let container = container.to_owned();
+    move |errno| StorageError::Root {
+        container,
+        step,
+        source: errno.into(),
+    }
 }
 
 fn is_mount(dir: &Dir) -> Result<bool, StorageError> {

@@ -4,9 +4,11 @@ mod blocking;
 pub mod clock;
 pub mod lock;
 pub mod memory;
+pub mod mounts;
 pub mod notify;
 pub mod pidfd;
 pub mod process_tree;
 pub mod readiness;
+pub mod user_namespace;
 
 pub use blocking::{ShuttingDown, blocking};
