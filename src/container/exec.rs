@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinHandle;
@@ -161,6 +162,8 @@ fn timed_out(record: &Record, command: &[String], limit: Duration) -> ContainerE
 fn output_pipe() -> Result<(Receiver, OwnedFd), ContainerError> {
     let pipe = || {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        // As the monitor's: programs open them by name, in user namespaces too.
+        nix::sys::stat::fchmod(&write, Mode::from_bits_truncate(0o666))?;
         io::Result::Ok((Receiver::from_owned_fd(read)?, write))
     };
     pipe().map_err(io_error(

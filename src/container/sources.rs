@@ -86,7 +86,10 @@ pub(super) fn check_idmapped(
     sources: &[MountSource],
     userns: &Path,
 ) -> Result<(), ContainerError> {
-    let mapped = |(_, (mount, _)): &(usize, (&Mount, &MountSource))| !mount.uid_mappings.is_empty();
+    // An image volume is made for the pod's ids from the beginning.
+    let mapped = |(_, (mount, _)): &(usize, (&Mount, &MountSource))| {
+        !mount.uid_mappings.is_empty() && !mount.host_path.is_empty()
+    };
     let all = mounts.iter().zip(sources).enumerate().filter(mapped);
     let mut opened = None;
     for (index, (_, source)) in all {

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MoveMountFlags;
 
-use super::RootIds;
 use super::dir::Dir;
 use super::overlay::{self, Refusal};
+use super::{RootIds, RootOptions, StorageError};
 use crate::sys::mounts;
+use crate::sys::user_namespace::Range;
 
 /// The directory of a container that they are attached to.
 pub(super) const PLACE: &str = "idmapped";
@@ -27,12 +28,18 @@ pub(super) struct Idmapped {
 }
 
 impl Idmapped {
-    /// Makes one of each of `layers` in the container's directory.
-    pub(super) fn attach(
+    /// Makes one of each of `layers` in the container's directory, if `options` ask for that.
+    pub(super) fn of(
         root: &Dir,
         layers: &[PathBuf],
-        ids: &RootIds,
-    ) -> Result<Idmapped, Refusal> {
+        options: &RootOptions,
+    ) -> Result<Option<Idmapped>, Refusal> {
+        let ids = options.ids.as_ref();
+        ids.map(|ids| Idmapped::attach(root, layers, ids))
+            .transpose()
+    }
+
+    fn attach(root: &Dir, layers: &[PathBuf], ids: &RootIds) -> Result<Idmapped, Refusal> {
         let place = root.ensure(PLACE, 0o700).map_err(|error| {
             (
                 "make the place of idmapped layers",
@@ -72,4 +79,32 @@ impl Drop for Idmapped {
             tracing::warn!(place = %self.place.display(), %errno, "idmapped layers stay attached");
         }
     }
+}
+
+impl RootIds {
+    /// The ids on the host of a user and a group of the container.
+    pub fn outside(&self, uid: u32, gid: u32) -> (u32, u32) {
+        (outside(self.uids, uid), outside(self.gids, gid))
+    }
+}
+
+/// The id on the host of an id in the container; of its root for an id that it does not have.
+fn outside(range: Range, id: u32) -> u32 {
+    let offset = id.checked_sub(range.inside);
+    let offset = offset.filter(|offset| *offset < range.length);
+    range.outside + offset.unwrap_or(0)
+}
+
+/// The runtime mounts the root as the user who is root in the container, so that one has to get
+/// through every directory above it.
+pub(super) fn check_reachable(merged: &Path) -> Result<(), StorageError> {
+    for above in merged.ancestors().skip(1) {
+        let facts = rustix::fs::stat(above).map_err(StorageError::io(above, "look at"))?;
+        if facts.st_mode & 0o001 == 0 {
+            return Err(StorageError::Unreachable {
+                path: above.to_path_buf(),
+            });
+        }
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use serde_json::Map;
 use super::background::Task;
 use super::dir::Dir;
 use super::idmapped::{self, Idmapped};
-use super::index::RootEntry;
+use super::index::{Index, RootEntry};
 use super::layer::{DIFF, sha256_hex};
 use super::overlay::{self, Overlay};
 use super::record::{self, ROOT_FILE, RootRecord};
@@ -21,7 +21,6 @@ use super::store::Shared;
 use super::unpack::RootAttributes;
 use super::usage;
 use super::{RootIds, RootOptions, StorageError, Store, Usage};
-use crate::sys::user_namespace::Range;
 
 /// How old a root's usage may be before it is measured anew when asked for; containerd's period.
 const USAGE_AGE: Duration = Duration::from_secs(10);
@@ -57,16 +56,25 @@ impl Store {
         result
     }
 
-    /// Unmounts the root; its writable layer stays. Not mounted or not there is fine.
+    /// Unmounts the root and the container's image volumes; its writable layer stays. Not mounted or
+    /// not there is fine.
     pub fn unmount_root(&self, container_id: &str) -> Result<(), StorageError> {
         check_container_id(container_id)?;
-        let root = self.shared.places.containers.path().join(container_id);
-        // The second is empty unless a daemon was killed at the wrong moment.
-        for name in [MERGED, idmapped::PLACE] {
-            let unmounted = overlay::unmount(&root.join(name));
-            unmounted.map_err(refused(container_id, "unmount"))?;
+        let place = self.shared.places.containers.path().join(container_id);
+        let unmount = |step: &'static str, target: &Path| {
+            overlay::unmount(target).map_err(|errno| StorageError::Root {
+                container: container_id.to_owned(),
+                step,
+                source: errno.into(),
+            })
+        };
+        let root = unmount("unmount", &place.join(MERGED));
+        // Empty, unless a daemon was killed while it made a root.
+        unmount("unmount the layers of", &place.join(idmapped::PLACE))?;
+        for volume in self.shared.image_volumes(container_id)? {
+            unmount("unmount an image volume of", &volume)?;
         }
-        Ok(())
+        root
     }
 
     /// Unmounts and removes the root. Not there is fine. The space comes free in the background.
@@ -159,16 +167,7 @@ impl Shared {
         layers: &[String],
     ) -> Result<(Option<RootAttributes>, bool), StorageError> {
         let mut index = self.index();
-        if let Some(lost) = layers
-            .iter()
-            .find(|layer| !index.layers.contains_key(*layer))
-        {
-            let wanted_by = format!("container {id}");
-            return Err(StorageError::LayerMissing {
-                diff_id: format!("sha256:{lost}"),
-                wanted_by,
-            });
-        }
+        check_layers(&index, id, layers)?;
         let attributes = index.root_attributes(layers);
         let known = index.roots.contains_key(id);
         // Until it is measured: the directory itself.
@@ -201,7 +200,7 @@ impl Shared {
             source,
         };
         if options.ids.is_some() {
-            check_reachable(merged.path())?;
+            idmapped::check_reachable(merged.path())?;
         }
         if is_mount(&merged)? {
             return Ok(merged.path().to_path_buf());
@@ -235,14 +234,13 @@ impl Shared {
         if lowers.is_empty() {
             lowers.push(self.places.empty.path().to_path_buf());
         }
-        let mapped = match &options.ids {
-            Some(ids) => Some(Idmapped::attach(&dir, &lowers, ids).map_err(root_error)?),
-            None => None,
-        };
+        let mapped = Idmapped::of(&dir, &lowers, options).map_err(root_error)?;
         let overlay = Overlay {
             lowers: mapped.as_ref().map_or(lowers, Idmapped::paths),
-            upper: diff.path().to_path_buf(),
-            work: work.path().to_path_buf(),
+            upper: Some(overlay::Upper {
+                diff: diff.path().to_path_buf(),
+                work: work.path().to_path_buf(),
+            }),
             target: merged.as_fd(),
             options,
         };
@@ -283,6 +281,22 @@ impl Shared {
     }
 }
 
+/// All layers are in the store.
+pub(super) fn check_layers(
+    index: &Index,
+    container_id: &str,
+    layers: &[String],
+) -> Result<(), StorageError> {
+    let missing = |layer: &&String| !index.layers.contains_key(*layer);
+    match layers.iter().find(missing) {
+        None => Ok(()),
+        Some(lost) => Err(StorageError::LayerMissing {
+            diff_id: format!("sha256:{lost}"),
+            wanted_by: format!("container {container_id}"),
+        }),
+    }
+}
+
 fn set_root_attributes(
     diff: &Dir,
     attributes: Option<RootAttributes>,
@@ -293,47 +307,13 @@ fn set_root_attributes(
         uid: 0,
         gid: 0,
     });
-    let (uid, gid) = ids.map_or((uid, gid), |ids| {
-        (outside(ids.uids, uid), outside(ids.gids, gid))
-    });
+    let (uid, gid) = ids.map_or((uid, gid), |ids| ids.outside(uid, gid));
     rustix::fs::fchown(diff, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
         .and_then(|()| rustix::fs::fchmod(diff, Mode::from_raw_mode(mode)))
         .map_err(StorageError::io(diff.path(), "set owner and mode"))
 }
 
-/// The id on the host of an id in the container; of its root for an id that it does not have.
-fn outside(range: Range, id: u32) -> u32 {
-    let offset = id.checked_sub(range.inside);
-    let offset = offset.filter(|offset| *offset < range.length);
-    range.outside + offset.unwrap_or(0)
-}
-
-/// The runtime mounts the root as the user who is root in the container, so that one has to get
-/// through every directory above it.
-fn check_reachable(merged: &Path) -> Result<(), StorageError> {
-    for above in merged.ancestors().skip(1) {
-        let mode = rustix::fs::stat(above)
-            .map_err(StorageError::io(above, "look at"))?
-            .st_mode;
-        if mode & 0o001 == 0 {
-            return Err(StorageError::Unreachable {
-                path: above.to_path_buf(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn refused(container: &str, step: &'static str) -> impl FnOnce(rustix::io::Errno) -> StorageError {
-    let container = container.to_owned();
-    move |errno| StorageError::Root {
-        container,
-        step,
-        source: errno.into(),
-    }
-}
-
-fn is_mount(dir: &Dir) -> Result<bool, StorageError> {
+pub(super) fn is_mount(dir: &Dir) -> Result<bool, StorageError> {
     let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
         .map_err(StorageError::io(dir.path(), "statx"))?;
     Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
@@ -341,7 +321,7 @@ fn is_mount(dir: &Dir) -> Result<bool, StorageError> {
 
 /// A container's id becomes a file name; the caller's ids are 64 hex digits, other plain names are
 /// allowed.
-fn check_container_id(id: &str) -> Result<(), StorageError> {
+pub(super) fn check_container_id(id: &str) -> Result<(), StorageError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(plain) {
         return Ok(());
