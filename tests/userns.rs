@@ -14,7 +14,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use cricket_harness::cri::*;
-use cricket_harness::{Node, requests, tools};
+use cricket_harness::image::Compression;
+use cricket_harness::{Image, Node, client, requests, samples, tools};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 const UIDS: IdMapping = IdMapping {
@@ -255,6 +256,40 @@ async fn containers_of_a_user_namespace_can_share_their_processes_and_have_termi
     let script = "mount -t tmpfs none /mnt 2>/dev/null || mkdir /mnt && mount -t tmpfs none /mnt; \
                   ip link set lo down && ip link set lo up && hostname changed && hostname";
     assert_eq!(sh(&node, &privileged, script).await, "changed");
+    node.crash().await;
+    assert_eq!(sh(&node, &user, "id -u").await, "1002");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn an_image_volume_and_declared_volumes_show_the_pods_ids() {
+    let mut node = node().await;
+    let layer = samples::busybox_layer().dir("volume", 0o755);
+    let built = Image::builder()
+        .layer(layer, Compression::Gzip)
+        .set("Volumes", serde_json::json!({"/declared/deep": {}}))
+        .build();
+    let image = node.registry().push("volumes", "1", &built);
+    node.cri.pull(&image).await.unwrap();
+    let (pod, mut container) = mapped(&node, &image, &["sleep", "1000"]);
+    container.mounts = vec![Mount {
+        container_path: "/image".into(),
+        readonly: true,
+        image: Some(client::spec(&image)),
+        uid_mappings: vec![UIDS],
+        gid_mappings: vec![GIDS],
+        ..Default::default()
+    }];
+    let id = node.cri.run_pod(&pod).await.unwrap();
+    let main = node.run_in(&id, &pod, &container).await;
+    let owners = "stat -c %u:%g /image /image/bin/busybox /declared /declared/deep";
+    assert_eq!(sh(&node, &main, owners).await, "0:0\n0:0\n0:0\n0:0");
+    sh(
+        &node,
+        &main,
+        "echo x > /declared/deep/x && ! touch /image/x 2>/dev/null",
+    )
+    .await;
     node.finish().await;
 }
 

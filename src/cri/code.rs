@@ -37,6 +37,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
         | SandboxError::UserNamespace { .. }
+        | SandboxError::Unreachable { .. }
         | SandboxError::PauseEnded
         | SandboxError::NetworkNotReady(_)
         | SandboxError::Network(_)

@@ -325,6 +325,15 @@ pub enum SandboxError {
         /// What is needed and not there.
         needs: &'static str,
     },
+    /// The root of a pod with a user namespace cannot get to the pause process's files.
+    #[error(
+        "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \
+         allow it (chmod o+x)", path.display()
+    )]
+    Unreachable {
+        /// The directory above them.
+        path: PathBuf,
+    },
     /// The kernel refused a user namespace.
     #[error(
         "make a user namespace: {source}; the node may allow fewer of them than it has \

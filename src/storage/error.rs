@@ -156,7 +156,7 @@ pub enum StorageError {
     },
     /// The root of a container with a user namespace cannot get to its own files.
     #[error(
-        "{}: only root may enter this directory, and the root of a pod with a user namespace has to; \
+        "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \
          allow it (chmod o+x)", path.display()
     )]
     Unreachable {

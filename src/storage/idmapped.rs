@@ -14,8 +14,8 @@ use rustix::mount::MoveMountFlags;
 use super::dir::Dir;
 use super::overlay::{self, Refusal};
 use super::{RootIds, RootOptions, StorageError};
-use crate::sys::mounts;
 use crate::sys::user_namespace::Range;
+use crate::sys::{mounts, passage};
 
 /// The directory of a container that they are attached to.
 pub(super) const PLACE: &str = "idmapped";
@@ -96,15 +96,12 @@ fn outside(range: Range, id: u32) -> u32 {
 }
 
 /// The runtime mounts the root as the user who is root in the container, so that one has to get
-/// through every directory above it.
-pub(super) fn check_reachable(merged: &Path) -> Result<(), StorageError> {
-    for above in merged.ancestors().skip(1) {
-        let facts = rustix::fs::stat(above).map_err(StorageError::io(above, "look at"))?;
-        if facts.st_mode & 0o001 == 0 {
-            return Err(StorageError::Unreachable {
-                path: above.to_path_buf(),
-            });
-        }
+/// through every directory above it. `containers`: `<root>/cricket/containers`, and what is below
+/// `root` is ours to open.
+pub(super) fn check_reachable(containers: &Path, merged: &Path) -> Result<(), StorageError> {
+    let own = containers.ancestors().nth(2).unwrap_or(containers);
+    match passage::open(own, merged).map_err(StorageError::io(merged, "open the way to"))? {
+        None => Ok(()),
+        Some(path) => Err(StorageError::Unreachable { path }),
     }
-    Ok(())
 }

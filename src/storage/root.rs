@@ -200,7 +200,7 @@ impl Shared {
             source,
         };
         if options.ids.is_some() {
-            idmapped::check_reachable(merged.path())?;
+            idmapped::check_reachable(self.places.containers.path(), merged.path())?;
         }
         if is_mount(&merged)? {
             return Ok(merged.path().to_path_buf());
