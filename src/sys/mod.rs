@@ -10,6 +10,7 @@ pub mod passage;
 pub mod pidfd;
 pub mod process_tree;
 pub mod readiness;
+pub mod terminal;
 pub mod user_namespace;
 
 pub use blocking::{ShuttingDown, blocking};
