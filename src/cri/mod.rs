@@ -46,8 +46,6 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// Whether mounts can be made recursively read-only.
-    pub recursive_read_only_mounts: bool,
     /// The effective configuration as JSON, for `crictl info`.
     pub config: String,
 }

@@ -8,7 +8,7 @@ use super::record::{Phase, PodConfig, Record};
 use super::{SandboxError, Sandboxes, files, pause};
 use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
-use crate::spec::config::NamespaceMode;
+use crate::spec::config::{Mappings, NamespaceMode};
 use crate::state::{Happening, Id, Stage, Versioned};
 use crate::sys::{blocking, clock};
 
@@ -59,7 +59,9 @@ impl Sandboxes {
         }
         stage.enter("validate");
         config.validate(&self.settings.host)?;
-        let runtime = self.rooms.handlers.get(&handler)?.program.clone();
+        let found = self.rooms.handlers.get(&handler)?;
+        config.fits(&found)?;
+        let runtime = found.program.clone();
         self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
             stage.enter("wait for the network to be ready");
@@ -114,7 +116,9 @@ impl Sandboxes {
     fn make_kernel_objects(&self, mut record: Record) -> Result<Record, SandboxError> {
         let config = &record.config;
         let options = &config.security.namespaces;
+        let root = |ids: Mappings| (ids.uids.host_id, ids.gids.host_id);
         let wanted = Wanted {
+            user: options.mappings(),
             network: record.own_network(),
             ipc: options.ipc != NamespaceMode::Node,
             hostname: record.hostname.clone(),
@@ -128,6 +132,7 @@ impl Sandboxes {
             config.dns.as_ref(),
             &record.hostname,
             wanted.ipc,
+            wanted.user.map_or((0, 0), root),
         )?;
         if options.pid != NamespaceMode::Pod {
             // The pause process's cgroup is made by its runtime.

@@ -266,6 +266,7 @@ impl Sandboxes {
             hostname: record.hostname.clone(),
             privileged: record.config.security.privileged,
             namespaces: record.config.security.namespaces.clone(),
+            userns: record.namespaces.user.clone(),
             netns: record.namespaces.network.clone(),
             ipcns: record.namespaces.ipc.clone(),
             utsns: record.namespaces.uts.clone(),
@@ -371,6 +372,34 @@ pub enum SandboxError {
         step: &'static str,
         /// To what.
         path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The pod's handler or the kernel cannot do what the pod needs.
+    #[error(
+        "userns_options: runtime handler `{handler}` cannot run pods with a user namespace: {needs}"
+    )]
+    NoUserNamespaces {
+        /// The handler.
+        handler: String,
+        /// What is needed and not there.
+        needs: &'static str,
+    },
+    /// The root of a pod with a user namespace cannot get to the pause process's files.
+    #[error(
+        "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \
+         allow it (chmod o+x)", path.display()
+    )]
+    Unreachable {
+        /// The directory above them.
+        path: PathBuf,
+    },
+    /// The kernel refused a user namespace.
+    #[error(
+        "make a user namespace: {source}; the node may allow fewer of them than it has \
+         (/proc/sys/user/max_user_namespaces)"
+    )]
+    UserNamespace {
         /// The kernel's answer.
         source: io::Error,
     },
