@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
+use super::labels::label_sources;
+use super::own_files;
 use super::record::{Init, Record, RunsAs};
 use super::sources::{self, io_error};
 use super::{Config, ContainerError, Containers, Phase, Pod};
+use crate::cdi;
 use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
+use crate::security::selinux::Labels;
 use crate::security::users::{self, Accounts, User};
 use crate::spec::config::NamespaceMode;
 use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
@@ -70,6 +74,7 @@ impl Containers {
         }
         stage.enter("validate");
         spec::check(&config, &pod.spec, &self.settings.spec, &self.settings.host)?;
+        cdi::requested(&config.cdi_devices, &config.annotations)?;
         stage.enter("find the image");
         let image = self.image(&config)?;
         pod.spec.target_pidns = self.target(&config)?;
@@ -210,16 +215,38 @@ impl Containers {
         } else {
             Vec::new()
         };
+        let node_devices = self
+            .settings
+            .devices
+            .of(&pod.annotations, &pod.handler.allowed_annotations)?;
+        let cdi_devices = cdi::requested(&config.cdi_devices, &config.annotations)?;
+        let cdi = self.settings.cdi.resolve(&cdi_devices)?;
         let localhost = self.localhost_profile(config)?;
+        self.check_apparmor(config)?;
+        let labels = self.labels(pod, config)?;
 
         stage.enter("mount the root filesystem");
         let id = record.id.as_str();
-        let root = self
-            .rooms
-            .store
-            .mount_root(id, &image.layers, &RootOptions::default())?;
+        let root =
+            self.rooms
+                .store
+                .mount_root(id, &image.layers, &root_options(labels.as_ref()))?;
         stage.enter("look up the user");
-        let user = find_user(&root, config, &record.image)?;
+        let (user, accounts) = find_user(&root, config, &record.image)?;
+        stage.enter("make its files");
+        let bundle = self.rooms.run_dir.container(&record.id);
+        let own_files = self.settings.files.make(own_files::For {
+            bundle: &bundle,
+            root: &root,
+            config,
+            image: &record.image,
+            user: &user,
+            accounts: &accounts,
+        })?;
+        if let Some(labels) = &labels {
+            stage.enter("label volumes and files");
+            label_sources(labels, config, &mount_sources, &own_files)?;
+        }
 
         stage.enter("write the spec");
         let mut settings = self.settings.spec.clone();
@@ -236,12 +263,16 @@ impl Containers {
             mount_sources: &mount_sources,
             devices: &devices,
             host_devices: &host_devices,
+            node_devices: &node_devices,
+            cdi: &cdi,
+            selinux: labels.as_ref(),
+            own_files: &own_files,
             cgroups_path: &self
                 .rooms
                 .cgroups
                 .container_path(&record.cgroup_parent, id)?,
             seccomp: SeccompProfiles {
-                default: self.settings.seccomp.as_deref(),
+                default: self.default_seccomp(&pod.handler.program.handler),
                 localhost: localhost.as_ref(),
                 privileged: self.settings.privileged_seccomp.as_deref(),
             },
@@ -251,7 +282,7 @@ impl Containers {
             host: &self.settings.host,
         };
         let spec = spec::container(&inputs)?;
-        write_spec(&self.rooms.run_dir.container(&record.id), &spec)?;
+        write_spec(&bundle, &spec)?;
         make_log_directory(record.log_path.as_deref())?;
         record.runs_as = RunsAs {
             uid: user.uid,
@@ -259,6 +290,12 @@ impl Containers {
             groups: user.groups,
         };
         Ok(record)
+    }
+
+    /// The profile of the handler, else the node's.
+    fn default_seccomp(&self, handler: &str) -> Option<&Profile> {
+        let own = self.settings.handler_seccomp.get(handler);
+        own.or(self.settings.seccomp.as_ref()).map(AsRef::as_ref)
     }
 
     fn localhost_profile(&self, config: &Config) -> Result<Option<Profile>, ContainerError> {
@@ -353,11 +390,23 @@ fn parse_signal(text: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
-fn find_user(root: &Path, config: &Config, image: &Image) -> Result<User, ContainerError> {
+/// How the root is mounted: labelled as a whole, so that no file of a layer has to be.
+fn root_options(labels: Option<&Labels>) -> RootOptions {
+    RootOptions {
+        mount_label: labels.map(|labels| labels.mount.clone()),
+        ..RootOptions::default()
+    }
+}
+
+fn find_user(
+    root: &Path,
+    config: &Config,
+    image: &Image,
+) -> Result<(User, Accounts), ContainerError> {
     let request = spec::user_request(&config.security, image);
     let directory = fs::File::open(root).map_err(io_error("open the root filesystem", root))?;
     let accounts = Accounts::read(&directory)?;
-    Ok(users::lookup(&request, &accounts)?)
+    Ok((users::lookup(&request, &accounts)?, accounts))
 }
 
 fn write_spec(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<(), ContainerError> {

@@ -5,11 +5,13 @@
 
 use tonic::{Code, Status};
 
+use crate::cdi::CdiError;
 use crate::cgroup::CgroupError;
 use crate::container::ContainerError;
 use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sandbox::SandboxError;
+use crate::security::selinux::SelinuxError;
 use crate::state::LookupError;
 
 /// Messages longer than this are cut: they end up in events and gRPC trailers.
@@ -23,6 +25,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Invalid { .. } | SandboxError::Spec(_) | SandboxError::User(_) => {
             Code::InvalidArgument
         }
+        SandboxError::Selinux(error) => of_selinux(error),
         SandboxError::Exists { .. } => Code::AlreadyExists,
         SandboxError::NotReady { .. } => Code::FailedPrecondition,
         SandboxError::Container(error) => return of_container(error),
@@ -48,6 +51,11 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::Spec(_)
         | ContainerError::Seccomp(_)
         | ContainerError::Users(_) => Code::InvalidArgument,
+        ContainerError::AppArmor(_) => Code::InvalidArgument,
+        ContainerError::Selinux(error) => of_selinux(error),
+        ContainerError::Cdi(CdiError::Name { .. } | CdiError::TooMany { .. }) => {
+            Code::InvalidArgument
+        }
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::NotCreated { .. } | ContainerError::NotRunning { .. } => {
@@ -60,6 +68,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
         | ContainerError::Image(_)
+        | ContainerError::Cdi(_)
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,
     };
@@ -89,6 +98,17 @@ fn of_runtime(error: &RuntimeError) -> Code {
         RuntimeError::Busy => Code::ResourceExhausted,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
+    }
+}
+
+fn of_selinux(error: &SelinuxError) -> Code {
+    match error {
+        SelinuxError::Part { .. }
+        | SelinuxError::Unknown { .. }
+        | SelinuxError::NotAllowed { .. } => Code::InvalidArgument,
+        SelinuxError::Policy { .. } | SelinuxError::NoCategories | SelinuxError::Relabel { .. } => {
+            Code::Unknown
+        }
     }
 }
 

@@ -11,8 +11,6 @@ use crate::spec::inputs::Host;
 const SECCOMP: &str = "/proc/sys/kernel/seccomp";
 /// `Y` when AppArmor is on.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
-/// There when SELinux is on.
-const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Asks the kernel.
 ///
@@ -31,7 +29,6 @@ pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
         can_lower_oom: CapSet::own_effective()?.contains(sys_resource),
         seccomp: Path::new(SECCOMP).exists(),
         apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
-        selinux: Path::new(SELINUX).exists(),
         kernel: kernel(),
     })
 }

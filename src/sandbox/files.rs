@@ -36,8 +36,8 @@ fn render(dns: &Dns) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Writes the files of a pod into its directory and mounts its shared memory there when the pod
-/// has an IPC namespace of its own.
+/// Writes the files of a pod into its directory and mounts its shared memory there, with this
+/// SELinux label, when the pod has an IPC namespace of its own.
 ///
 /// # Errors
 /// Names the file and the step; what was made stays for [`remove`].
@@ -46,6 +46,7 @@ pub fn create(
     dns: Option<&Dns>,
     hostname: &str,
     own_ipc: bool,
+    label: Option<&str>,
 ) -> Result<(), SandboxError> {
     let write = |name: &str, text: &[u8]| {
         let path = directory.join(name);
@@ -61,11 +62,20 @@ pub fn create(
         let path = directory.join(SHM);
         fs::create_dir_all(&path).map_err(SandboxError::io("create the mount point", &path))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(SHM_OPTIONS))
+        let options = shm_options(label);
+        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(&*options))
             .map_err(io::Error::from)
             .map_err(SandboxError::io("mount the shared memory at", &path))?;
     }
     Ok(())
+}
+
+/// With the SELinux label of all files in it.
+fn shm_options(label: Option<&str>) -> String {
+    match label {
+        Some(label) => format!("{SHM_OPTIONS},context=\"{label}\""),
+        None => SHM_OPTIONS.to_owned(),
+    }
 }
 
 /// Unmounts what [`create`] mounted. What is gone already is fine; the files go with the record.
@@ -104,9 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn shared_memory_is_labelled_as_a_whole() {
+        let label = "u:object_r:t:s0:c1,c2";
+        let want = "mode=1777,size=65536k,context=\"u:object_r:t:s0:c1,c2\"";
+        assert_eq!(shm_options(Some(label)), want);
+    }
+
+    #[test]
     fn shared_memory_is_a_bounded_tmpfs_that_goes_with_the_pod() {
         let directory = tempfile::tempdir().unwrap();
-        create(directory.path(), Some(&dns()), "h", true).unwrap();
+        create(directory.path(), Some(&dns()), "h", true, None).unwrap();
         let shm = directory.path().join(SHM);
         let facts = nix::sys::statvfs::statvfs(&shm).unwrap();
         assert_eq!(facts.blocks() * facts.fragment_size(), 64 << 20);

@@ -43,6 +43,7 @@ impl Sandboxes {
         stage.enter("remove the record");
         self.records.remove(&record.id)?;
         self.table.remove(&record.id, &record.config.name);
+        self.release_labels(&record.id);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{Linux, Root, Spec};
 
 mod annotations;
+mod cdi;
 pub mod config;
 mod devices;
 mod env;
@@ -38,6 +39,7 @@ mod tests;
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};
+pub use lsm::{APPARMOR_FIELD, localhost_apparmor, selinux_labels, selinux_options};
 pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;
@@ -74,7 +76,6 @@ pub fn check(
     )?;
     check_mounts(config, settings)?;
     check_devices(config)?;
-    lsm::check_selinux(config, host)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
     env::requested(config)?;
@@ -92,7 +93,6 @@ pub fn check(
 pub fn check_sandbox(
     security: &SandboxSecurity,
     sysctls: &BTreeMap<String, String>,
-    host: &Host,
 ) -> Result<(), SpecError> {
     check_namespaces(&security.namespaces)?;
     if security.namespaces.pid == NamespaceMode::Target {
@@ -103,22 +103,13 @@ pub fn check_sandbox(
             problem,
         });
     }
-    if host.selinux
-        && security
-            .selinux
-            .as_ref()
-            .is_some_and(|options| !options.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            field: "security_context.selinux_options",
-        });
-    }
     check_sysctls(sysctls, &security.namespaces)
 }
 
 /// The OCI configuration of a container.
 pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     check(inputs.config, inputs.pod, inputs.settings, inputs.host)?;
+    lsm::check_relabel(inputs.config, inputs)?;
     let security = &inputs.config.security;
     let caps = process::caps(security, inputs.settings, inputs.host)?;
     let (mounts, root_propagation) = mounts::mounts(inputs)?;
@@ -148,6 +139,8 @@ pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     );
     spec.set_annotations(Some(annotations::container(inputs)));
     spec.set_linux(Some(linux));
+    // last, so that a device changes what was asked for elsewhere
+    cdi::apply(&mut spec, inputs.cdi);
     Ok(spec)
 }
 
@@ -167,5 +160,7 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     linux.set_devices(Some(devices.nodes).filter(|nodes| !nodes.is_empty()));
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
+    let mount_label = inputs.selinux.map(|labels| labels.mount.clone());
+    linux.set_mount_label(mount_label.filter(|label| !label.is_empty()));
     Ok(linux)
 }
