@@ -55,6 +55,9 @@ if [ "$mode" != run ]; then
     need crictl - crictl
     need skopeo skopeo skopeo
     need openssl openssl openssl
+    # runc.sh builds a current runc with them.
+    need /usr/include/seccomp.h libseccomp-dev libseccomp
+    need pkg-config pkg-config pkgconf
 fi
 if [ "$mode" = list ]; then
     printf '%s\n' $missing

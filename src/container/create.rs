@@ -6,21 +6,20 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
-use super::labels::label_sources;
 use super::own_files;
 use super::record::{Init, Record, RunsAs};
 use super::sources::{self, io_error};
+use super::volumes;
 use super::{Config, ContainerError, Containers, Phase, Pod};
 use crate::cdi;
 use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
-use crate::security::selinux::Labels;
 use crate::security::users::{self, Accounts, User};
 use crate::spec::config::NamespaceMode;
 use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
 use crate::state::{ContainerName, Id, Stage, Versioned};
-use crate::storage::{ImageRecord, RootOptions};
+use crate::storage::ImageRecord;
 use crate::sys::{blocking, clock, pidfd};
 
 /// Name of the OCI spec in the bundle.
@@ -77,11 +76,16 @@ impl Containers {
         cdi::requested(&config.cdi_devices, &config.annotations)?;
         stage.enter("find the image");
         let image = self.image(&config)?;
+        let volumes = self.image_volumes(&config)?;
         pod.spec.target_pidns = self.target(&config)?;
-        let record = self.first_record(&pod, name, config, &image)?;
+        let mut record = self.first_record(&pod, name, config, &image)?;
+        record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
-        match self.build(pod, record.clone(), image, stage).await {
+        match self
+            .build(pod, record.clone(), (image, volumes), stage)
+            .await
+        {
             Ok((record, watch)) => {
                 let id = record.id.clone();
                 let container = self.publish(record);
@@ -149,6 +153,7 @@ impl Containers {
             runtime: pod.handler.program.clone(),
             config,
             image,
+            image_volumes: Vec::new(),
             created_at_ns: clock::now_ns(),
             phase: Phase::Making,
             init: None,
@@ -165,12 +170,12 @@ impl Containers {
         self: &Arc<Self>,
         pod: Pod,
         record: Record,
-        image: Arc<ImageRecord>,
+        images: (Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<(Record, Watch), ContainerError> {
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
-        let mut record = blocking(move || this.make_bundle(&pod, record, &image, &stages)).await?;
+        let mut record = blocking(move || this.make_bundle(&pod, record, &images, &stages)).await?;
         stage.enter("runtime create");
         let bundle = self.rooms.run_dir.container(&record.id);
         let log_path = record
@@ -200,12 +205,12 @@ impl Containers {
         &self,
         pod: &Pod,
         mut record: Record,
-        image: &ImageRecord,
+        (image, volumes): &(Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<Record, ContainerError> {
         let config = &record.config;
         stage.enter("find mount sources and devices");
-        let mount_sources =
+        let mut mount_sources =
             sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
         let devices = sources::of_devices(config)?;
         let all_devices =
@@ -215,25 +220,18 @@ impl Containers {
         } else {
             Vec::new()
         };
-        let node_devices = self
-            .settings
-            .devices
-            .of(&pod.annotations, &pod.handler.allowed_annotations)?;
-        let cdi_devices = cdi::requested(&config.cdi_devices, &config.annotations)?;
-        let cdi = self.settings.cdi.resolve(&cdi_devices)?;
         let localhost = self.localhost_profile(config)?;
-        self.check_apparmor(config)?;
-        let labels = self.labels(pod, config)?;
+        let given = self.given(pod, config)?;
 
         stage.enter("mount the root filesystem");
         let id = record.id.as_str();
-        let root =
-            self.rooms
-                .store
-                .mount_root(id, &image.layers, &root_options(labels.as_ref()))?;
+        let options = given.root_options();
+        let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
+        self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
+        let declared_volumes = self.declared_volumes(&record, &root)?;
         stage.enter("look up the user");
         let (user, accounts) = find_user(&root, config, &record.image)?;
-        stage.enter("make its files");
+        stage.enter("make its files, label them and its volumes");
         let bundle = self.rooms.run_dir.container(&record.id);
         let own_files = self.settings.files.make(own_files::For {
             bundle: &bundle,
@@ -243,10 +241,7 @@ impl Containers {
             user: &user,
             accounts: &accounts,
         })?;
-        if let Some(labels) = &labels {
-            stage.enter("label volumes and files");
-            label_sources(labels, config, &mount_sources, &own_files)?;
-        }
+        given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
         stage.enter("write the spec");
         let mut settings = self.settings.spec.clone();
@@ -261,11 +256,12 @@ impl Containers {
             user: &user,
             root: &root,
             mount_sources: &mount_sources,
+            declared_volumes: &declared_volumes,
             devices: &devices,
             host_devices: &host_devices,
-            node_devices: &node_devices,
-            cdi: &cdi,
-            selinux: labels.as_ref(),
+            node_devices: &given.devices,
+            cdi: &given.cdi,
+            selinux: given.labels.as_ref(),
             own_files: &own_files,
             cgroups_path: &self
                 .rooms
@@ -290,12 +286,6 @@ impl Containers {
             groups: user.groups,
         };
         Ok(record)
-    }
-
-    /// The profile of the handler, else the node's.
-    fn default_seccomp(&self, handler: &str) -> Option<&Profile> {
-        let own = self.settings.handler_seccomp.get(handler);
-        own.or(self.settings.seccomp.as_ref()).map(AsRef::as_ref)
     }
 
     fn localhost_profile(&self, config: &Config) -> Result<Option<Profile>, ContainerError> {
@@ -388,14 +378,6 @@ fn parse_signal(text: &str) -> Option<i32> {
         .parse::<Signal>()
         .ok()
         .map(|signal| signal as i32)
-}
-
-/// How the root is mounted: labelled as a whole, so that no file of a layer has to be.
-fn root_options(labels: Option<&Labels>) -> RootOptions {
-    RootOptions {
-        mount_label: labels.map(|labels| labels.mount.clone()),
-        ..RootOptions::default()
-    }
 }
 
 fn find_user(

@@ -181,6 +181,7 @@ impl Fixture {
             user: &self.user,
             root: &self.root,
             mount_sources: &self.sources,
+            declared_volumes: &[],
             devices: &self.devices,
             host_devices: &self.host_devices,
             node_devices: &self.node_devices,

@@ -35,7 +35,15 @@ pub fn docker_registry() -> Option<PathBuf> {
     built("docker-registry").or_else(|| find("docker-registry"))
 }
 
-/// A program that `make deps` built because the distribution has no package of it.
+/// A runc with idmapped mounts, 1.2 or later: the one `make deps` built, else the one in $PATH,
+/// which `make deps` has found to be recent enough then.
+#[track_caller]
+pub fn current_runc() -> PathBuf {
+    built("runc").unwrap_or_else(|| need("runc"))
+}
+
+/// A program that `make deps` built because the distribution has no package of it, or
+/// one that is too old.
 fn built(name: &str) -> Option<PathBuf> {
     let file = workspace().join("target/tools").join(name);
     file.is_file().then_some(file)
