@@ -131,13 +131,14 @@ mod tests {
 
     #[test]
     fn what_could_hurt_or_is_no_yaml_is_refused_with_its_line() {
-        let deep = "[".repeat(10_000);
+        let (deep, deeper) = ("[".repeat(100), "[".repeat(100_000));
         let bomb = "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n";
         for (text, want) in [
             ("", "empty"),
             (bomb, "line 1: anchors"),
             ("a: *a\n", "anchor"),
-            (deep.as_str(), "nested deeper"),
+            (deep.as_str(), "line 1: nested deeper"),
+            (deeper.as_str(), "line 1"),
             ("a: 1\na: 2\n", "line 2: `a` is there twice"),
             ("a: 1\n---\nb: 2\n", "second document"),
             ("? [a]\n: b\n", "not a text"),

@@ -54,6 +54,9 @@ use inputs::{Host, Pod, Settings};
 /// The version of the OCI runtime spec whose words are used; runc from 1.1 and crun know it.
 const OCI_VERSION: &str = "1.1.0";
 
+/// Longest name of a container; Kubernetes' own have at most 63 bytes.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// Everything about a request that can be wrong without looking at image or host, to be called
 /// before the first side effect.
 pub fn check(
@@ -67,6 +70,7 @@ pub fn check(
             sandbox: pod.id.clone(),
         });
     }
+    check_name(&config.name)?;
     check_namespaces(
         config
             .security
@@ -86,6 +90,19 @@ pub fn check(
         limits(wanted, settings, host)?;
     }
     Ok(())
+}
+
+/// The name is part of names of files, annotations and log lines.
+fn check_name(name: &str) -> Result<(), SpecError> {
+    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['/', '\0', '\n']) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(128).collect();
+    let problem = format!(
+        "`{}` is not a name: it is empty, too long, or holds `/`, NUL or a line break",
+        shown.escape_debug()
+    );
+    Err(SpecError::invalid("config.metadata.name", problem))
 }
 
 /// Everything about a pod's security context and sysctls that can be wrong, to be called before
