@@ -12,6 +12,9 @@ const SECCOMP: &str = "/proc/sys/kernel/seccomp";
 /// `Y` when AppArmor is on.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
+/// MAX_ARG_STRLEN of exec(2): 32 pages, whatever their size.
+const EXEC_STRING_PAGES: usize = 32;
+
 /// Asks the kernel.
 ///
 /// # Errors
@@ -29,6 +32,7 @@ pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
         can_lower_oom: CapSet::own_effective()?.contains(sys_resource),
         seccomp: Path::new(SECCOMP).exists(),
         apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
+        longest_string: Some(EXEC_STRING_PAGES * rustix::param::page_size()),
         kernel: kernel(),
     })
 }

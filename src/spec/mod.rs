@@ -82,7 +82,7 @@ pub fn check(
     check_devices(config)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
-    env::requested(config)?;
+    check_strings(config, host)?;
     process::caps(&config.security, settings, host)?;
     paths::hidden(&config.security)?;
     if let Some(wanted) = &config.resources {
@@ -103,6 +103,29 @@ fn check_name(name: &str) -> Result<(), SpecError> {
         shown.escape_debug()
     );
     Err(SpecError::invalid("config.metadata.name", problem))
+}
+
+/// What the kernel could not start the process with: exec(2) would tell nobody which string it is.
+fn check_strings(config: &ContainerConfig, host: &Host) -> Result<(), SpecError> {
+    let longest = host.longest_string.unwrap_or(usize::MAX);
+    let too_long = |field: &str, shown: &str, length: usize| {
+        let shown: String = shown.chars().take(64).collect();
+        let problem = format!("{shown:?} has {length} bytes, the kernel takes at most {longest}");
+        Err(SpecError::invalid(field, problem))
+    };
+    for (key, value) in env::requested(config)? {
+        // `=` and NUL.
+        let length = key.len() + value.len() + 2;
+        if length > longest {
+            return too_long("envs", key, length);
+        }
+    }
+    for word in config.command.iter().chain(&config.args) {
+        if word.len() + 1 > longest {
+            return too_long("command", word, word.len() + 1);
+        }
+    }
+    Ok(())
 }
 
 /// Everything about a pod's security context and sysctls that can be wrong, to be called before

@@ -17,9 +17,6 @@ use crate::security::users::{User as Account, UserRequest};
 /// What the OCI runtime would inherit otherwise is that of the daemon's unit.
 const UMASK: u32 = 0o022;
 
-/// The longest word, without its end byte (MAX_ARG_STRLEN, execve(2)).
-const MAX_WORD_BYTES: usize = 131_071;
-
 /// The OOM score adjustment the kernel takes.
 const OOM_SCORES: std::ops::RangeInclusive<i64> = -1000..=1000;
 
@@ -95,10 +92,6 @@ fn words(words: Vec<String>) -> Result<Vec<String>, SpecError> {
         Some(at) => Err(SpecError::invalid(
             "command",
             format!("word {at} has a NUL in it"),
-        )),
-        None if words.iter().any(|word| word.len() > MAX_WORD_BYTES) => Err(SpecError::invalid(
-            "command",
-            format!("a word is longer than the {MAX_WORD_BYTES} bytes that execve takes"),
         )),
         None if words.is_empty() => Err(SpecError::invalid("command", "there is none")),
         None => Ok(words),
