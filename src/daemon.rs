@@ -3,6 +3,7 @@
 //! Containers outlive the daemon: stopping it ends nothing but itself.
 
 mod host;
+mod security;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,10 @@ use crate::image::Images;
 use crate::network::Networks;
 use crate::runtime::{Handlers, RuntimeError};
 use crate::sandbox::{self, SandboxError, Sandboxes};
+use crate::security::apparmor::AppArmorError;
 use crate::security::capabilities::CapabilityError;
 use crate::security::seccomp::SeccompError;
+use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
@@ -74,6 +77,12 @@ pub enum DaemonError {
     /// A configured seccomp profile cannot be used.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
+    /// The configured AppArmor profile cannot be used.
+    #[error(transparent)]
+    AppArmor(#[from] AppArmorError),
+    /// The node's SELinux policy cannot be used.
+    #[error(transparent)]
+    Selinux(#[from] SelinuxError),
     /// The store cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -214,15 +223,16 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let handlers = found
         .ready
         .into_iter()
-        .map(|ready| settings::handler(ready, manager));
+        .map(|ready| settings::handler(ready, config, manager));
     let handlers = Handlers::new(found.default, handlers.collect(), host.kernel).await?;
     let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
     let networks = Networks::open(settings::network(config));
     let run_dir = RunDir::new(&config.runroot);
+    let selinux = security::selinux(config)?;
     let containers = Containers::open(
-        settings::container(config, host.clone())?,
+        settings::container(loaded, host.clone(), selinux.clone())?,
         container::Rooms {
             run_dir: run_dir.clone(),
             cgroups: Arc::clone(&cgroups),
@@ -231,7 +241,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         },
     )?;
     let sandboxes = Sandboxes::open(
-        settings::sandbox(config, &config::pause_binary(loaded)?, host),
+        settings::sandbox(config, &config::pause_binary(loaded)?, host, selinux),
         sandbox::Rooms {
             run_dir,
             handlers: Arc::clone(&handlers),

@@ -7,18 +7,20 @@
 mod announce;
 mod attach;
 mod create;
+mod devices;
 mod exec;
 mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod inspect;
 mod metrics;
+mod own_files;
 mod pipes;
 mod pump;
-
 mod record;
 mod remove;
 mod restore;
+mod security;
 mod sources;
 mod start;
 mod stats;
@@ -29,6 +31,7 @@ mod undo;
 mod update;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,18 +42,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
+pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
-
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
+pub use own_files::NodeFiles;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
 
+use crate::cdi::{self, CdiError};
 use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
+use crate::security::apparmor::{AppArmor, AppArmorError};
 use crate::security::seccomp::{self, Profile, SeccompError};
+use crate::security::selinux::{Labels, Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
@@ -74,6 +81,18 @@ pub struct Settings {
     pub seccomp: Option<Arc<Profile>>,
     /// The seccomp profile of privileged containers; usually none.
     pub privileged_seccomp: Option<Arc<Profile>>,
+    /// Default seccomp profiles of handlers that have one of their own, by handler.
+    pub handler_seccomp: BTreeMap<String, Arc<Profile>>,
+    /// AppArmor, where the node has it.
+    pub apparmor: Option<AppArmor>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// CDI devices.
+    pub cdi: cdi::Registry,
+    /// Devices that the configuration gives.
+    pub devices: NodeDevices,
+    /// Files that the configuration gives.
+    pub files: NodeFiles,
     /// Mount sources that are not to be created when they are missing.
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// What becomes of the paths that images declare as volumes.
@@ -148,6 +167,10 @@ pub struct Pod {
     pub log_directory: String,
     /// Its cgroup; empty: the default.
     pub cgroup_parent: String,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its SELinux labels, where the node separates pods by them.
+    pub selinux: Option<Labels>,
     /// Its namespaces and files, and what annotations tell of it.
     pub spec: spec::inputs::Pod,
 }
@@ -435,6 +458,15 @@ pub enum ContainerError {
     /// A seccomp profile cannot be used.
     #[error("{0}")]
     Seccomp(#[from] SeccompError),
+    /// An AppArmor profile cannot be used.
+    #[error("{0}")]
+    AppArmor(#[from] AppArmorError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
+    /// A CDI device cannot be had.
+    #[error("{0}")]
+    Cdi(#[from] CdiError),
     /// The user to run as cannot be found.
     #[error("{0}")]
     Users(#[from] UserError),
