@@ -23,7 +23,7 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use cricket_harness::tools;
@@ -34,6 +34,8 @@ use verdict::{Abilities, EXCLUDED, Verdict};
 /// Nodes at a time: critest mostly waits, so more than there are cores. $CRICKET_CONFORMANCE_NODES
 /// takes another number.
 const NODES: usize = 6;
+/// What a node says for itself: how it ended, or what it left behind.
+const LOG: &str = "node.log";
 /// What a spec is taken to need that has not run here yet.
 const USUAL: Duration = Duration::from_secs(3);
 
@@ -75,57 +77,73 @@ fn conformance(focus: Option<&str>) -> ExitCode {
         shares.len(),
         work.display()
     );
-    let children: Vec<(PathBuf, Child)> = shares
-        .iter()
+    let running: Vec<Running> = shares
+        .into_iter()
         .enumerate()
-        .map(|(number, share)| start(&work.join(format!("node-{number}")), share))
+        .map(|(number, share)| start(work.join(format!("node-{number}")), share))
         .collect();
     let mut outcomes = Vec::new();
     let mut troubles = Vec::new();
-    for (dir, mut child) in children {
-        let status = child.wait().unwrap();
-        match specs::outcomes(&dir.join(node::REPORT)) {
+    for mut node in running {
+        let status = node.child.wait().unwrap();
+        match specs::outcomes(&node.dir.join(node::REPORT)) {
             Ok(reported) => outcomes.extend(reported.into_iter().filter(|outcome| {
-                // Every report lists all specs; those of other nodes as skipped.
-                outcome.spec.line == 0 || shares.iter().flatten().any(|spec| *spec == outcome.spec && ran_in(&dir, spec))
+                // A report has all specs, those that its node did not run as skipped.
+                outcome.spec.is_suite() || node.share.contains(&outcome.spec)
             })),
             Err(error) => troubles.push(error),
         }
         if !status.success() {
-            troubles.push(format!("{}: {status}; see its node.log", dir.display()));
+            let log = node.dir.join(LOG);
+            troubles.push(format!("a node ended with {status}: {}", log.display()));
         }
     }
     let mut verdict = Verdict::of(&wanted, &outcomes, Abilities::look(&runtime));
-    troubles.into_iter().for_each(|trouble| verdict.spoil(trouble));
+    troubles
+        .into_iter()
+        .for_each(|trouble| verdict.spoil(trouble));
     if focus.is_none() && !excluded {
-        verdict.spoil(format!("critest has no spec {:?} any more: exclude none", EXCLUDED.0));
+        verdict.spoil(format!(
+            "critest has no spec {:?} any more: exclude none",
+            EXCLUDED.0
+        ));
     }
     times.update(&work, &outcomes);
     verdict.print(excluded, begun.elapsed());
-    if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if verdict.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
-fn ran_in(dir: &Path, spec: &Spec) -> bool {
-    let focus = fs::read_to_string(dir.join(node::FOCUS)).unwrap_or_default();
-    let wanted = specs::focus([spec]);
-    focus.lines().any(|line| line == wanted[0])
+/// A node at work.
+struct Running {
+    dir: PathBuf,
+    share: Vec<Spec>,
+    child: Child,
 }
 
 /// Starts the node that runs `share`, with its files in `dir`.
-fn start(dir: &Path, share: &[Spec]) -> (PathBuf, Child) {
-    drop(fs::remove_dir_all(dir));
-    fs::create_dir_all(dir).unwrap();
-    fs::write(dir.join(node::FOCUS), specs::focus(share).join("\n")).unwrap();
-    let log = fs::File::create(dir.join("node.log")).unwrap();
+fn start(dir: PathBuf, share: Vec<Spec>) -> Running {
+    // Of the run before.
+    drop(fs::remove_dir_all(&dir));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join(node::FOCUS), specs::focus(&share).join("\n")).unwrap();
+    let log = fs::File::create(dir.join(LOG)).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("node").arg(dir).stdin(std::process::Stdio::null());
+    command.arg("node").arg(&dir).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
-    (dir.to_owned(), command.spawn().unwrap())
+    let child = command.spawn().unwrap();
+    Running { dir, share, child }
 }
 
 fn nodes() -> usize {
     let number = std::env::var("CRICKET_CONFORMANCE_NODES");
-    number.map_or(NODES, |text| text.parse().expect("$CRICKET_CONFORMANCE_NODES is a number"))
+    number.map_or(NODES, |text| {
+        text.parse()
+            .expect("$CRICKET_CONFORMANCE_NODES is a number")
+    })
 }
 
 fn version(runtime: &Path) -> String {
@@ -154,7 +172,8 @@ impl Times {
     fn share(&self, specs: &[Spec], nodes: usize) -> Vec<Vec<Spec>> {
         let mut specs: Vec<&Spec> = specs.iter().collect();
         specs.sort_by(|a, b| self.of(b).total_cmp(&self.of(a)));
-        let mut shares: Vec<(f64, Vec<Spec>)> = vec![(0.0, Vec::new()); nodes.clamp(1, specs.len().max(1))];
+        let mut shares: Vec<(f64, Vec<Spec>)> =
+            vec![(0.0, Vec::new()); nodes.clamp(1, specs.len().max(1))];
         for spec in specs {
             let least = shares.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0));
             let least = least.expect("there is a node");
@@ -166,8 +185,13 @@ impl Times {
 
     fn update(mut self, work: &Path, outcomes: &[Outcome]) {
         for outcome in outcomes {
-            self.0.insert(outcome.spec.text.clone(), outcome.time.as_secs_f64());
+            self.0
+                .insert(outcome.spec.text.clone(), outcome.time.as_secs_f64());
         }
-        fs::write(work.join(Self::FILE), serde_json::to_vec_pretty(&self.0).unwrap()).unwrap();
+        fs::write(
+            work.join(Self::FILE),
+            serde_json::to_vec_pretty(&self.0).unwrap(),
+        )
+        .unwrap();
     }
 }

@@ -78,7 +78,12 @@ fn critest_on(node: &Node, dir: &Path) {
     let output = fs::File::create(dir.join(OUTPUT)).unwrap();
     let mut command = node.net().command(&critest());
     command
-        .args(["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint])
+        .args([
+            "--runtime-endpoint",
+            &endpoint,
+            "--image-endpoint",
+            &endpoint,
+        ])
         .args(["--runtime-service-timeout", RPC_TIMEOUT])
         .args(["--ginkgo.timeout", SUITE_TIMEOUT, "--ginkgo.no-color"])
         .arg("--ginkgo.json-report")
@@ -95,7 +100,9 @@ fn critest_on(node: &Node, dir: &Path) {
 
 /// Ids of pods and containers in a log: words of 64 lower-hex digits.
 fn ids(log: &str) -> Vec<String> {
-    let id = |word: &&str| word.len() == 64 && word.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let id = |word: &&str| {
+        word.len() == 64 && word.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let mut ids: Vec<String> = log
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(id)

@@ -19,6 +19,13 @@ pub struct Spec {
     pub line: u64,
 }
 
+impl Spec {
+    /// None of the specs but what is before or after all of them.
+    pub fn is_suite(&self) -> bool {
+        self.file.is_empty()
+    }
+}
+
 /// How one ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
@@ -45,7 +52,10 @@ pub struct Outcome {
 pub fn list(critest: &Path, work: &Path, focus: Option<&str>) -> Vec<Spec> {
     let report = work.join("specs.json");
     let mut command = Command::new(critest);
-    command.arg("--ginkgo.dry-run").arg("--ginkgo.json-report").arg(&report);
+    command
+        .arg("--ginkgo.dry-run")
+        .arg("--ginkgo.json-report")
+        .arg(&report);
     if let Some(focus) = focus {
         command.arg("--ginkgo.focus").arg(focus);
     }
@@ -93,7 +103,7 @@ fn outcome(report: &Value) -> Option<Outcome> {
     let end = match report["State"].as_str()? {
         "passed" => End::Passed,
         "skipped" | "pending" => End::Skipped(message.to_owned()),
-        state => End::Failed(format!("{state}: {message}{}", place(failure))),
+        state => End::Failed(format!("{state}: {}{}", short(message), place(failure))),
     };
     let time = Duration::from_nanos(report["RunTime"].as_u64().unwrap_or_default());
     Some(Outcome { spec, end, time })
@@ -110,9 +120,18 @@ fn suite_failure(report: &Value) -> Option<Outcome> {
             file: String::new(),
             line: 0,
         },
-        end: End::Failed(format!("{message}{}", place(failure))),
+        end: End::Failed(format!("{}{}", short(message), place(failure))),
         time: Duration::ZERO,
     })
+}
+
+/// A failure's message without the dump of Go's structures that gomega adds: critest.log has it.
+fn short(message: &str) -> String {
+    let lines = message
+        .lines()
+        .take_while(|line| line.trim() != "{")
+        .take(12);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn place(failure: &Value) -> String {

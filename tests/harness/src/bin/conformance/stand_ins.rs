@@ -102,9 +102,9 @@ fn build_on(base: &[u8], upper: Root, config: &[(&str, Value)]) -> Image {
     let builder = Image::builder()
         .tar(base.to_vec(), Compression::None)
         .tar(upper.into_tar(), Compression::None);
-    let builder = config
-        .iter()
-        .fold(builder, |builder, (field, value)| builder.set(field, value.clone()));
+    let builder = config.iter().fold(builder, |builder, (field, value)| {
+        builder.set(field, value.clone())
+    });
     builder.build()
 }
 
@@ -152,7 +152,11 @@ fn plain_busybox(work: &Path) -> PathBuf {
     let plain = |program: &PathBuf| {
         let mut shell = Command::new(program);
         shell.args(["sh", "-c", "ls /"]).env("PATH", "/nonexistent");
-        program.is_file() && shell.stderr(Stdio::null()).output().is_ok_and(|output| !output.status.success())
+        program.is_file()
+            && shell
+                .stderr(Stdio::null())
+                .output()
+                .is_ok_and(|output| !output.status.success())
     };
     let found = candidates.into_iter().flatten().find(plain);
     found.expect("no busybox here whose shell takes programs from $PATH: tests/conformance/busybox.sh sees to one")
@@ -188,8 +192,16 @@ fn no_new_privs(base: &[u8], work: &Path) -> Image {
     // Nodes start side by side.
     let program = work.join(format!("nnp-{}", std::process::id()));
     let mut compiler = Command::new(tools::need("cc"));
-    tools::run(compiler.arg("-static").arg("-Os").arg("-o").arg(&program).arg(source));
-    let bytes = std::fs::read(&program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    tools::run(
+        compiler
+            .arg("-static")
+            .arg("-Os")
+            .arg("-o")
+            .arg(&program)
+            .arg(source),
+    );
+    let bytes =
+        std::fs::read(&program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     drop(std::fs::remove_file(&program));
     let upper = cricket_harness::layer::Layer::new().file("nnp", 0o4755, &bytes);
     Image::builder()

@@ -71,7 +71,9 @@ impl Abilities {
                 "the kernel is older than 5.19",
             ),
         ];
-        let excuse = excuses.into_iter().find(|(start, ..)| reason.starts_with(start))?;
+        let excuse = excuses
+            .into_iter()
+            .find(|(start, ..)| reason.starts_with(start))?;
         (!excuse.1).then_some(excuse.2)
     }
 }
@@ -79,7 +81,9 @@ impl Abilities {
 /// Major and minor version of the running kernel.
 fn kernel() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.trim().parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
@@ -201,9 +205,8 @@ mod tests {
     fn a_run_is_bad_by_a_failure_an_unexcused_skip_a_missing_spec_or_no_spec() {
         let wanted = [spec("a"), spec("b")];
         let with = |b: End| vec![outcome("a", End::Passed), outcome("b", b)];
-        let good = |outcomes: &[Outcome], abilities| {
-            Verdict::of(&wanted, outcomes, abilities).is_good()
-        };
+        let good =
+            |outcomes: &[Outcome], abilities| Verdict::of(&wanted, outcomes, abilities).is_good();
         let none = Abilities::default();
         let apparmor = Abilities {
             apparmor: true,
