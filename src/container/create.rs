@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::record::{Init, Record, RunsAs};
 use super::sources::{self, io_error};
+use super::volumes;
 use super::{Config, ContainerError, Containers, Phase, Pod};
 use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
@@ -72,11 +73,16 @@ impl Containers {
         spec::check(&config, &pod.spec, &self.settings.spec, &self.settings.host)?;
         stage.enter("find the image");
         let image = self.image(&config)?;
+        let volumes = self.image_volumes(&config)?;
         pod.spec.target_pidns = self.target(&config)?;
-        let record = self.first_record(&pod, name, config, &image)?;
+        let mut record = self.first_record(&pod, name, config, &image)?;
+        record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
-        match self.build(pod, record.clone(), image, stage).await {
+        match self
+            .build(pod, record.clone(), (image, volumes), stage)
+            .await
+        {
             Ok((record, watch)) => {
                 let id = record.id.clone();
                 let container = self.publish(record);
@@ -144,6 +150,7 @@ impl Containers {
             runtime: pod.handler.program.clone(),
             config,
             image,
+            image_volumes: Vec::new(),
             created_at_ns: clock::now_ns(),
             phase: Phase::Making,
             init: None,
@@ -160,12 +167,12 @@ impl Containers {
         self: &Arc<Self>,
         pod: Pod,
         record: Record,
-        image: Arc<ImageRecord>,
+        images: (Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<(Record, Watch), ContainerError> {
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
-        let mut record = blocking(move || this.make_bundle(&pod, record, &image, &stages)).await?;
+        let mut record = blocking(move || this.make_bundle(&pod, record, &images, &stages)).await?;
         stage.enter("runtime create");
         let bundle = self.rooms.run_dir.container(&record.id);
         let log_path = record
@@ -195,12 +202,12 @@ impl Containers {
         &self,
         pod: &Pod,
         mut record: Record,
-        image: &ImageRecord,
+        (image, volumes): &(Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<Record, ContainerError> {
         let config = &record.config;
         stage.enter("find mount sources and devices");
-        let mount_sources =
+        let mut mount_sources =
             sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
         let devices = sources::of_devices(config)?;
         let all_devices =
@@ -214,10 +221,10 @@ impl Containers {
 
         stage.enter("mount the root filesystem");
         let id = record.id.as_str();
-        let root = self
-            .rooms
-            .store
-            .mount_root(id, &image.layers, &RootOptions::default())?;
+        let options = RootOptions::default();
+        let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
+        self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
+        let declared_volumes = self.declared_volumes(&record, &root)?;
         stage.enter("look up the user");
         let user = find_user(&root, config, &record.image)?;
 
@@ -234,6 +241,7 @@ impl Containers {
             user: &user,
             root: &root,
             mount_sources: &mount_sources,
+            declared_volumes: &declared_volumes,
             devices: &devices,
             host_devices: &host_devices,
             cgroups_path: &self

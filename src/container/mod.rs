@@ -17,6 +17,7 @@ mod stop;
 mod streams;
 mod supervise;
 mod undo;
+mod volumes;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use exec::ExecOutput;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
+pub use volumes::DeclaredVolumes;
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::image::{ImageError, Images};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub privileged_seccomp: Option<Arc<Profile>>,
     /// Mount sources that are not to be created when they are missing.
     pub absent_sources_to_reject: Vec<PathBuf>,
+    /// What becomes of the paths that images declare as volumes.
+    pub declared_volumes: DeclaredVolumes,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
 }
@@ -183,13 +187,18 @@ impl Containers {
 
     /// The container that uses the image of this id, by name, if there is one.
     pub fn user_of_image(&self, image: &str) -> Option<String> {
-        self.all()
-            .into_iter()
-            .map(|container| container.record())
-            .find_map(|record| {
-                (record.image.id == image)
-                    .then(|| format!("container {} ({})", record.name, record.id))
-            })
+        self.all().into_iter().find_map(|container| {
+            let record = container.record();
+            let volume = record.image_volumes.iter().any(|v| v.image_id == image);
+            match (record.image.id == image, volume) {
+                (true, _) => Some(format!("container {} ({})", record.name, record.id)),
+                (_, true) => Some(format!(
+                    "container {} ({}) as a volume",
+                    record.name, record.id
+                )),
+                (false, false) => None,
+            }
+        })
     }
 
     /// Makes the monitor of a running container open its log anew after a rotation.
@@ -270,6 +279,17 @@ pub enum ContainerError {
     NoImage {
         /// As it was asked for.
         image: String,
+    },
+    /// An image cannot be mounted as a volume. The kubelet looks for the first word (cri-api
+    /// pkg/errors).
+    #[error("ImageVolumeMountFailed: mounts[{index}]: image `{image}`: {problem}")]
+    ImageVolume {
+        /// Which of the configuration's mounts.
+        index: usize,
+        /// The image as it was asked for.
+        image: String,
+        /// Why not.
+        problem: String,
     },
     /// Only a created container can be started.
     #[error("container {id} cannot be started: {state}")]

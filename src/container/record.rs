@@ -93,6 +93,17 @@ pub struct RunsAs {
     pub groups: Vec<u32>,
 }
 
+/// An image that is mounted into the container as a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// Which of the configuration's mounts it is.
+    pub mount: usize,
+    /// The image's id: it cannot be removed meanwhile.
+    pub image_id: String,
+    /// `name@sha256:…` when the image has one, else its id.
+    pub reference: String,
+}
+
 /// A container as it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -110,6 +121,9 @@ pub struct Record {
     pub config: ContainerConfig,
     /// The image that it was made from.
     pub image: Image,
+    /// Other images that it has as volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_volumes: Vec<ImageVolume>,
     /// When it was made, nanoseconds since 1970.
     pub created_at_ns: i64,
     /// Where in its life it is.
@@ -168,6 +182,11 @@ mod tests {
             },
             config: ContainerConfig::default(),
             image: Image::default(),
+            image_volumes: vec![ImageVolume {
+                mount: 0,
+                image_id: "i".into(),
+                reference: "r".into(),
+            }],
             created_at_ns: 1,
             phase,
             init: Some(Init {

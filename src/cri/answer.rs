@@ -112,7 +112,7 @@ pub(super) fn container_status(record: &container::Record) -> wire::ContainerSta
         message: exit.map_or_else(String::new, |exit| exit.message.clone()),
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
-        mounts: record.config.mounts.iter().map(mount).collect(),
+        mounts: mounts(record),
         log_path: log_path.unwrap_or_default(),
         resources: record
             .config
@@ -178,6 +178,22 @@ fn image_spec(image: &spec::ImageSpec) -> wire::ImageSpec {
         runtime_handler: image.runtime_handler.clone(),
         image_ref: image.image_ref.clone(),
     }
+}
+
+/// The mounts as they were asked for; those of images with the ids that the kubelet's collector and
+/// users know them by.
+fn mounts(record: &container::Record) -> Vec<wire::Mount> {
+    let mut mounts: Vec<wire::Mount> = record.config.mounts.iter().map(mount).collect();
+    for volume in &record.image_volumes {
+        if let Some(image) = mounts
+            .get_mut(volume.mount)
+            .and_then(|mount| mount.image.as_mut())
+        {
+            image.image.clone_from(&volume.image_id);
+            image.image_ref.clone_from(&volume.reference);
+        }
+    }
+    mounts
 }
 
 fn mount(mount: &spec::Mount) -> wire::Mount {

@@ -3,6 +3,8 @@
 //! The kubelet branches on few codes: `NotFound` for status calls, `DeadlineExceeded` for
 //! `ExecSync`, and prefixes of the message, which its client finds only with code `Unknown`.
 
+use std::sync::Arc;
+
 use tonic::{Code, Status};
 
 use crate::cgroup::CgroupError;
@@ -60,6 +62,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
         | ContainerError::Image(_)
+        | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,
     };
@@ -81,6 +84,18 @@ pub fn of_image(error: &ImageError) -> Status {
 /// A request that cannot be understood.
 pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid_argument(format!("{field}: {problem}"))
+}
+
+/// The status of an error about a container that no other call shares.
+pub(super) fn plain(error: ContainerError) -> Status {
+    of_container(Arc::new(error))
+}
+
+/// The answer of a call that the next versions bring.
+pub(super) fn not_built(call: &str) -> Status {
+    Status::unimplemented(format!(
+        "{call} is not built into this version of cricket yet"
+    ))
 }
 
 fn of_runtime(error: &RuntimeError) -> Code {
@@ -113,8 +128,6 @@ fn status(code: Code, message: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::state::Id;
 

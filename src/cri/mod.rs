@@ -1,18 +1,26 @@
 //! The Container Runtime Interface on the socket: translates messages to domain calls and back,
 //! nothing else.
 //!
+//! `runtime` and `image` say which function answers which call, the functions stand by subject:
+//! `status`, `pods`, `containers`, `exec`, `resources`, `stats` and so on.
 //! `request` turns messages into the domain's words, `answer` the domain's words into messages,
 //! `filter` says what a list is asked for, `code` which gRPC status an error is. A rule about pods,
 //! containers or images that is written here stands in the wrong room.
 
 mod answer;
+mod checkpoint;
 mod code;
+mod containers;
+mod exec;
 mod filter;
 mod image;
+mod pods;
 mod request;
+mod resources;
 mod runtime;
 mod socket;
 mod stats;
+mod status;
 
 use std::sync::Arc;
 

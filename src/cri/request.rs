@@ -2,6 +2,7 @@
 //! then what the CRI says its zero value means.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use cricket_proto::cri as wire;
 use tonic::Status;
@@ -386,6 +387,14 @@ fn bounded(field: &str, count: usize) -> Result<(), Status> {
             &format!("{count} entries are more than {MAX_ENTRIES}"),
         ))
     }
+}
+
+/// A number of seconds; 0 and below mean none.
+pub(super) fn seconds(seconds: i64) -> Option<Duration> {
+    u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }
 
 #[cfg(test)]

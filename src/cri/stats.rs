@@ -1,10 +1,80 @@
-//! What containers use, as messages for the kubelet.
+//! What containers and pods use, as messages for the kubelet.
+
+use std::sync::Arc;
 
 use cricket_proto::cri as wire;
+use tonic::Status;
 
-use super::answer;
+use super::code::{not_built, plain};
+use super::{RuntimeApi, answer, filter};
 use crate::cgroup::{MemoryStats, Pressure, Stall};
-use crate::container::ContainerStats;
+use crate::container::{ContainerError, ContainerStats};
+use crate::sys::blocking;
+
+pub(super) fn container(
+    api: &RuntimeApi,
+    request: wire::ContainerStatsRequest,
+) -> Result<wire::ContainerStatsResponse, Status> {
+    let containers = api.sandboxes.containers();
+    let sample = containers.stats(&request.container_id).map_err(plain)?;
+    let stats = Some(of_container(&sample));
+    Ok(wire::ContainerStatsResponse { stats })
+}
+
+pub(super) async fn containers(
+    api: &RuntimeApi,
+    request: wire::ListContainerStatsRequest,
+) -> Result<wire::ListContainerStatsResponse, Status> {
+    let stats = container_items(api, request.filter).await?;
+    Ok(wire::ListContainerStatsResponse { stats })
+}
+
+/// What the containers use that a filter wants.
+pub(super) async fn container_items(
+    api: &RuntimeApi,
+    wanted: Option<wire::ContainerStatsFilter>,
+) -> Result<Vec<wire::ContainerStats>, Status> {
+    let containers = Arc::clone(api.sandboxes.containers());
+    let stats = blocking(move || {
+        let all = containers.all();
+        let samples = all
+            .iter()
+            .filter(|container| filter::stats(&container.record(), wanted.as_ref()))
+            // One that ends meanwhile is left out, it does not fail the list.
+            .filter_map(|container| containers.usual_stats(container).ok())
+            .filter(|sample| sample.usage.is_some());
+        Ok::<_, ContainerError>(samples.map(|sample| of_container(&sample)).collect())
+    });
+    stats.await.map_err(plain)
+}
+
+pub(super) fn pod(
+    _api: &RuntimeApi,
+    _request: wire::PodSandboxStatsRequest,
+) -> Result<wire::PodSandboxStatsResponse, Status> {
+    Err(not_built("PodSandboxStats"))
+}
+
+pub(super) fn pods(
+    _api: &RuntimeApi,
+    _request: wire::ListPodSandboxStatsRequest,
+) -> Result<wire::ListPodSandboxStatsResponse, Status> {
+    Err(not_built("ListPodSandboxStats"))
+}
+
+pub(super) fn metric_descriptors(
+    _api: &RuntimeApi,
+    _request: wire::ListMetricDescriptorsRequest,
+) -> Result<wire::ListMetricDescriptorsResponse, Status> {
+    Err(not_built("ListMetricDescriptors"))
+}
+
+pub(super) fn pod_metrics(
+    _api: &RuntimeApi,
+    _request: wire::ListPodSandboxMetricsRequest,
+) -> Result<wire::ListPodSandboxMetricsResponse, Status> {
+    Err(not_built("ListPodSandboxMetrics"))
+}
 
 /// `ContainerStats` of one container. The kubelet needs `attributes`; what is not known is absent.
 pub(super) fn of_container(stats: &ContainerStats) -> wire::ContainerStats {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DaemonError;
-use crate::config::{CgroupManager, Config, Loaded, ReadyHandler};
+use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler};
+use crate::container::DeclaredVolumes;
 use crate::runtime::{Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
@@ -126,6 +127,11 @@ pub(super) fn container(config: &Config, host: Host) -> Result<container::Settin
             .as_ref()
             .map(read)
             .transpose()?,
+        declared_volumes: match config.image.image_volumes {
+            ImageVolumes::Mkdir => DeclaredVolumes::Mkdir,
+            ImageVolumes::Bind => DeclaredVolumes::Bind,
+            ImageVolumes::Ignore => DeclaredVolumes::Ignore,
+        },
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
         kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
         host,

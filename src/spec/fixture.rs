@@ -171,6 +171,7 @@ impl Fixture {
             user: &self.user,
             root: &self.root,
             mount_sources: &self.sources,
+            declared_volumes: &[],
             devices: &self.devices,
             host_devices: &self.host_devices,
             cgroups_path: &self.cgroups_path,

@@ -33,6 +33,8 @@ pub struct Inputs<'a> {
     pub root: &'a Path,
     /// What was found at the mounts' host paths: one for each of `config.mounts`, in order.
     pub mount_sources: &'a [MountSource],
+    /// Directories that are bound where the image declares volumes.
+    pub declared_volumes: &'a [DeclaredVolume],
     /// What was found at the devices' host paths: for each of `config.devices`, in order, the
     /// nodes it stands for (one, or those of a directory).
     pub devices: &'a [Vec<DeviceNode>],
@@ -132,7 +134,7 @@ pub struct PodFiles {
     pub shm: Option<PathBuf>,
 }
 
-/// What stands at the host path of a mount.
+/// What stands at the host path of a mount, or where its image is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountSource {
     /// The path with every symbolic link resolved; the CRI wants the target mounted.
@@ -140,6 +142,15 @@ pub struct MountSource {
     /// Propagation of the mount that holds it (`/proc/self/mountinfo`, optional fields). It is
     /// looked at only for mounts that are not private.
     pub peers: Peers,
+}
+
+/// A directory for a path that the container's image declares as a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredVolume {
+    /// The path as the image has it.
+    pub destination: String,
+    /// The directory on the host.
+    pub source: PathBuf,
 }
 
 /// Propagation of a mount on the host.

@@ -21,6 +21,8 @@
 //! <root>/cricket/containers/
 //!   <container id>/root.json         the layers that the root uses (version 1)
 //!   <container id>/{diff,work,merged}
+//!   <container id>/images/<n>         the image volume at the n-th mount, read-only
+//!   <container id>/volumes/<n>        the n-th volume that the image declares, where it is bound
 //! ```
 //!
 //! # Crash rule
@@ -58,6 +60,7 @@ mod tests;
 mod trash;
 mod unpack;
 mod usage;
+mod volume;
 
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage, parse_config};

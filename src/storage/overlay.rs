@@ -1,4 +1,5 @@
-//! One overlay mount: the layers as lower directories, the container's own as the upper.
+//! One overlay mount: the layers as lower directories, the container's own as the upper, or none for
+//! a read-only view of an image.
 //!
 //! The mount API takes one lower directory at a time (`lowerdir+`, Linux 6.7), so neither the number of
 //! layers nor the length of paths meets the one page that mount(2) has for options. Where the kernel
@@ -31,10 +32,17 @@ const MAX_VALUE: usize = 255;
 pub(super) struct Overlay<'a> {
     /// Topmost first.
     pub(super) lowers: Vec<PathBuf>,
-    pub(super) upper: PathBuf,
-    pub(super) work: PathBuf,
+    /// `None`: the mount is read-only.
+    pub(super) upper: Option<Upper>,
     pub(super) target: BorrowedFd<'a>,
     pub(super) options: &'a RootOptions,
+}
+
+/// Where changes go.
+#[derive(Debug)]
+pub(super) struct Upper {
+    pub(super) diff: PathBuf,
+    pub(super) work: PathBuf,
 }
 
 const FLAGS: [&str; 1] = ["volatile"];
@@ -75,14 +83,16 @@ impl Overlay<'_> {
             rustix::mount::fsconfig_set_string(&context, key, value)
                 .map_err(|error| refused(&context, key, error))
         };
-        for (key, path) in [("upperdir", &self.upper), ("workdir", &self.work)] {
-            let value = short(path, &mut held).map_err(|e| Attempt::Refused(key, e))?;
-            set(key, &value)?;
+        for Upper { diff, work } in &self.upper {
+            for (key, path) in [("upperdir", diff), ("workdir", work)] {
+                let value = short(path, &mut held).map_err(|e| Attempt::Refused(key, e))?;
+                set(key, &value)?;
+            }
         }
         for (key, value) in VALUES {
             set(key, Path::new(value))?;
         }
-        for key in FLAGS {
+        for key in FLAGS.into_iter().filter(|_| self.upper.is_some()) {
             rustix::mount::fsconfig_set_flag(&context, key)
                 .map_err(|error| refused(&context, key, error))?;
         }
@@ -99,6 +109,11 @@ impl Overlay<'_> {
         if self.options.nodev {
             attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
         }
+        if self.upper.is_none() {
+            attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        }
         let mount = rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(|error| refused(context, "fsmount overlay", error))?;
         let flags =
@@ -112,17 +127,20 @@ impl Overlay<'_> {
         let mut held = Vec::new();
         let mut options = String::from("lowerdir=");
         let mut paths = Vec::new();
-        for path in self.lowers.iter().chain([&self.upper, &self.work]) {
+        let own = self.upper.iter().flat_map(|own| [&own.diff, &own.work]);
+        for path in self.lowers.iter().chain(own) {
             paths.push(by_descriptor(path, &mut held).map_err(|error| ("open layer", error))?);
         }
         let (lowers, own) = paths.split_at(self.lowers.len());
         options += &lowers.join(":");
-        // Writing to a string cannot go wrong.
-        let _ = write!(options, ",upperdir={},workdir={}", own[0], own[1]);
+        if let [upper, work] = own {
+            // Writing to a string cannot go wrong.
+            let _ = write!(options, ",upperdir={upper},workdir={work}");
+        }
         for (key, value) in VALUES {
             let _ = write!(options, ",{key}={value}");
         }
-        for flag in FLAGS {
+        for flag in FLAGS.into_iter().filter(|_| self.upper.is_some()) {
             let _ = write!(options, ",{flag}");
         }
         if let Some(label) = &self.options.mount_label {
@@ -131,6 +149,9 @@ impl Overlay<'_> {
         let mut flags = MountFlags::empty();
         if self.options.nodev {
             flags |= MountFlags::NODEV;
+        }
+        if self.upper.is_none() {
+            flags |= MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
         }
         let target = format!("/proc/self/fd/{}", self.target.as_raw_fd());
         let options = std::ffi::CString::new(options)

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde_json::Map;
 
 use super::background::Task;
 use super::dir::Dir;
-use super::index::RootEntry;
+use super::index::{Index, RootEntry};
 use super::layer::{DIFF, sha256_hex};
 use super::overlay::{self, Overlay};
 use super::record::{self, ROOT_FILE, RootRecord};
@@ -55,21 +55,23 @@ impl Store {
         result
     }
 
-    /// Unmounts the root; its writable layer stays. Not mounted or not there is fine.
+    /// Unmounts the root and the container's image volumes; its writable layer stays. Not mounted or
+    /// not there is fine.
     pub fn unmount_root(&self, container_id: &str) -> Result<(), StorageError> {
         check_container_id(container_id)?;
-        let target = self
-            .shared
-            .places
-            .containers
-            .path()
-            .join(container_id)
-            .join(MERGED);
-        overlay::unmount(&target).map_err(|errno| StorageError::Root {
-            container: container_id.to_owned(),
-            step: "unmount",
-            source: errno.into(),
-        })
+        let place = self.shared.places.containers.path().join(container_id);
+        let unmount = |step: &'static str, target: &Path| {
+            overlay::unmount(target).map_err(|errno| StorageError::Root {
+                container: container_id.to_owned(),
+                step,
+                source: errno.into(),
+            })
+        };
+        let root = unmount("unmount", &place.join(MERGED));
+        for volume in self.shared.image_volumes(container_id)? {
+            unmount("unmount an image volume of", &volume)?;
+        }
+        root
     }
 
     /// Unmounts and removes the root. Not there is fine. The space comes free in the background.
@@ -162,16 +164,7 @@ impl Shared {
         layers: &[String],
     ) -> Result<(Option<RootAttributes>, bool), StorageError> {
         let mut index = self.index();
-        if let Some(lost) = layers
-            .iter()
-            .find(|layer| !index.layers.contains_key(*layer))
-        {
-            let wanted_by = format!("container {id}");
-            return Err(StorageError::LayerMissing {
-                diff_id: format!("sha256:{lost}"),
-                wanted_by,
-            });
-        }
+        check_layers(&index, id, layers)?;
         let attributes = index.root_attributes(layers);
         let known = index.roots.contains_key(id);
         // Until it is measured: the directory itself.
@@ -232,8 +225,10 @@ impl Shared {
         }
         let overlay = Overlay {
             lowers,
-            upper: diff.path().to_path_buf(),
-            work: work.path().to_path_buf(),
+            upper: Some(overlay::Upper {
+                diff: diff.path().to_path_buf(),
+                work: work.path().to_path_buf(),
+            }),
             target: merged.as_fd(),
             options,
         };
@@ -280,6 +275,22 @@ impl Shared {
     }
 }
 
+/// All layers are in the store.
+pub(super) fn check_layers(
+    index: &Index,
+    container_id: &str,
+    layers: &[String],
+) -> Result<(), StorageError> {
+    let missing = |layer: &&String| !index.layers.contains_key(*layer);
+    match layers.iter().find(missing) {
+        None => Ok(()),
+        Some(lost) => Err(StorageError::LayerMissing {
+            diff_id: format!("sha256:{lost}"),
+            wanted_by: format!("container {container_id}"),
+        }),
+    }
+}
+
 fn set_root_attributes(diff: &Dir, attributes: Option<RootAttributes>) -> Result<(), StorageError> {
     let RootAttributes { mode, uid, gid } = attributes.unwrap_or(RootAttributes {
         mode: 0o755,
@@ -291,7 +302,7 @@ fn set_root_attributes(diff: &Dir, attributes: Option<RootAttributes>) -> Result
         .map_err(StorageError::io(diff.path(), "set owner and mode"))
 }
 
-fn is_mount(dir: &Dir) -> Result<bool, StorageError> {
+pub(super) fn is_mount(dir: &Dir) -> Result<bool, StorageError> {
     let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
         .map_err(StorageError::io(dir.path(), "statx"))?;
     Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
@@ -299,7 +310,7 @@ fn is_mount(dir: &Dir) -> Result<bool, StorageError> {
 
 /// A container's id becomes a file name; the caller's ids are 64 hex digits, other plain names are
 /// allowed.
-fn check_container_id(id: &str) -> Result<(), StorageError> {
+pub(super) fn check_container_id(id: &str) -> Result<(), StorageError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(plain) {
         return Ok(());

@@ -59,8 +59,7 @@ table! {
 
         /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
         image_volumes: ImageVolumes = ImageVolumes::Mkdir,
-            flag = "image-volumes", env = "CONTAINER_IMAGE_VOLUMES",
-            status = Accepted("volumes of an image are not mounted, its directories are used as they are");
+            flag = "image-volumes", env = "CONTAINER_IMAGE_VOLUMES";
 
         /// Directory for blobs during a pull.
         big_files_temporary_dir: Option<PathBuf> = None,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::config::NamespaceMode;
 use super::super::error::SpecError;
 use super::super::inputs::Inputs;
+use super::super::paths;
 use super::Mount;
 
 /// What no file of the pod needs.
@@ -66,6 +67,11 @@ pub(super) fn defaults(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
         }
     }
     mounts.extend(pod_files(inputs)?);
+    for volume in inputs.declared_volumes {
+        let destination = paths::clean("the image's Volumes", &volume.destination)?;
+        let options = ["rbind", "rprivate", "rw", "nodev"];
+        mounts.push(bind(&destination, &volume.source, &options)?);
+    }
     Ok(mounts)
 }
 

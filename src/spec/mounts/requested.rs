@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::config::{ContainerConfig, Mount as Wanted, Propagation};
+use super::super::config::{ContainerConfig, ImageSpec, Mount as Wanted, Propagation};
 use super::super::error::SpecError;
 use super::super::inputs::{Inputs, MountSource, Peers, Settings};
 use super::super::paths;
@@ -30,15 +30,6 @@ pub fn check_mounts(config: &ContainerConfig, settings: &Settings) -> Result<(),
 
 fn check(index: usize, mount: &Wanted, settings: &Settings) -> Result<(), SpecError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    if mount
-        .image
-        .as_ref()
-        .is_some_and(|image| !image.image.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            field: "mounts.image",
-        });
-    }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return Err(SpecError::Unsupported {
             field: "mounts.uidMappings and gidMappings",
@@ -48,6 +39,14 @@ fn check(index: usize, mount: &Wanted, settings: &Settings) -> Result<(), SpecEr
         let problem = "a mount cannot take the place of the root filesystem";
         return Err(SpecError::invalid(field("container_path"), problem));
     }
+    check_options(&field("mount_options"), mount)?;
+    if is_image(mount) {
+        return check_image(index, mount);
+    }
+    if !mount.image_sub_path.is_empty() {
+        let problem = "is given without an image";
+        return Err(SpecError::invalid(field("image_sub_path"), problem));
+    }
     paths::check(&field("host_path"), &mount.host_path)?;
     if !mount.host_path.starts_with('/') {
         return Err(SpecError::RelativeHostPath {
@@ -56,15 +55,50 @@ fn check(index: usize, mount: &Wanted, settings: &Settings) -> Result<(), SpecEr
             container_path: mount.container_path.clone(),
         });
     }
-    if let Some(odd) = mount
-        .mount_options
-        .iter()
-        .find(|o| !EXTRA_OPTIONS.contains(&o.as_str()))
-    {
-        let problem = format!("`{odd}` is none of {}", EXTRA_OPTIONS.join(", "));
-        return Err(SpecError::invalid(field("mount_options"), problem));
-    }
     check_recursive(index, mount, settings)
+}
+
+fn check_options(field: &str, mount: &Wanted) -> Result<(), SpecError> {
+    let odd = |option: &&String| !EXTRA_OPTIONS.contains(&option.as_str());
+    match mount.mount_options.iter().find(odd) {
+        None => Ok(()),
+        Some(odd) => {
+            let problem = format!("`{odd}` is none of {}", EXTRA_OPTIONS.join(", "));
+            Err(SpecError::invalid(field, problem))
+        }
+    }
+}
+
+fn is_image(mount: &Wanted) -> bool {
+    let named = |image: &ImageSpec| !image.image.is_empty();
+    mount.image.as_ref().is_some_and(named)
+}
+
+/// KEP-4639: an image is mounted read-only and whole, or a path in it.
+fn check_image(index: usize, mount: &Wanted) -> Result<(), SpecError> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    if !mount.host_path.is_empty() {
+        let problem = "is given together with an image";
+        return Err(SpecError::invalid(field("host_path"), problem));
+    }
+    if !mount.readonly {
+        let problem = "an image is mounted read-only: set readonly";
+        return Err(SpecError::invalid(field("readonly"), problem));
+    }
+    if mount.propagation != Propagation::Private {
+        let problem = "an image has private propagation";
+        return Err(SpecError::invalid(field("propagation"), problem));
+    }
+    if !mount.image_sub_path.is_empty() {
+        let name = field("image_sub_path");
+        paths::check(&name, &mount.image_sub_path)?;
+        let climbs = mount.image_sub_path.split('/').any(|part| part == "..");
+        if climbs || mount.image_sub_path.starts_with('/') {
+            let problem = "must be relative, and without `..`";
+            return Err(SpecError::invalid(name, problem));
+        }
+    }
+    Ok(())
 }
 
 fn check_recursive(index: usize, mount: &Wanted, settings: &Settings) -> Result<(), SpecError> {
@@ -175,6 +209,9 @@ fn bind(
         .to_str()
         .ok_or_else(|| SpecError::invalid(field("host_path"), "resolves to a path not in UTF-8"))?
         .to_owned();
+    if is_image(mount) {
+        bind.options.extend(["nosuid", "nodev"].map(str::to_owned));
+    }
     bind.options.extend(mount.mount_options.iter().cloned());
     Ok(bind)
 }

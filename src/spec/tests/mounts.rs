@@ -129,7 +129,7 @@ fn a_mount_whose_source_or_host_does_not_fit_is_refused() {
                     });
                 })
             },
-            "mounts.image: not supported",
+            "mounts[0].host_path: is given together with an image",
         ),
         (
             |it| data(it, |m| m.uid_mappings = vec![IdMapping::default()]),
@@ -158,6 +158,28 @@ fn a_mount_whose_source_or_host_does_not_fit_is_refused() {
             "mounts[0].host_path: resolves to a path not in UTF-8",
         ),
     ]);
+}
+
+#[test]
+fn an_image_is_bound_read_only_from_where_it_is_mounted() {
+    let mut it = Fixture::minimal();
+    it.mount("/data", "/store/images/0", |m| {
+        m.readonly = true;
+        m.host_path.clear();
+        m.image = Some(ImageSpec {
+            image: "x".into(),
+            ..ImageSpec::default()
+        });
+        m.mount_options = vec!["noexec".into()];
+    });
+    let json = it.json();
+    let mounts = json["mounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|m| m["destination"] == "/data").unwrap();
+    assert_eq!(mount["source"], "/store/images/0");
+    assert_eq!(
+        mount["options"],
+        serde_json::json!(["rbind", "rprivate", "ro", "nosuid", "nodev", "noexec"])
+    );
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod images;
 mod property;
 mod roots;
 mod unpacking;
+mod volumes;

@@ -197,8 +197,10 @@ fn mounting_by_option_string_gives_the_same_root() {
     let target = dir::Dir::open_or_create(&root).unwrap();
     let overlay = overlay::Overlay {
         lowers: tars.iter().map(|tar| scratch.layer_path(tar)).collect(),
-        upper: place.join("diff"),
-        work: place.join("work"),
+        upper: Some(overlay::Upper {
+            diff: place.join("diff"),
+            work: place.join("work"),
+        }),
         target: std::os::fd::AsFd::as_fd(&target),
         options: &RootOptions {
             nodev: true,

@@ -28,6 +28,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Lines of TOML put after the generated configuration, with their own section heads.
     pub extra_config: String,
+    /// Lines of TOML in its `[crio.image]`.
+    pub image_config: String,
     /// policy.json; `None` writes none.
     pub policy: Option<String>,
     /// The file name and text of the CNI configuration; `None` writes none.
@@ -46,6 +48,7 @@ impl Options {
         Options {
             program: program.to_owned(),
             extra_config: String::new(),
+            image_config: String::new(),
             policy: Some(r#"{"default": [{"type": "insecureAcceptAnything"}]}"#.into()),
             cni: None,
             runtime: std::env::var_os("CRICKET_TEST_RUNTIME")
@@ -297,6 +300,7 @@ runtime_root = "{dir}/run/runc"
 monitor_cgroup = "pod"
 [crio.image]
 signature_policy = "{dir}/policy.json"
+{image}
 [crio.network]
 network_dir = "{dir}/cni/net.d"
 plugin_dirs = ["{dir}/cni/bin", {plugins}]
@@ -304,6 +308,7 @@ cni_cache_dir = "{dir}/cni/cache"
 {extra}"#,
             runtime = self.options.runtime.display(),
             plugins = plugins.join(", "),
+            image = self.options.image_config,
             extra = self.options.extra_config,
         )
     }

@@ -1,0 +1,82 @@
+//! Calls about a pod's life, its status, and the list of pods.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cricket_proto::cri as wire;
+use tonic::Status;
+
+use super::code::of_sandbox;
+use super::{RuntimeApi, answer, filter, request};
+
+pub(super) async fn run(
+    api: &RuntimeApi,
+    request: wire::RunPodSandboxRequest,
+) -> Result<wire::RunPodSandboxResponse, Status> {
+    let config = request::pod_config(request.config)?;
+    let id = api
+        .sandboxes
+        .run(config, request.runtime_handler)
+        .await
+        .map_err(of_sandbox)?;
+    Ok(wire::RunPodSandboxResponse {
+        pod_sandbox_id: id.to_string(),
+    })
+}
+
+pub(super) async fn stop(
+    api: &RuntimeApi,
+    request: wire::StopPodSandboxRequest,
+) -> Result<wire::StopPodSandboxResponse, Status> {
+    let stopped = api.sandboxes.stop(&request.pod_sandbox_id).await;
+    stopped.map_err(of_sandbox)?;
+    Ok(wire::StopPodSandboxResponse {})
+}
+
+pub(super) async fn remove(
+    api: &RuntimeApi,
+    request: wire::RemovePodSandboxRequest,
+) -> Result<wire::RemovePodSandboxResponse, Status> {
+    let removed = api.sandboxes.remove(&request.pod_sandbox_id).await;
+    removed.map_err(of_sandbox)?;
+    Ok(wire::RemovePodSandboxResponse {})
+}
+
+pub(super) fn status(
+    api: &RuntimeApi,
+    request: wire::PodSandboxStatusRequest,
+) -> Result<wire::PodSandboxStatusResponse, Status> {
+    let found = api.sandboxes.find(&request.pod_sandbox_id);
+    let record = found.map_err(|error| of_sandbox(Arc::new(error)))?.record();
+    let mut info = BTreeMap::new();
+    if request.verbose {
+        let described = api.sandboxes.describe(&record).to_string();
+        info.insert("info".to_owned(), described);
+    }
+    Ok(wire::PodSandboxStatusResponse {
+        status: Some(answer::pod_status(&record)),
+        info,
+        containers_statuses: Vec::new(),
+        timestamp: 0,
+    })
+}
+
+pub(super) fn list(
+    api: &RuntimeApi,
+    request: wire::ListPodSandboxRequest,
+) -> Result<wire::ListPodSandboxResponse, Status> {
+    let items = items(api, request.filter.as_ref());
+    Ok(wire::ListPodSandboxResponse { items })
+}
+
+/// The pods that a filter wants.
+pub(super) fn items(
+    api: &RuntimeApi,
+    wanted: Option<&wire::PodSandboxFilter>,
+) -> Vec<wire::PodSandbox> {
+    let all = api.sandboxes.all().into_iter();
+    all.map(|sandbox| sandbox.record())
+        .filter(|record| filter::pod(record, wanted))
+        .map(|record| answer::pod(&record))
+        .collect()
+}
