@@ -14,6 +14,7 @@ mod containers;
 mod exec;
 mod filter;
 mod image;
+mod metrics;
 mod pods;
 mod request;
 mod resources;
@@ -21,10 +22,12 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod streams;
 
 use std::sync::Arc;
 
 pub use code::of_image;
+pub use metrics::MetricGroups;
 pub use socket::{SocketError, bind};
 
 use crate::image::Images;
@@ -32,6 +35,7 @@ use crate::network::Networks;
 use crate::runtime::Handlers;
 use crate::sandbox::Sandboxes;
 use crate::storage::Store;
+use crate::streaming::Urls;
 
 /// What the runtime says of itself: `Version` and `Status`.
 #[derive(Debug, Clone)]
@@ -57,8 +61,12 @@ pub struct RuntimeApi {
     pub networks: Arc<Networks>,
     /// The OCI runtimes.
     pub handlers: Arc<Handlers>,
+    /// Where clients open streams.
+    pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
+    /// The metrics of pods that are told.
+    pub metrics: MetricGroups,
 }
 
 /// `runtime.v1.ImageService`.

@@ -6,12 +6,15 @@
 //! in a pod's containers, `container/` knows; this room starts and ends them with the pod.
 
 mod create;
+mod dial;
 mod files;
+mod metrics;
 mod namespaces;
 mod pause;
 mod record;
 mod remove;
 mod restore;
+mod stats;
 mod stop;
 mod validate;
 
@@ -19,11 +22,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use metrics::PodMetrics;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
+pub use stats::{PodNetwork, PodStats};
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
@@ -48,6 +54,9 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
+    /// How old a sample of what a pod uses may be (`collection_period`); zero: taken anew for each
+    /// call.
+    pub stats_max_age: Duration,
 }
 
 /// The rooms that pods are made of.
@@ -81,12 +90,24 @@ pub struct Sandboxes {
 #[derive(Debug)]
 pub struct Sandbox {
     record: Recorded<Record>,
+    /// What the rates of its use are computed from.
+    history: History,
 }
 
 impl Sandbox {
     /// What is known of the pod now.
     pub fn record(&self) -> Arc<Record> {
         self.record.get()
+    }
+
+    fn must_be_ready(&self) -> Result<(), SandboxError> {
+        let record = self.record();
+        match record.phase {
+            Phase::Ready => Ok(()),
+            Phase::Making | Phase::NotReady => Err(SandboxError::NotReady {
+                id: record.id.clone(),
+            }),
+        }
     }
 }
 
@@ -119,6 +140,16 @@ impl Sandboxes {
     /// When there is none, or more than one.
     pub fn find(&self, prefix: &str) -> Result<Arc<Sandbox>, SandboxError> {
         Ok(self.table.find(prefix)?)
+    }
+
+    /// The ready pod of an id or a unique prefix of one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it was stopped.
+    pub fn ready(&self, prefix: &str) -> Result<Arc<Sandbox>, SandboxError> {
+        let sandbox = self.find(prefix)?;
+        sandbox.must_be_ready()?;
+        Ok(sandbox)
     }
 
     /// What is being done to pods and containers now, and to which CNI plugin a pod waits.
@@ -170,19 +201,13 @@ impl Sandboxes {
         config: container::Config,
     ) -> Result<Id, SandboxError> {
         let record = sandbox.record();
-        let ready = || match sandbox.record().phase {
-            Phase::Ready => Ok(()),
-            Phase::Making | Phase::NotReady => Err(SandboxError::NotReady {
-                id: record.id.clone(),
-            }),
-        };
-        ready()?;
+        sandbox.must_be_ready()?;
         let containers = &self.rooms.containers;
         let created = containers.create(self.pod(&record)?, config).await;
         let id = created.map_err(SandboxError::Container)?;
         // A stop marks the pod before it looks for containers, so either it has seen this one, or
         // this sees the mark.
-        if let Err(stopped) = ready() {
+        if let Err(stopped) = sandbox.must_be_ready() {
             containers
                 .remove(id.as_str())
                 .await
@@ -270,6 +295,7 @@ impl Sandboxes {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
+            history: History::default(),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox
@@ -327,6 +353,18 @@ pub enum SandboxError {
     /// The pause process ended before its containers could join it.
     #[error("the pause process ended as soon as it was started")]
     PauseEnded,
+    /// A port of the pod cannot be reached.
+    #[error(
+        "connect to port {port} in pod sandbox {id}: {source}; does something listen there, on 127.0.0.1 or ::1?"
+    )]
+    Dial {
+        /// The pod.
+        id: Id,
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// No pod can have a network now.
     #[error("{0}")]
     NetworkNotReady(#[from] NotReady),
