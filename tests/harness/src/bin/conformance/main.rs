@@ -6,6 +6,8 @@
 //! its time, which is fixed polling, is spent side by side. `tests/conformance/run.sh` gives all of
 //! them mounts and System V IPC of their own: critest leaves some of both on its machine.
 //!
+//! The streaming specs run twice: over SPDY, and over WebSocket on one more node.
+//!
 //! A node is a process of its own (`conformance node …`): one that fails ends none but itself.
 
 #![allow(
@@ -69,7 +71,12 @@ fn conformance(focus: Option<&str>) -> ExitCode {
     let excluded = listed != wanted.len();
 
     let times = Times::read(&work);
-    let shares = times.share(&wanted, nodes());
+    let mut shares = times.share(&wanted, nodes());
+    let again: Vec<Spec> = wanted.iter().filter_map(Spec::over_websocket).collect();
+    if !again.is_empty() {
+        shares.push(again.clone());
+        wanted.extend(again);
+    }
     println!(
         "critest: {} specs against cricket with {} on {} nodes; logs in {}",
         wanted.len(),
@@ -87,10 +94,7 @@ fn conformance(focus: Option<&str>) -> ExitCode {
     for mut node in running {
         let status = node.child.wait().unwrap();
         match specs::outcomes(&node.dir.join(node::REPORT)) {
-            Ok(reported) => outcomes.extend(reported.into_iter().filter(|outcome| {
-                // A report has all specs, those that its node did not run as skipped.
-                outcome.spec.is_suite() || node.share.contains(&outcome.spec)
-            })),
+            Ok(reported) => outcomes.extend(specs::of_share(reported, &node.share)),
             Err(error) => troubles.push(error),
         }
         if !status.success() {
@@ -129,7 +133,11 @@ fn start(dir: PathBuf, share: Vec<Spec>) -> Running {
     // Of the run before.
     drop(fs::remove_dir_all(&dir));
     fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join(node::FOCUS), specs::focus(&share).join("\n")).unwrap();
+    fs::write(
+        dir.join(node::ARGUMENTS),
+        specs::arguments(&share).join("\n"),
+    )
+    .unwrap();
     let log = fs::File::create(dir.join(LOG)).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("node").arg(&dir).stdin(Stdio::null());

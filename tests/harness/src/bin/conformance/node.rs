@@ -11,7 +11,7 @@ use cricket_harness::{Node, leaks, sweep, tools};
 use crate::stand_ins;
 
 /// Arguments for critest, one a line.
-pub const FOCUS: &str = "focus";
+pub const ARGUMENTS: &str = "arguments";
 /// What critest reports.
 pub const REPORT: &str = "report.json";
 /// The whole of critest's output.
@@ -34,7 +34,7 @@ pub fn runtime() -> PathBuf {
     std::env::var_os("CRICKET_TEST_RUNTIME").map_or_else(tools::current_runc, PathBuf::from)
 }
 
-/// Runs the specs that `dir` has the [`FOCUS`] of and leaves the other files there.
+/// Runs the specs that `dir` has the [`ARGUMENTS`] of and leaves the other files there.
 pub fn run(dir: &Path) -> ExitCode {
     sweep::on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,7 +74,7 @@ fn critest_on(node: &Node, dir: &Path) {
     let scratch = node.dir().join("t");
     fs::create_dir(&scratch).unwrap();
     fs::set_permissions(&scratch, fs::Permissions::from_mode(0o711)).unwrap();
-    let focus = fs::read_to_string(dir.join(FOCUS)).unwrap();
+    let arguments = fs::read_to_string(dir.join(ARGUMENTS)).unwrap();
     let output = fs::File::create(dir.join(OUTPUT)).unwrap();
     let mut command = node.net().command(&critest());
     command
@@ -88,7 +88,7 @@ fn critest_on(node: &Node, dir: &Path) {
         .args(["--ginkgo.timeout", SUITE_TIMEOUT, "--ginkgo.no-color"])
         .arg("--ginkgo.json-report")
         .arg(dir.join(REPORT))
-        .args(focus.lines())
+        .args(arguments.lines())
         .env("TMPDIR", &scratch)
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())

@@ -20,11 +20,30 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The same once more over WebSocket, if it is one that streams.
+    pub fn over_websocket(&self) -> Option<Spec> {
+        self.text.starts_with(STREAMING).then(|| Spec {
+            text: format!("{}{OVER_WEBSOCKET}", self.text),
+            ..self.clone()
+        })
+    }
+
     /// None of the specs but what is before or after all of them.
     pub fn is_suite(&self) -> bool {
         self.file.is_empty()
     }
 }
+
+/// What the names of the streaming specs begin with.
+const STREAMING: &str = "[k8s.io] Streaming ";
+/// Ours, put behind the name of one that runs over WebSocket: critest's default is SPDY.
+const OVER_WEBSOCKET: &str = " (over WebSocket)";
+/// critest's way to run them so.
+const WEBSOCKET_FLAGS: [&str; 3] = [
+    "--websocket-exec",
+    "--websocket-attach",
+    "--websocket-portforward",
+];
 
 /// How one ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +87,30 @@ pub fn list(critest: &Path, work: &Path, focus: Option<&str>) -> Vec<Spec> {
         .collect()
 }
 
-/// Arguments that make critest run these specs and no other.
-pub fn focus<'a>(specs: impl IntoIterator<Item = &'a Spec>) -> Vec<String> {
-    let one = |spec: &Spec| format!("--ginkgo.focus-file={}:{}", spec.file, spec.line);
-    specs.into_iter().map(one).collect()
+/// Arguments that make critest run these specs and no other; all or none are over WebSocket.
+pub fn arguments(specs: &[Spec]) -> Vec<String> {
+    let focus = |spec: &Spec| format!("--ginkgo.focus-file={}:{}", spec.file, spec.line);
+    let mut arguments: Vec<String> = specs.iter().map(focus).collect();
+    if specs.iter().any(|spec| spec.text.ends_with(OVER_WEBSOCKET)) {
+        arguments.extend(WEBSOCKET_FLAGS.map(str::to_owned));
+    }
+    arguments
+}
+
+/// What a node with these specs reported of them and of the suite as a whole: its report has all
+/// specs of critest, those that it did not run as skipped.
+pub fn of_share(reported: Vec<Outcome>, share: &[Spec]) -> Vec<Outcome> {
+    let same = |outcome: Outcome| {
+        let again = outcome.spec.over_websocket();
+        let spec = share
+            .iter()
+            .find(|spec| **spec == outcome.spec || Some(*spec) == again.as_ref());
+        let spec = spec
+            .cloned()
+            .or_else(|| outcome.spec.is_suite().then(|| outcome.spec.clone()))?;
+        Some(Outcome { spec, ..outcome })
+    };
+    reported.into_iter().filter_map(same).collect()
 }
 
 /// What a JSON report of ginkgo's says; one that is missing or cut off is an error.
@@ -168,7 +207,7 @@ mod tests {
             assert_eq!(outcome.spec.text, "[k8s.io] A b does c");
             assert_eq!(outcome.time, Duration::from_secs(2));
             assert_eq!(
-                focus([&outcome.spec]),
+                arguments(&[outcome.spec]),
                 ["--ginkgo.focus-file=validate/pod.go:7"]
             );
         }
@@ -183,6 +222,22 @@ mod tests {
             fs::write(&file, text).unwrap();
             assert!(outcomes(&file).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_streaming_spec_is_told_apart_over_websocket_and_no_other_is() {
+        let other = outcome(&report("passed", "")).unwrap();
+        assert_eq!(other.spec.over_websocket(), None);
+        let mut streaming = report("passed", "");
+        streaming["ContainerHierarchyTexts"] = json!(["[k8s.io] Streaming"]);
+        let spdy = outcome(&streaming).unwrap();
+        let websocket = spdy.spec.over_websocket().unwrap();
+        assert!(!arguments(std::slice::from_ref(&spdy.spec)).contains(&"--websocket-exec".into()));
+        let share = [websocket];
+        assert!(arguments(&share).contains(&"--websocket-exec".into()));
+        let ours = of_share(vec![other, spdy], &share);
+        assert_eq!(ours.len(), 1);
+        assert_eq!(ours[0].spec, share[0]);
     }
 
     #[test]
