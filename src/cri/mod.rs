@@ -11,6 +11,7 @@ mod answer;
 mod checkpoint;
 mod code;
 mod containers;
+mod events;
 mod exec;
 mod filter;
 mod image;
@@ -22,6 +23,7 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod stream;
 mod streams;
 
 use std::sync::Arc;
@@ -44,8 +46,6 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// Whether mounts can be made recursively read-only.
-    pub recursive_read_only_mounts: bool,
     /// The effective configuration as JSON, for `crictl info`.
     pub config: String,
 }
