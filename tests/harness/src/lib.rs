@@ -28,6 +28,7 @@ pub mod node;
 pub mod registry;
 pub mod requests;
 pub mod samples;
+pub mod spdy;
 pub mod sweep;
 pub mod tools;
 
