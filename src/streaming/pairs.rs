@@ -198,3 +198,7 @@ impl Label {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "pairs_tests.rs"]
+mod tests;
