@@ -80,10 +80,10 @@ pub(super) fn not_empty(command: &[String]) -> Result<(), ContainerError> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_turn_is_waited_for_until_the_deadline_and_comes_back_when_dropped() {
         let turns = Turns::new(1);
-        let soon = || Some(Instant::now() + Duration::from_secs(1));
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
         let turn = turns.take(soon()).await.unwrap();
         assert!(turns.take(soon()).await.is_none());
         let (taken, ()) = tokio::join!(turns.take(None), async { drop(turn) });

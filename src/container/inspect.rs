@@ -22,7 +22,7 @@ impl Containers {
         })
     }
 
-    fn config_path(&self, record: &Record) -> PathBuf {
+    pub(super) fn config_path(&self, record: &Record) -> PathBuf {
         self.rooms
             .run_dir
             .container(&record.id)

@@ -11,9 +11,11 @@ mod answer;
 mod checkpoint;
 mod code;
 mod containers;
+mod events;
 mod exec;
 mod filter;
 mod image;
+mod metrics;
 mod pods;
 mod request;
 mod resources;
@@ -21,11 +23,13 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod stream;
 mod streams;
 
 use std::sync::Arc;
 
 pub use code::of_image;
+pub use metrics::MetricGroups;
 pub use socket::{SocketError, bind};
 
 use crate::image::Images;
@@ -42,8 +46,6 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// Whether mounts can be made recursively read-only.
-    pub recursive_read_only_mounts: bool,
     /// The effective configuration as JSON, for `crictl info`.
     pub config: String,
 }
@@ -63,6 +65,8 @@ pub struct RuntimeApi {
     pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
+    /// The metrics of pods that are told.
+    pub metrics: MetricGroups,
 }
 
 /// `runtime.v1.ImageService`.

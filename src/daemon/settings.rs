@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::DaemonError;
 use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion};
 use crate::container::DeclaredVolumes;
-use crate::runtime::{Handler, Program};
+use crate::runtime::{Features, Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
 use crate::spec::inputs::{Host, Ulimit};
@@ -107,6 +107,8 @@ pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler 
         privileged_without_host_devices: ready.settings.privileged_without_host_devices,
         create_timeout: Duration::from_secs(seconds),
         min_memory_bytes: bytes,
+        // Asked for when all handlers are known.
+        features: Features::default(),
     }
 }
 
@@ -136,6 +138,7 @@ pub(super) fn container(config: &Config, host: Host) -> Result<container::Settin
         },
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
         kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
+        stats_max_age: stats_max_age(config),
         host,
     })
 }
@@ -165,9 +168,9 @@ fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
         // Of the handler, filled in for each container.
         container_min_memory: 0,
         privileged_without_host_devices: false,
+        recursive_read_only: false,
         read_only: runtime.read_only,
         device_ownership_from_security_context: runtime.device_ownership_from_security_context,
-        recursive_read_only: false,
         storage_roots: vec![config.root.clone()],
         apparmor_default: None,
     })
@@ -198,11 +201,25 @@ pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Set
         namespaces_dir: runtime.namespaces_dir.clone(),
         pause: pause.to_owned(),
         host,
+        events: runtime.enable_pod_events,
         pause_cpuset: cpuset.unwrap_or_default(),
         default_sysctls: runtime
             .default_sysctls
             .iter()
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
+        stats_max_age: stats_max_age(config),
     }
+}
+
+/// How old statistics may be: `collection_period`, or the key of old that it has replaced.
+fn stats_max_age(config: &Config) -> Duration {
+    let stats = &config.stats;
+    let periods = [stats.collection_period, stats.stats_collection_period];
+    let seconds = periods.into_iter().find(|period| *period > 0);
+    Duration::from_secs(
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(0),
+    )
 }

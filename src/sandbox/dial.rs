@@ -38,24 +38,30 @@ impl Sandboxes {
                 problem: "0 is no port; name one from 1 to 65535".to_owned(),
             });
         }
-        let refused = |source| SandboxError::Dial {
-            id: record.id.clone(),
-            port,
-            source,
-        };
-        let netns = record.namespaces.network.clone();
-        let Sockets { v4, v6 } = sockets(netns).await?;
-        let first = match connect(v4, (Ipv4Addr::LOCALHOST, port).into()).await {
+        let sockets = sockets(record.namespaces.network.clone()).await?;
+        sockets
+            .connect(port)
+            .await
+            .map_err(|source| SandboxError::Dial {
+                id: record.id.clone(),
+                port,
+                source,
+            })
+    }
+}
+
+impl Sockets {
+    async fn connect(self, port: u16) -> io::Result<TcpStream> {
+        let first = match connect(self.v4, (Ipv4Addr::LOCALHOST, port).into()).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        let Ok(v6) = v6 else {
-            return Err(refused(first));
+        let second = match self.v6 {
+            Ok(socket) => connect(socket, (Ipv6Addr::LOCALHOST, port).into()).await,
+            Err(error) => Err(error),
         };
         // Of two refusals the first says as much as both.
-        connect(v6, (Ipv6Addr::LOCALHOST, port).into())
-            .await
-            .map_err(|_| refused(first))
+        second.map_err(|_| first)
     }
 }
 
@@ -104,4 +110,88 @@ fn make() -> io::Result<Sockets> {
         v4: TcpSocket::new_v4()?,
         v6: TcpSocket::new_v6(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::super::namespaces::{Wanted, pin, unpin};
+    use super::*;
+    use crate::state::Id;
+
+    /// A network namespace with a listener on each address, and the listeners' ports.
+    fn listening(
+        directory: &Path,
+        id: &Id,
+        addresses: &'static [&'static str],
+    ) -> (PathBuf, Vec<TcpListener>) {
+        let wanted = Wanted {
+            user: None,
+            network: true,
+            ipc: false,
+            hostname: "dialled".into(),
+            sysctls: vec![],
+        };
+        let netns = pin(directory, id, &wanted).unwrap().network.unwrap();
+        let inside = netns.clone();
+        let listen = move || {
+            setns(File::open(inside).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            let listen = |address| TcpListener::bind(address).unwrap();
+            addresses.iter().map(listen).collect()
+        };
+        let listeners = std::thread::spawn(listen).join().unwrap();
+        (netns, listeners)
+    }
+
+    #[tokio::test]
+    async fn a_port_is_reached_inside_the_namespace_by_either_family() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        for address in ["127.0.0.1:4001", "[::1]:4001"] {
+            let id = Id::random();
+            let addresses: &'static [&'static str] = match address {
+                "[::1]:4001" => &["[::1]:4001"],
+                _ => &["127.0.0.1:4001"],
+            };
+            let (netns, listeners) = listening(directory.path(), &id, addresses);
+            let stream = sockets(Some(netns)).await.unwrap().connect(4001).await;
+            let mut stream = stream.unwrap().into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            let (mut server, _) = listeners[0].accept().unwrap();
+            server.write_all(b"hello").unwrap();
+            drop(server);
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            assert_eq!(said, "hello");
+            unpin(directory.path(), &id).unwrap();
+        }
+        let after = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        assert_eq!(after, own, "this thread has not moved");
+        // The same port outside is another one.
+        let outside = sockets(None).await.unwrap().connect(4001).await;
+        assert_eq!(
+            outside.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+    }
+
+    #[tokio::test]
+    async fn a_port_without_a_listener_is_refused_and_a_namespace_that_is_gone_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = Id::random();
+        let (netns, _) = listening(directory.path(), &id, &[]);
+        let refused = sockets(Some(netns.clone())).await.unwrap().connect(9).await;
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        unpin(directory.path(), &id).unwrap();
+        let gone = sockets(Some(netns.clone())).await.err().unwrap();
+        assert!(
+            gone.to_string().contains(&*netns.to_string_lossy()),
+            "{gone}"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use nix::unistd::gethostname;
 use super::record::PodConfig;
 use super::{SandboxError, Settings};
 use crate::network::Dns;
+use crate::runtime::Handler;
 use crate::spec;
 use crate::spec::config::NamespaceMode;
 use crate::spec::inputs::Host;
@@ -49,6 +50,27 @@ impl PodConfig {
         Ok(spec::check_sandbox(security, &self.sysctls, host)?)
     }
 
+    /// Checks that the handler can do what the pod needs of it.
+    pub(super) fn fits(&self, handler: &Handler) -> Result<(), SandboxError> {
+        let namespaces = &self.security.namespaces;
+        let features = handler.features;
+        let needs = match (namespaces.mappings(), namespaces.network) {
+            (None, _) => return Ok(()),
+            _ if !features.user_namespaces => {
+                "it needs Linux 5.19 and an OCI runtime with idmapped mounts (runc 1.2 and later)"
+            }
+            (_, NamespaceMode::Node) if !features.recursive_read_only => {
+                "on the network of the node it needs an OCI runtime with recursive read-only mounts"
+            }
+            _ => return Ok(()),
+        };
+        Err(SandboxError::NoUserNamespaces {
+            handler: handler.program.handler.clone(),
+            needs,
+        })
+    }
+
+    /// A name becomes part of paths, and of CNI_ARGS, where `;` ends a value.
     fn validate_name(&self) -> Result<(), SandboxError> {
         let name = &self.name;
         for (field, text) in [
@@ -56,11 +78,14 @@ impl PodConfig {
             ("config.metadata.namespace", &name.namespace),
             ("config.metadata.uid", &name.uid),
         ] {
-            if text.is_empty() || text.len() > MAX_NAME_BYTES || text.contains(['/', '\0', '\n']) {
+            if text.is_empty()
+                || text.len() > MAX_NAME_BYTES
+                || text.contains(['/', '\0', '\n', ';'])
+            {
                 return Err(invalid(
                     field,
                     format!(
-                        "`{}` is not a name: it is empty, too long, or holds `/`, NUL or a line break",
+                        "`{}` is not a name: it is empty, too long, or holds `/`, `;`, NUL or a line break",
                         text.escape_debug()
                     ),
                 ));
@@ -197,8 +222,10 @@ mod tests {
             namespaces_dir: "/run".into(),
             pause: "/pause".into(),
             host: Default::default(),
+            events: false,
             pause_cpuset: String::new(),
             default_sysctls,
+            stats_max_age: Default::default(),
         };
         let mut pod = config();
         pod.security.namespaces.network = NamespaceMode::Node;

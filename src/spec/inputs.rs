@@ -99,6 +99,8 @@ pub struct Pod {
     pub privileged: bool,
     /// The pod's namespace options.
     pub namespaces: NamespaceOptions,
+    /// Where the pod's user namespace is pinned; absent for the host's.
+    pub userns: Option<PathBuf>,
     /// Where the pod's network namespace is pinned; absent for the host's.
     pub netns: Option<PathBuf>,
     /// Where its IPC namespace is pinned; absent for the host's.
@@ -268,6 +270,9 @@ pub struct Host {
     pub apparmor: bool,
     /// SELinux is on.
     pub selinux: bool,
+    /// The longest argument or `KEY=value` that exec(2) takes, in bytes with the NUL at its end
+    /// (MAX_ARG_STRLEN); absent: not known.
+    pub longest_string: Option<usize>,
     /// Kernel version, major and minor: seccomp profiles have rules for newer ones.
     pub kernel: (u32, u32),
 }

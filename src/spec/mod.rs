@@ -27,6 +27,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod sysctls;
+mod userns;
 
 #[cfg(test)]
 mod fixture;
@@ -72,17 +73,41 @@ pub fn check(
             .as_ref()
             .unwrap_or(&pod.namespaces),
     )?;
-    check_mounts(config, settings)?;
+    userns::check_same(&pod.namespaces, config.security.namespaces.as_ref())?;
+    check_mounts(config, &pod.namespaces, settings)?;
     check_devices(config)?;
     lsm::check_selinux(config, host)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
-    env::requested(config)?;
+    check_strings(config, host)?;
     process::caps(&config.security, settings, host)?;
     paths::hidden(&config.security)?;
     if let Some(wanted) = &config.resources {
         process::oom_score_adj(wanted.oom_score_adj, host)?;
         limits(wanted, settings, host)?;
+    }
+    Ok(())
+}
+
+/// What the kernel could not start the process with: exec(2) would tell nobody which string it is.
+fn check_strings(config: &ContainerConfig, host: &Host) -> Result<(), SpecError> {
+    let longest = host.longest_string.unwrap_or(usize::MAX);
+    let too_long = |field: &str, shown: &str, length: usize| {
+        let shown: String = shown.chars().take(64).collect();
+        let problem = format!("{shown:?} has {length} bytes, the kernel takes at most {longest}");
+        Err(SpecError::invalid(field, problem))
+    };
+    for (key, value) in env::requested(config)? {
+        // `=` and NUL.
+        let length = key.len() + value.len() + 2;
+        if length > longest {
+            return too_long("envs", key, length);
+        }
+    }
+    for word in config.command.iter().chain(&config.args) {
+        if word.len() + 1 > longest {
+            return too_long("command", word, word.len() + 1);
+        }
     }
     Ok(())
 }
@@ -161,6 +186,7 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     let (masked, readonly) = paths::hidden(&config.security)?;
     let mut linux = Linux::default();
     linux.set_namespaces(Some(namespaces::namespaces(&config.security, pod, host)?));
+    userns(&mut linux, pod);
     linux.set_sysctl(sysctls::sysctls(&pod.sysctls, &pod.namespaces)?);
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
@@ -168,4 +194,12 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
     Ok(linux)
+}
+
+/// The ids of the pod's user namespace, where it has one.
+fn userns(linux: &mut Linux, pod: &Pod) {
+    if let Some([uids, gids]) = userns::sections(&pod.namespaces) {
+        linux.set_uid_mappings(Some(uids));
+        linux.set_gid_mappings(Some(gids));
+    }
 }

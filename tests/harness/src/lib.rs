@@ -25,6 +25,7 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod node;
+pub mod raw;
 pub mod registry;
 pub mod requests;
 pub mod samples;
