@@ -229,3 +229,7 @@ impl Collected {
         Some(())
     }
 }
+
+#[cfg(test)]
+#[path = "over_spdy_tests.rs"]
+mod tests;
