@@ -5,6 +5,7 @@
 //! outside is waited for.
 
 mod attach;
+mod backlog;
 mod create;
 mod exec;
 mod exec_stream;
