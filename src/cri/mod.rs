@@ -21,6 +21,7 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod streams;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::network::Networks;
 use crate::runtime::Handlers;
 use crate::sandbox::Sandboxes;
 use crate::storage::Store;
+use crate::streaming::Urls;
 
 /// What the runtime says of itself: `Version` and `Status`.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct RuntimeApi {
     pub networks: Arc<Networks>,
     /// The OCI runtimes.
     pub handlers: Arc<Handlers>,
+    /// Where clients open streams.
+    pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
 }
