@@ -40,6 +40,7 @@ async fn several_see_what_comes_and_all_streams_end_with_the_container() {
     );
     first.unwrap();
     second.unwrap();
+    super::until("the end is known", || containers.alive(&id).is_err()).await;
     let ended = containers.attach(&id, Streams::default()).await;
     assert!(matches!(ended, Err(ContainerError::NotAlive { .. })));
     node.finish().await;
@@ -93,7 +94,9 @@ async fn the_end_of_input_closes_stdin_only_where_it_is_meant_once() {
 async fn a_client_that_does_not_read_is_cut_off_and_the_others_are_not() {
     let node = Node::start().await;
     let id = node.create("seq 1 4000000; exec sleep 1000", |_| ()).await;
-    let bytes = (1..=4_000_000_u32).map(|n| n.ilog10() as usize + 2).sum::<usize>();
+    let bytes = (1..=4_000_000_u32)
+        .map(|n| n.ilog10() as usize + 2)
+        .sum::<usize>();
     let containers = node.containers();
     let (mut idle, idle_streams) = Client::new();
     let (mut brisk, mut brisk_streams) = Client::new();
