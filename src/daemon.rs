@@ -274,6 +274,7 @@ async fn answer(
         handlers: Arc::clone(&house.handlers),
         streaming,
         identity,
+        metrics: cri::MetricGroups::new(&loaded.config.stats.included_pod_metrics),
     };
     let image = ImageApi {
         images: Arc::clone(&house.images),

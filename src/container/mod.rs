@@ -12,8 +12,10 @@ mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod inspect;
+mod metrics;
 mod pipes;
 mod pump;
+
 mod record;
 mod remove;
 mod restore;
@@ -36,12 +38,14 @@ use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
 pub use exec_sync::ExecOutput;
+
+pub use metrics::{ContainerMetrics, Disk, Extent, Files};
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
 use crate::security::seccomp::{self, Profile, SeccompError};
@@ -74,6 +78,9 @@ pub struct Settings {
     pub declared_volumes: DeclaredVolumes,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
+    /// for each call.
+    pub stats_max_age: Duration,
 }
 
 /// The rooms that containers are made of.
@@ -111,11 +118,12 @@ pub struct Container {
     kill_at: watch::Sender<Option<Instant>>,
     /// After the end: whether runtime state, root mount and cgroups could all be released.
     released: watch::Sender<Option<bool>>,
-    cpu: stats::CpuHistory,
     /// Turns to run a command in it.
     commands: exec::Turns,
     /// Turns to attach to it.
     attachments: exec::Turns,
+    /// What the rates of its use are computed from.
+    history: History,
 }
 
 /// A pod as its containers need to know it.
@@ -141,9 +149,9 @@ impl Container {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
-            cpu: stats::CpuHistory::default(),
             commands: exec::Turns::new(exec::MAX_COMMANDS),
             attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
+            history: History::default(),
         }
     }
 

@@ -14,6 +14,7 @@ mod containers;
 mod exec;
 mod filter;
 mod image;
+mod metrics;
 mod pods;
 mod request;
 mod resources;
@@ -26,6 +27,7 @@ mod streams;
 use std::sync::Arc;
 
 pub use code::of_image;
+pub use metrics::MetricGroups;
 pub use socket::{SocketError, bind};
 
 use crate::image::Images;
@@ -63,6 +65,8 @@ pub struct RuntimeApi {
     pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
+    /// The metrics of pods that are told.
+    pub metrics: MetricGroups,
 }
 
 /// `runtime.v1.ImageService`.

@@ -6,7 +6,9 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::{RuntimeApi, checkpoint, containers, exec, pods, resources, stats, status, streams};
+use super::{
+    RuntimeApi, checkpoint, containers, exec, metrics, pods, resources, stats, status, streams,
+};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -192,7 +194,9 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::ContainerStatsRequest>,
     ) -> Answer<wire::ContainerStatsResponse> {
-        stats::container(self, request.into_inner()).map(Response::new)
+        stats::container(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_container_stats(
@@ -208,27 +212,36 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::PodSandboxStatsRequest>,
     ) -> Answer<wire::PodSandboxStatsResponse> {
-        stats::pod(self, request.into_inner()).map(Response::new)
+        stats::pod(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<wire::ListPodSandboxStatsRequest>,
     ) -> Answer<wire::ListPodSandboxStatsResponse> {
-        stats::pods(self, request.into_inner()).map(Response::new)
+        stats::pods(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_metric_descriptors(
         &self,
         request: Request<wire::ListMetricDescriptorsRequest>,
     ) -> Answer<wire::ListMetricDescriptorsResponse> {
-        stats::metric_descriptors(self, request.into_inner()).map(Response::new)
+        Ok(Response::new(metrics::descriptors(
+            self,
+            request.into_inner(),
+        )))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         request: Request<wire::ListPodSandboxMetricsRequest>,
     ) -> Answer<wire::ListPodSandboxMetricsResponse> {
-        stats::pod_metrics(self, request.into_inner()).map(Response::new)
+        metrics::pods(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

@@ -136,6 +136,7 @@ pub(super) fn container(config: &Config, host: Host) -> Result<container::Settin
         },
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
         kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
+        stats_max_age: stats_max_age(config),
         host,
     })
 }
@@ -204,5 +205,18 @@ pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Set
             .iter()
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
+        stats_max_age: stats_max_age(config),
     }
+}
+
+/// How old statistics may be: `collection_period`, or the key of old that it has replaced.
+fn stats_max_age(config: &Config) -> Duration {
+    let stats = &config.stats;
+    let periods = [stats.collection_period, stats.stats_collection_period];
+    let seconds = periods.into_iter().find(|period| *period > 0);
+    Duration::from_secs(
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(0),
+    )
 }

@@ -8,11 +8,13 @@
 mod create;
 mod dial;
 mod files;
+mod metrics;
 mod namespaces;
 mod pause;
 mod record;
 mod remove;
 mod restore;
+mod stats;
 mod stop;
 mod validate;
 
@@ -20,11 +22,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use metrics::PodMetrics;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
+pub use stats::{PodNetwork, PodStats};
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
@@ -49,6 +54,9 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
+    /// How old a sample of what a pod uses may be (`collection_period`); zero: taken anew for each
+    /// call.
+    pub stats_max_age: Duration,
 }
 
 /// The rooms that pods are made of.
@@ -82,6 +90,8 @@ pub struct Sandboxes {
 #[derive(Debug)]
 pub struct Sandbox {
     record: Recorded<Record>,
+    /// What the rates of its use are computed from.
+    history: History,
 }
 
 impl Sandbox {
@@ -285,6 +295,7 @@ impl Sandboxes {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
+            history: History::default(),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox

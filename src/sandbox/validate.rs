@@ -203,6 +203,7 @@ mod tests {
             host: Default::default(),
             pause_cpuset: String::new(),
             default_sysctls,
+            stats_max_age: Default::default(),
         };
         let mut pod = config();
         pod.security.namespaces.network = NamespaceMode::Node;

@@ -62,6 +62,13 @@ calls! {
     runtime.container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     /// Usage of pods by filter.
     runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
+    /// Usage of one pod.
+    runtime.pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
+    /// Which metrics there are.
+    runtime.list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
+    /// The metrics of all pods.
+    runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest)
+        -> ListPodSandboxMetricsResponse;
     /// New limits for a container.
     runtime.update_container_resources(UpdateContainerResourcesRequest)
         -> UpdateContainerResourcesResponse;
