@@ -6,6 +6,7 @@
 
 mod announce;
 mod attach;
+mod backlog;
 mod create;
 mod exec;
 mod exec_stream;
