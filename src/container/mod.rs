@@ -6,6 +6,7 @@
 
 mod announce;
 mod attach;
+mod backlog;
 mod create;
 mod devices;
 mod exec;
