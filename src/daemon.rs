@@ -16,7 +16,6 @@ use cricket_proto::cri::runtime_service_server::RuntimeServiceServer;
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::admin::AdminApi;
 use crate::cgroup::{CgroupError, Cgroups, Manager};
@@ -260,6 +259,8 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
     };
+    let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
+    let stop_plain = plain.stop();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = tonic::transport::Server::builder()
         .add_service(
@@ -273,8 +274,9 @@ async fn answer(
                 .max_encoding_message_size(send),
         )
         .add_service(AdminServiceServer::new(admin))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(grpc, async move {
             stop.await;
+            stop_plain.cancel();
             // Nobody waits any more only when the server has ended by itself.
             let _ended = stopping.send(());
         });
@@ -285,7 +287,7 @@ async fn answer(
         }
     };
     tokio::select! {
-        served = server => Ok(served?),
+        served = async { (server.await, plain.ended().await).0 } => Ok(served?),
         // An idle client can keep a connection open for ever.
         () = too_long => Ok(()),
     }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DaemonError;
+use super::{DaemonError, House};
 use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler};
 use crate::container::DeclaredVolumes;
+use crate::cri::HttpApi;
 use crate::runtime::{Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
@@ -186,6 +187,20 @@ pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Set
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         stats_max_age: stats_max_age(config),
+    }
+}
+
+/// What is told over HTTP/1.
+pub(super) fn http(loaded: &Loaded, house: &House) -> HttpApi {
+    let config = &loaded.config;
+    HttpApi {
+        sandboxes: Arc::clone(&house.sandboxes),
+        storage_root: config.root.clone(),
+        storage_image: config.imagestore.clone().unwrap_or_default(),
+        pod_root: house.store.rootless_path(),
+        systemd_cgroup: house.manager == cgroup::Manager::Systemd,
+        pause_image: config.image.pause_image.clone(),
+        config: crate::config::effective_file(loaded).into(),
     }
 }
 
