@@ -4,10 +4,17 @@
 //! what it tells. Nothing here polls, and nothing that a read needs is locked while something
 //! outside is waited for.
 
+mod attach;
 mod create;
 mod exec;
+mod exec_stream;
+mod exec_sync;
+mod exec_terminal;
 mod inspect;
 mod metrics;
+mod pipes;
+mod pump;
+
 mod record;
 mod remove;
 mod restore;
@@ -29,7 +36,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
-pub use exec::ExecOutput;
+pub use exec_sync::ExecOutput;
+
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
@@ -109,6 +117,10 @@ pub struct Container {
     kill_at: watch::Sender<Option<Instant>>,
     /// After the end: whether runtime state, root mount and cgroups could all be released.
     released: watch::Sender<Option<bool>>,
+    /// Turns to run a command in it.
+    commands: exec::Turns,
+    /// Turns to attach to it.
+    attachments: exec::Turns,
     /// What the rates of its use are computed from.
     history: History,
 }
@@ -136,6 +148,8 @@ impl Container {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
+            commands: exec::Turns::new(exec::MAX_COMMANDS),
+            attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
             history: History::default(),
         }
     }
@@ -183,6 +197,37 @@ impl Containers {
             .collect()
     }
 
+    /// The running container of an id or a unique prefix of one, in which commands can be run.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it does not run.
+    pub fn running(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
+        let container = self.find(prefix)?;
+        let record = container.record();
+        match record.phase {
+            Phase::Running { .. } => Ok(container),
+            Phase::Making | Phase::Created | Phase::Exited(_) => Err(ContainerError::NotRunning {
+                id: record.id.clone(),
+            }),
+        }
+    }
+
+    /// The created or running container of an id or a unique prefix of one, which can be attached
+    /// to.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it has ended.
+    pub fn alive(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
+        let container = self.find(prefix)?;
+        let record = container.record();
+        match record.phase {
+            Phase::Created | Phase::Running { .. } => Ok(container),
+            Phase::Making | Phase::Exited(_) => Err(ContainerError::NotAlive {
+                id: record.id.clone(),
+            }),
+        }
+    }
+
     /// The container of an id or a unique prefix of one.
     ///
     /// # Errors
@@ -213,12 +258,7 @@ impl Containers {
     /// When there is no such container, it does not run, or the log cannot be opened: nothing has
     /// changed then.
     pub async fn reopen_log(&self, prefix: &str) -> Result<(), ContainerError> {
-        let record = self.find(prefix)?.record();
-        let Phase::Running { .. } = record.phase else {
-            return Err(ContainerError::NotRunning {
-                id: record.id.clone(),
-            });
-        };
+        let record = self.running(prefix)?.record();
         Ok(self.monitor(&record.id).reopen_log().await?)
     }
 
@@ -310,6 +350,20 @@ pub enum ContainerError {
     NotRunning {
         /// The container.
         id: Id,
+    },
+    /// The call needs a container that has not ended.
+    #[error("container {id} has ended, or is not made yet")]
+    NotAlive {
+        /// The container.
+        id: Id,
+    },
+    /// As many clients are served in the container as may be at one time.
+    #[error("container {id} serves {max} clients of this kind already; end one of them, or wait")]
+    Busy {
+        /// The container.
+        id: Id,
+        /// The bound.
+        max: usize,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]

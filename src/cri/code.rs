@@ -34,6 +34,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
         | SandboxError::PauseEnded
+        | SandboxError::Dial { .. }
         | SandboxError::NetworkNotReady(_)
         | SandboxError::Network(_)
         | SandboxError::Record(_) => Code::Unknown,
@@ -52,16 +53,17 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::Users(_) => Code::InvalidArgument,
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
-        ContainerError::NotCreated { .. } | ContainerError::NotRunning { .. } => {
-            Code::FailedPrecondition
-        }
+        ContainerError::NotCreated { .. }
+        | ContainerError::NotRunning { .. }
+        | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
+        ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
+        ContainerError::Image(error) => return of_image(error),
         ContainerError::Cgroup(error) => of_cgroup(error),
         ContainerError::ShuttingDown(_) => Code::Unavailable,
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
-        | ContainerError::Image(_)
         | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,

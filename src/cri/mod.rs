@@ -27,6 +27,7 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod streams;
 
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ use crate::network::Networks;
 use crate::runtime::Handlers;
 use crate::sandbox::Sandboxes;
 use crate::storage::Store;
+use crate::streaming::Urls;
 
 /// What the runtime says of itself: `Version` and `Status`.
 #[derive(Debug, Clone)]
@@ -66,6 +68,8 @@ pub struct RuntimeApi {
     pub networks: Arc<Networks>,
     /// The OCI runtimes.
     pub handlers: Arc<Handlers>,
+    /// Where clients open streams.
+    pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
     /// The metrics of pods that are told.

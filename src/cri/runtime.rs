@@ -6,7 +6,9 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::{RuntimeApi, checkpoint, containers, exec, metrics, pods, resources, stats, status};
+use super::{
+    RuntimeApi, checkpoint, containers, exec, metrics, pods, resources, stats, status, streams,
+};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -174,18 +176,18 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     }
 
     async fn exec(&self, request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
-        exec::exec(self, request.into_inner()).map(Response::new)
+        streams::exec(self, request.into_inner()).map(Response::new)
     }
 
     async fn attach(&self, request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
-        exec::attach(self, request.into_inner()).map(Response::new)
+        streams::attach(self, request.into_inner()).map(Response::new)
     }
 
     async fn port_forward(
         &self,
         request: Request<wire::PortForwardRequest>,
     ) -> Answer<wire::PortForwardResponse> {
-        exec::port_forward(self, request.into_inner()).map(Response::new)
+        streams::port_forward(self, request.into_inner()).map(Response::new)
     }
 
     async fn container_stats(

@@ -26,7 +26,7 @@ impl Sandboxes {
     /// as far as `extent` says.
     pub fn measure(&self, network: bool, extent: Extent) -> Vec<PodMetrics> {
         let containers = self.containers_by_pod();
-        self.ready(|_| true)
+        self.all_ready(|_| true)
             .map(|(sandbox, id)| {
                 let record = sandbox.record();
                 let interfaces = network.then(|| self.interfaces(&record)).flatten();

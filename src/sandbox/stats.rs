@@ -51,7 +51,7 @@ impl Sandboxes {
     /// sample, it fails nothing.
     pub fn all_stats(&self, wanted: impl Fn(&Record) -> bool) -> Vec<PodStats> {
         let containers = self.containers_by_pod();
-        self.ready(wanted)
+        self.all_ready(wanted)
             .map(|(sandbox, id)| {
                 let containers = containers.get(&id).map_or(&[][..], Vec::as_slice);
                 self.stats_of(&sandbox, containers)
@@ -60,7 +60,7 @@ impl Sandboxes {
     }
 
     /// The ready pods that are `wanted`, and their ids.
-    pub(super) fn ready(
+    pub(super) fn all_ready(
         &self,
         wanted: impl Fn(&Record) -> bool,
     ) -> impl Iterator<Item = (Arc<Sandbox>, Id)> {
