@@ -19,7 +19,6 @@ use cricket_proto::cri::runtime_service_server::RuntimeServiceServer;
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminApi;
@@ -296,6 +295,8 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
     };
+    let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
+    let stop_plain = plain.stop();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = tonic::transport::Server::builder()
         .add_service(
@@ -309,8 +310,9 @@ async fn answer(
                 .max_encoding_message_size(send),
         )
         .add_service(AdminServiceServer::new(admin))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(grpc, async move {
             stop.await;
+            stop_plain.cancel();
             // Nobody waits any more only when the server has ended by itself.
             let _ended = stopping.send(());
         });
@@ -321,7 +323,7 @@ async fn answer(
         }
     };
     tokio::select! {
-        served = server => Ok(served?),
+        served = async { (server.await, plain.ended().await).0 } => Ok(served?),
         // An idle client can keep a connection open for ever.
         () = too_long => Ok(()),
     }

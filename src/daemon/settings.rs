@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DaemonError, security};
+use super::{DaemonError, House, security};
 use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion};
 use crate::container::DeclaredVolumes;
+use crate::cri::HttpApi;
 use crate::runtime::{Features, Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
@@ -249,6 +250,20 @@ pub(super) fn sandbox(
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         stats_max_age: stats_max_age(config),
+    }
+}
+
+/// What is told over HTTP/1.
+pub(super) fn http(loaded: &Loaded, house: &House) -> HttpApi {
+    let config = &loaded.config;
+    HttpApi {
+        sandboxes: Arc::clone(&house.sandboxes),
+        storage_root: config.root.clone(),
+        storage_image: config.imagestore.clone().unwrap_or_default(),
+        pod_root: house.store.rootless_path(),
+        systemd_cgroup: house.manager == cgroup::Manager::Systemd,
+        pause_image: config.image.pause_image.clone(),
+        config: crate::config::effective_file(loaded).into(),
     }
 }
 
