@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // What a message holds in order stays in order, on the wire too.
         .btree_map(".")
         .generate_default_stubs(true)
+        .codec_path("crate::RequestCodec")
         .compile_fds(descriptors)?;
     for file in files {
         println!("cargo::rerun-if-changed={file}");

@@ -4,6 +4,8 @@
 
 mod host;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -17,6 +19,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminApi;
 use crate::cgroup::{CgroupError, Cgroups, Manager};
@@ -31,6 +34,7 @@ use crate::security::capabilities::CapabilityError;
 use crate::security::seccomp::SeccompError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
+use crate::streaming::{self, Server, StreamingError, Urls};
 use crate::sys::notify;
 use crate::telemetry::{self, LogError};
 
@@ -88,6 +92,9 @@ pub enum DaemonError {
     /// The socket cannot be made.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// Streaming sessions cannot be served.
+    #[error(transparent)]
+    Streaming(#[from] StreamingError),
     /// The server ended by itself.
     #[error("serve the socket: {0}")]
     Serve(#[from] tonic::transport::Error),
@@ -143,14 +150,26 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         // Nothing is served yet, and what is restored is on disk as it was.
         () = &mut told_to_stop => return Ok(()),
     }
+    let streaming = Server::bind(settings::streaming(&loaded.config)).await?;
+    let urls = streaming.urls();
     let listener = cri::bind(&loaded.config.api.listen)?;
     // Not before it is known who owns what, and not in the way of the first call.
     let sandboxes = Arc::clone(&house.sandboxes);
     tokio::spawn(async move { sandboxes.sweep().await });
     let socket = loaded.config.api.listen.clone();
     let followed = Arc::clone(&house.sandboxes);
+    let stopping = CancellationToken::new();
+    let sessions = tokio::spawn(streaming.serve(
+        streaming::Rooms {
+            containers: Arc::clone(&house.containers),
+            sandboxes: Arc::clone(&house.sandboxes),
+        },
+        stopping.clone().cancelled_owned(),
+        SHUTDOWN,
+    ));
     let stop = async move {
         told_to_stop.await;
+        stopping.cancel();
         notify::send("STOPPING=1");
         // So that nobody connects to a daemon that is about to go.
         if let Err(error) = std::fs::remove_file(&socket) {
@@ -158,14 +177,17 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         }
         followed.end_events();
     };
-    let serving = answer(listener, &loaded, &house, stop);
+    let serving = answer(listener, &loaded, &house, Arc::clone(&urls), stop);
     notify::send("READY=1");
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %loaded.config.api.listen.display(),
+        streaming = urls.base(),
         "serving"
     );
     serving.await?;
+    // It has the same time as the socket's connections, from the same moment on.
+    let _sessions_ended = sessions.await;
     let store = house.store.clone();
     let settled = tokio::task::spawn_blocking(move || store.settle(SHUTDOWN)).await;
     tracing::info!(
@@ -233,6 +255,7 @@ async fn answer(
     listener: UnixListener,
     loaded: &Loaded,
     house: &House,
+    streaming: Arc<Urls>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), DaemonError> {
     let api = &loaded.config.api;
@@ -251,6 +274,7 @@ async fn answer(
         sandboxes: Arc::clone(&house.sandboxes),
         networks: Arc::clone(&house.networks),
         handlers: Arc::clone(&house.handlers),
+        streaming,
         identity,
     };
     let image = ImageApi {

@@ -61,6 +61,82 @@ async fn a_command_beyond_its_timeout_is_killed_with_its_children() {
 }
 
 #[tokio::test]
+async fn a_daemon_killed_in_the_middle_leaves_neither_the_command_nor_its_children() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (_, id, _) = node.run("orphans", &image, &["sleep", "1000"]).await;
+    let (cri, container) = (node.cri.clone(), id.clone());
+    let call = tokio::spawn(async move {
+        let script = "(sleep 666 & sleep 666) & sleep 666";
+        cri.exec(&container, &["sh", "-c", script], 0).await
+    });
+    let sleeping = |node: &Node| {
+        let processes = node.processes(&id).into_iter();
+        processes
+            .filter(|(_, facts)| facts.starts_with("sleep 666"))
+            .count()
+    };
+    node.until("the command runs", || sleeping(&node) == 3)
+        .await;
+    node.daemon.kill();
+    call.await.unwrap().expect_err("the daemon has gone");
+    node.until("the command has gone", || sleeping(&node) == 0)
+        .await;
+    node.daemon.launch();
+    node.reconnect().await;
+    let after = node.cri.exec(&id, &["true"], 10).await.unwrap();
+    assert_eq!(after.exit_code, 0, "the container runs on");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn more_commands_than_the_monitor_takes_on_wait_for_their_turn() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (_, id, _) = node.run("turns", &image, &["sleep", "1000"]).await;
+    let runs = (0..100).map(|number| {
+        let (cri, id) = (node.cri.clone(), id.clone());
+        let script = format!("sleep 0.3; exit {number}");
+        tokio::spawn(async move { cri.exec(&id, &["sh", "-c", &script], 0).await })
+    });
+    for (number, run) in runs.collect::<Vec<_>>().into_iter().enumerate() {
+        let reply = run.await.unwrap().unwrap();
+        assert_eq!(usize::try_from(reply.exit_code).unwrap(), number);
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_without_a_turn_in_time_is_refused_and_a_stop_is_not() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (_, id, _) = node.run("full", &image, &["sleep", "1000"]).await;
+    let (cri, container) = (node.cri.clone(), id.clone());
+    let all = tokio::spawn(async move {
+        let one = || cri.exec(&container, &["sleep", "555"], 0);
+        futures_util::future::join_all((0..48).map(|_| one())).await
+    });
+    let running = |node: &Node| {
+        let processes = node.processes(&id).into_iter();
+        processes
+            .filter(|(_, facts)| facts.starts_with("sleep 555"))
+            .count()
+    };
+    node.until("as many run as may", || running(&node) == 48)
+        .await;
+    let refused = node.cri.exec(&id, &["true"], 1).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    node.cri.stop(&id, 0).await.unwrap();
+    for ended in all.await.unwrap() {
+        assert!(
+            ended.is_err() || ended.is_ok_and(|reply| reply.exit_code == 137),
+            "killed with the container"
+        );
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn a_missing_command_is_named_and_the_container_lives_on() {
     let mut node = Node::start(CRICKET).await;
     let image = node.busybox().await;

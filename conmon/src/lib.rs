@@ -72,7 +72,8 @@ pub const MAX_MESSAGE: usize = 4096;
 /// The most connections to one monitor at one time, the socketpair included.
 pub const MAX_CLIENTS: usize = 64;
 
-/// The most exec'd processes of one monitor at one time, with or without a connection.
+/// The most exec'd processes that have a connection or are being started, of one monitor at one
+/// time.
 pub const MAX_EXECS: usize = 64;
 
 /// The monitor's socket in the bundle directory, mode 0600.

@@ -86,7 +86,8 @@ pub struct Exec<'a> {
     /// Whether it gets a pty; then no descriptors come with the request and the pty's master
     /// comes with the answer. Otherwise exactly three come: stdin, stdout, stderr.
     pub terminal: bool,
-    /// Whether the end of this connection kills the process.
+    /// Whether the end of this connection kills the process and its descendants. Otherwise they are
+    /// left, and nobody learns how the process ends.
     pub kill_on_hangup: bool,
 }
 

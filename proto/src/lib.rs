@@ -1,8 +1,11 @@
 //! Wire types of the daemon's gRPC services, generated from the `.proto` files beside this crate.
 //!
-//! Nothing here has behaviour: `src/cri/` and `src/admin/` of the daemon translate these messages,
+//! Nothing here has behaviour but the codec: `src/cri/` and `src/admin/` of the daemon translate these messages,
 //! and the tests and benchmarks use the clients.
 
+mod codec;
+
+pub use codec::{RequestCodec, RequestDecoder};
 /// What all messages have in common: above all their length on the wire.
 pub use prost::Message;
 

@@ -5,9 +5,15 @@
 //! outside is waited for.
 
 mod announce;
+mod attach;
 mod create;
 mod exec;
+mod exec_stream;
+mod exec_sync;
+mod exec_terminal;
 mod inspect;
+mod pipes;
+mod pump;
 mod record;
 mod remove;
 mod restore;
@@ -31,7 +37,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
-pub use exec::ExecOutput;
+pub use exec_sync::ExecOutput;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
@@ -115,6 +121,10 @@ pub struct Container {
     turn: tokio::sync::Mutex<()>,
     /// Whether an update failed, so that the limits may not be those of the record.
     unsure_limits: AtomicBool,
+    /// Turns to run a command in it.
+    commands: exec::Turns,
+    /// Turns to attach to it.
+    attachments: exec::Turns,
 }
 
 /// A pod as its containers need to know it.
@@ -144,6 +154,8 @@ impl Container {
             told: Told::up_to(told),
             turn: tokio::sync::Mutex::default(),
             unsure_limits: AtomicBool::new(false),
+            commands: exec::Turns::new(exec::MAX_COMMANDS),
+            attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
         }
     }
 
@@ -191,6 +203,37 @@ impl Containers {
             .collect()
     }
 
+    /// The running container of an id or a unique prefix of one, in which commands can be run.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it does not run.
+    pub fn running(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
+        let container = self.find(prefix)?;
+        let record = container.record();
+        match record.phase {
+            Phase::Running { .. } => Ok(container),
+            Phase::Making | Phase::Created | Phase::Exited(_) => Err(ContainerError::NotRunning {
+                id: record.id.clone(),
+            }),
+        }
+    }
+
+    /// The created or running container of an id or a unique prefix of one, which can be attached
+    /// to.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it has ended.
+    pub fn alive(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
+        let container = self.find(prefix)?;
+        let record = container.record();
+        match record.phase {
+            Phase::Created | Phase::Running { .. } => Ok(container),
+            Phase::Making | Phase::Exited(_) => Err(ContainerError::NotAlive {
+                id: record.id.clone(),
+            }),
+        }
+    }
+
     /// The container of an id or a unique prefix of one.
     ///
     /// # Errors
@@ -221,12 +264,7 @@ impl Containers {
     /// When there is no such container, it does not run, or the log cannot be opened: nothing has
     /// changed then.
     pub async fn reopen_log(&self, prefix: &str) -> Result<(), ContainerError> {
-        let record = self.find(prefix)?.record();
-        let Phase::Running { .. } = record.phase else {
-            return Err(ContainerError::NotRunning {
-                id: record.id.clone(),
-            });
-        };
+        let record = self.running(prefix)?.record();
         Ok(self.monitor(&record.id).reopen_log().await?)
     }
 
@@ -336,6 +374,20 @@ pub enum ContainerError {
         limit: i64,
         /// What it uses and cannot give back, in bytes.
         used: u64,
+    },
+    /// The call needs a container that has not ended.
+    #[error("container {id} has ended, or is not made yet")]
+    NotAlive {
+        /// The container.
+        id: Id,
+    },
+    /// As many clients are served in the container as may be at one time.
+    #[error("container {id} serves {max} clients of this kind already; end one of them, or wait")]
+    Busy {
+        /// The container.
+        id: Id,
+        /// The bound.
+        max: usize,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]

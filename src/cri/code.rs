@@ -34,6 +34,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
         | SandboxError::PauseEnded
+        | SandboxError::Dial { .. }
         | SandboxError::NetworkNotReady(_)
         | SandboxError::Network(_)
         | SandboxError::Record(_) => Code::Unknown,
@@ -55,14 +56,16 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::NotCreated { .. }
         | ContainerError::NotRunning { .. }
         | ContainerError::NotUpdatable { .. }
-        | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
+        | ContainerError::MemoryInUse { .. }
+        | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
+        ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
+        ContainerError::Image(error) => return of_image(error),
         ContainerError::Cgroup(error) => of_cgroup(error),
         ContainerError::ShuttingDown(_) => Code::Unavailable,
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
-        | ContainerError::Image(_)
         | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,

@@ -1,9 +1,9 @@
-//! Commands in a running container, and the streams into it and its pod.
+//! Commands in a running container whose output is the answer.
 
 use cricket_proto::cri as wire;
 use tonic::Status;
 
-use super::code::{not_built, plain};
+use super::code::plain;
 use super::{RuntimeApi, request};
 use crate::container::ExecOutput;
 
@@ -29,25 +29,4 @@ pub(super) async fn sync(
         stderr,
         exit_code,
     })
-}
-
-pub(super) fn exec(
-    _api: &RuntimeApi,
-    _request: wire::ExecRequest,
-) -> Result<wire::ExecResponse, Status> {
-    Err(not_built("Exec"))
-}
-
-pub(super) fn attach(
-    _api: &RuntimeApi,
-    _request: wire::AttachRequest,
-) -> Result<wire::AttachResponse, Status> {
-    Err(not_built("Attach"))
-}
-
-pub(super) fn port_forward(
-    _api: &RuntimeApi,
-    _request: wire::PortForwardRequest,
-) -> Result<wire::PortForwardResponse, Status> {
-    Err(not_built("PortForward"))
 }

@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod filter;
 mod image;
+mod parts;
 mod pods;
 mod request;
 mod resources;
@@ -22,7 +23,7 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
-mod stream;
+mod streams;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use crate::network::Networks;
 use crate::runtime::Handlers;
 use crate::sandbox::Sandboxes;
 use crate::storage::Store;
+use crate::streaming::Urls;
 
 /// What the runtime says of itself: `Version` and `Status`.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct RuntimeApi {
     pub networks: Arc<Networks>,
     /// The OCI runtimes.
     pub handlers: Arc<Handlers>,
+    /// Where clients open streams.
+    pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
 }

@@ -6,8 +6,10 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::stream::{self, Messages};
-use super::{RuntimeApi, checkpoint, containers, events, exec, pods, resources, stats, status};
+use super::parts::{self, Messages};
+use super::{
+    RuntimeApi, checkpoint, containers, events, exec, pods, resources, stats, status, streams,
+};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -173,18 +175,18 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     }
 
     async fn exec(&self, request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
-        exec::exec(self, request.into_inner()).map(Response::new)
+        streams::exec(self, request.into_inner()).map(Response::new)
     }
 
     async fn attach(&self, request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
-        exec::attach(self, request.into_inner()).map(Response::new)
+        streams::attach(self, request.into_inner()).map(Response::new)
     }
 
     async fn port_forward(
         &self,
         request: Request<wire::PortForwardRequest>,
     ) -> Answer<wire::PortForwardResponse> {
-        exec::port_forward(self, request.into_inner()).map(Response::new)
+        streams::port_forward(self, request.into_inner()).map(Response::new)
     }
 
     async fn container_stats(
@@ -242,24 +244,21 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::StreamPodSandboxesRequest>,
     ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
-        Ok(Response::new(stream::pods(self, request.into_inner())))
+        Ok(Response::new(parts::pods(self, request.into_inner())))
     }
 
     async fn stream_containers(
         &self,
         request: Request<wire::StreamContainersRequest>,
     ) -> Answer<Messages<wire::StreamContainersResponse>> {
-        Ok(Response::new(stream::containers(
-            self,
-            request.into_inner(),
-        )))
+        Ok(Response::new(parts::containers(self, request.into_inner())))
     }
 
     async fn stream_container_stats(
         &self,
         request: Request<wire::StreamContainerStatsRequest>,
     ) -> Answer<Messages<wire::StreamContainerStatsResponse>> {
-        let messages = stream::container_stats(self, request.into_inner());
+        let messages = parts::container_stats(self, request.into_inner());
         messages.await.map(Response::new)
     }
 }

@@ -14,6 +14,9 @@ const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 /// There when SELinux is on.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
+/// MAX_ARG_STRLEN of exec(2): 32 pages, whatever their size.
+const EXEC_STRING_PAGES: usize = 32;
+
 /// Asks the kernel.
 ///
 /// # Errors
@@ -32,6 +35,7 @@ pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
         seccomp: Path::new(SECCOMP).exists(),
         apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
         selinux: Path::new(SELINUX).exists(),
+        longest_string: Some(EXEC_STRING_PAGES * rustix::param::page_size()),
         kernel: kernel(),
     })
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DaemonError;
-use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler};
+use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion};
 use crate::container::DeclaredVolumes;
 use crate::runtime::{Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
 use crate::spec::inputs::{Host, Ulimit};
 use crate::storage::Store;
-use crate::{cgroup, container, image, network, sandbox, spec, storage};
+use crate::{cgroup, container, image, network, sandbox, spec, storage, streaming};
 
 /// How long CNI may take for one pod's ADD: longer than the kubelet waits, so that a retry joins.
 const CNI_ADD: Duration = Duration::from_secs(300);
@@ -20,6 +20,8 @@ const CNI_ADD: Duration = Duration::from_secs(300);
 const CNI_DEL: Duration = Duration::from_secs(60);
 /// How many pods are attached at once.
 const CNI_AT_ONCE: usize = 32;
+/// How long a streaming session may be idle when the configuration does not say.
+const STREAM_IDLE: Duration = Duration::from_secs(4 * 3600);
 /// The least that a killed container gets to be gone (`ctr_stop_timeout`), in seconds.
 const MIN_KILL_WAIT: i64 = 30;
 
@@ -169,6 +171,24 @@ fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
         storage_roots: vec![config.root.clone()],
         apparmor_default: None,
     })
+}
+
+pub(super) fn streaming(config: &Config) -> streaming::Settings {
+    let api = &config.api;
+    let tls = api.stream_enable_tls.then(|| streaming::TlsSettings {
+        certificate: api.stream_tls_cert.clone(),
+        key: api.stream_tls_key.clone(),
+        client_authorities: api.stream_tls_ca.clone(),
+        only_tls13: api.tls_min_version == TlsVersion::Tls13,
+        cipher_suites: api.tls_cipher_suites.clone(),
+    });
+    let idle = api.stream_idle_timeout.filter(|idle| !idle.is_zero());
+    streaming::Settings {
+        address: api.stream_address.clone(),
+        port: api.stream_port.0,
+        tls,
+        idle: idle.unwrap_or(STREAM_IDLE),
+    }
 }
 
 pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Settings {

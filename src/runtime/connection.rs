@@ -1,15 +1,15 @@
 //! One connection to a monitor: packets of the protocol that the `conmon` library defines.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use conmon::{MAX_PACKET, Reply, Request, SOCKET_NAME};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -103,6 +103,50 @@ impl Connection {
         })
     }
 
+    /// Waits for an answer that a descriptor may come with.
+    pub(super) async fn receive_descriptor(
+        &self,
+    ) -> Result<Option<(Answer, Option<OwnedFd>)>, RuntimeError> {
+        let received = self
+            .socket
+            .async_io(Interest::READABLE, |socket| {
+                receive_descriptor(socket.as_fd())
+            })
+            .await;
+        match received {
+            Ok((answer, _)) if answer.0.is_empty() => Ok(None),
+            Ok(received) => Ok(Some(received)),
+            Err(source) => Err(unreadable(source)),
+        }
+    }
+
+    /// Waits for the next answer and puts it into `buffer`; `None` when the monitor has gone.
+    pub(super) async fn receive_into<'b>(
+        &self,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<Reply<'b>>, RuntimeError> {
+        let received = self
+            .socket
+            .async_io(Interest::READABLE, |socket| {
+                Ok(rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?.0)
+            })
+            .await;
+        let length = match received {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                let again =
+                    rustix::net::recv(self.socket.get_ref(), &mut *buffer, RecvFlags::empty());
+                again.map_or(0, |(length, _)| length)
+            }
+            received => received.map_err(unreadable)?,
+        };
+        match buffer.get(..length) {
+            None | Some([]) => Ok(None),
+            Some(packet) => Reply::decode(packet)
+                .map(Some)
+                .map_err(RuntimeError::Protocol),
+        }
+    }
+
     /// Waits for the next answer; `None` when the monitor has gone.
     pub(super) async fn receive(&self) -> Result<Option<Answer>, RuntimeError> {
         let received = self
@@ -119,12 +163,33 @@ impl Connection {
                     Ok(_) | Err(_) => Ok(None),
                 }
             }
-            Err(source) => Err(RuntimeError::Monitor {
-                step: "read its answer",
-                source,
-            }),
+            Err(source) => Err(unreadable(source)),
         }
     }
+}
+
+fn unreadable(source: io::Error) -> RuntimeError {
+    RuntimeError::Monitor {
+        step: "read its answer",
+        source,
+    }
+}
+
+fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<(Answer, Option<OwnedFd>)> {
+    let mut buffer = [0; ANSWER_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut buffer)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok((Answer(buffer[..received.bytes].to_vec()), descriptor))
 }
 
 fn receive(socket: BorrowedFd<'_>) -> io::Result<Answer> {

@@ -3,7 +3,9 @@
 //! This room knows bundles and processes; what is in a bundle and what a process means to a pod
 //! the rooms above say.
 
+mod attachment;
 mod connection;
+mod execution;
 mod handler;
 mod invoke;
 mod monitor;
@@ -13,9 +15,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sys::ShuttingDown;
+pub use attachment::{Attachment, MAX_INPUT, Piece, Room};
 pub use conmon::{Phase, Status};
+pub use execution::{Execution, OnHangup};
 pub use handler::{Handler, Handlers, Program};
-pub use monitor::{Execution, Monitor, NewContainer, Watch};
+pub use monitor::{Monitor, NewContainer, Watch};
 
 /// A call of the OCI runtime or of a monitor did not work.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +100,14 @@ pub enum RuntimeError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The container ended before a command that is not in its PID namespace.
+    #[error("the container has ended before the command")]
+    ContainerEnded,
+    /// An attached client did not take the output as fast as the container wrote it.
+    #[error(
+        "the client does not keep up with the container's output and was cut off; the log has all of it"
+    )]
+    Lagged,
     /// The monitor ended instead of answering.
     #[error("the container's monitor has ended without an answer")]
     MonitorGone,

@@ -1,14 +1,13 @@
 //! The daemon's end of conmon: starting one, and asking one that may be older than the daemon.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use conmon::{
-    Create, EXIT_RECORD, Exec, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
+    Create, EXIT_RECORD, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
 };
 use tokio::process::Command;
 
@@ -20,9 +19,9 @@ use crate::sys::process_tree::kill_tree;
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How long a monitor may take for what the runtime has to do: start, and begin of an exec.
-const RUNTIME_ANSWER: Duration = Duration::from_secs(120);
+pub(super) const RUNTIME_ANSWER: Duration = Duration::from_secs(120);
 
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +51,6 @@ pub struct Monitor {
 /// The status of a container as its monitor tells it, now and at each change.
 #[derive(Debug)]
 pub struct Watch {
-    connection: Connection,
-}
-
-/// A further process that runs in a container.
-#[derive(Debug)]
-pub struct Execution {
-    /// The process, in the daemon's PID namespace.
-    pub pid: i32,
     connection: Connection,
 }
 
@@ -171,37 +162,6 @@ impl Monitor {
         }
     }
 
-    /// Runs a further process in the container, with these ends of pipes or files as its standard
-    /// input, output and error. It dies with the returned [`Execution`].
-    ///
-    /// # Errors
-    /// When the runtime refuses; what it said is in the message and on the process's stderr.
-    pub async fn exec(
-        &self,
-        argv: &[String],
-        stdio: [OwnedFd; 3],
-    ) -> Result<Execution, RuntimeError> {
-        let strings: Vec<&[u8]> = argv.iter().map(String::as_bytes).collect();
-        let connection = self.connect()?;
-        let request = Request::Exec(Exec {
-            exec_args: List::EMPTY,
-            argv: List::new(&strings),
-            terminal: false,
-            kill_on_hangup: true,
-        });
-        connection
-            .send(&request, &stdio.each_ref().map(AsFd::as_fd))
-            .await?;
-        drop(stdio);
-        match within(RUNTIME_ANSWER, "run the command", next(&connection))
-            .await?
-            .reply()?
-        {
-            Reply::ExecStarted { pid } => Ok(Execution { pid, connection }),
-            other => Err(unexpected("run the command", other)),
-        }
-    }
-
     /// Waits until the monitor has gone, and so writes nothing into the bundle any more; not for
     /// ever, because one that is stuck must not hold up a removal.
     pub async fn gone(&self) {
@@ -237,7 +197,7 @@ impl Monitor {
             .map_err(|source| RuntimeError::ExitRecord { path, source })
     }
 
-    fn connect(&self) -> Result<Connection, RuntimeError> {
+    pub(super) fn connect(&self) -> Result<Connection, RuntimeError> {
         Connection::connect(&self.bundle).map_err(|source| RuntimeError::Monitor {
             step: "connect to it",
             source,
@@ -288,19 +248,6 @@ impl Watch {
     }
 }
 
-impl Execution {
-    /// Waits for the process's end and returns its exit code.
-    ///
-    /// # Errors
-    /// When the monitor goes before the process does.
-    pub async fn exited(&self) -> Result<i32, RuntimeError> {
-        match next(&self.connection).await?.reply()? {
-            Reply::ExecExited { exit_code, .. } => Ok(exit_code),
-            other => Err(unexpected("wait for the command", other)),
-        }
-    }
-}
-
 /// Moves a monitor out of the daemon's cgroup, so that it outlives the daemon's unit. Where that
 /// does not work it stays and does its work all the same.
 async fn place(
@@ -348,7 +295,7 @@ async fn ask_to_create(
 }
 
 /// Waits for an answer, but not for ever.
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Duration,
     step: &'static str,
     answer: impl Future<Output = Result<T, RuntimeError>>,
@@ -362,11 +309,11 @@ async fn within<T>(
         .unwrap_or(Err(late))
 }
 
-async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {
+pub(super) async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {
     connection.receive().await?.ok_or(RuntimeError::MonitorGone)
 }
 
-fn unexpected(step: &'static str, reply: Reply<'_>) -> RuntimeError {
+pub(super) fn unexpected(step: &'static str, reply: Reply<'_>) -> RuntimeError {
     match reply {
         Reply::Failed {
             step: at,

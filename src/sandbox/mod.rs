@@ -6,6 +6,7 @@
 //! in a pod's containers, `container/` knows; this room starts and ends them with the pod.
 
 mod create;
+mod dial;
 mod events;
 mod files;
 mod namespaces;
@@ -97,6 +98,16 @@ impl Sandbox {
     pub fn record(&self) -> Arc<Record> {
         self.record.get()
     }
+
+    fn must_be_ready(&self) -> Result<(), SandboxError> {
+        let record = self.record();
+        match record.phase {
+            Phase::Ready => Ok(()),
+            Phase::Making | Phase::NotReady => Err(SandboxError::NotReady {
+                id: record.id.clone(),
+            }),
+        }
+    }
 }
 
 impl Sandboxes {
@@ -131,6 +142,16 @@ impl Sandboxes {
     /// When there is none, or more than one.
     pub fn find(&self, prefix: &str) -> Result<Arc<Sandbox>, SandboxError> {
         Ok(self.table.find(prefix)?)
+    }
+
+    /// The ready pod of an id or a unique prefix of one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it was stopped.
+    pub fn ready(&self, prefix: &str) -> Result<Arc<Sandbox>, SandboxError> {
+        let sandbox = self.find(prefix)?;
+        sandbox.must_be_ready()?;
+        Ok(sandbox)
     }
 
     /// What is being done to pods and containers now, and to which CNI plugin a pod waits.
@@ -182,19 +203,13 @@ impl Sandboxes {
         config: container::Config,
     ) -> Result<Id, SandboxError> {
         let record = sandbox.record();
-        let ready = || match sandbox.record().phase {
-            Phase::Ready => Ok(()),
-            Phase::Making | Phase::NotReady => Err(SandboxError::NotReady {
-                id: record.id.clone(),
-            }),
-        };
-        ready()?;
+        sandbox.must_be_ready()?;
         let containers = &self.rooms.containers;
         let created = containers.create(self.pod(&record)?, config).await;
         let id = created.map_err(SandboxError::Container)?;
         // A stop marks the pod before it looks for containers, so either it has seen this one, or
         // this sees the mark.
-        if let Err(stopped) = ready() {
+        if let Err(stopped) = sandbox.must_be_ready() {
             containers
                 .remove(id.as_str())
                 .await
@@ -361,6 +376,18 @@ pub enum SandboxError {
     /// The pause process ended before its containers could join it.
     #[error("the pause process ended as soon as it was started")]
     PauseEnded,
+    /// A port of the pod cannot be reached.
+    #[error(
+        "connect to port {port} in pod sandbox {id}: {source}; does something listen there, on 127.0.0.1 or ::1?"
+    )]
+    Dial {
+        /// The pod.
+        id: Id,
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// No pod can have a network now.
     #[error("{0}")]
     NetworkNotReady(#[from] NotReady),

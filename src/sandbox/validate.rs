@@ -49,6 +49,7 @@ impl PodConfig {
         Ok(spec::check_sandbox(security, &self.sysctls, host)?)
     }
 
+    /// A name becomes part of paths, and of CNI_ARGS, where `;` ends a value.
     fn validate_name(&self) -> Result<(), SandboxError> {
         let name = &self.name;
         for (field, text) in [
@@ -56,11 +57,14 @@ impl PodConfig {
             ("config.metadata.namespace", &name.namespace),
             ("config.metadata.uid", &name.uid),
         ] {
-            if text.is_empty() || text.len() > MAX_NAME_BYTES || text.contains(['/', '\0', '\n']) {
+            if text.is_empty()
+                || text.len() > MAX_NAME_BYTES
+                || text.contains(['/', '\0', '\n', ';'])
+            {
                 return Err(invalid(
                     field,
                     format!(
-                        "`{}` is not a name: it is empty, too long, or holds `/`, NUL or a line break",
+                        "`{}` is not a name: it is empty, too long, or holds `/`, `;`, NUL or a line break",
                         text.escape_debug()
                     ),
                 ));

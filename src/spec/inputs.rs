@@ -268,6 +268,9 @@ pub struct Host {
     pub apparmor: bool,
     /// SELinux is on.
     pub selinux: bool,
+    /// The longest argument or `KEY=value` that exec(2) takes, in bytes with the NUL at its end
+    /// (MAX_ARG_STRLEN); absent: not known.
+    pub longest_string: Option<usize>,
     /// Kernel version, major and minor: seccomp profiles have rules for newer ones.
     pub kernel: (u32, u32),
 }

@@ -77,12 +77,35 @@ pub fn check(
     lsm::check_selinux(config, host)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
-    env::requested(config)?;
+    check_strings(config, host)?;
     process::caps(&config.security, settings, host)?;
     paths::hidden(&config.security)?;
     if let Some(wanted) = &config.resources {
         process::oom_score_adj(wanted.oom_score_adj, host)?;
         limits(wanted, settings, host)?;
+    }
+    Ok(())
+}
+
+/// What the kernel could not start the process with: exec(2) would tell nobody which string it is.
+fn check_strings(config: &ContainerConfig, host: &Host) -> Result<(), SpecError> {
+    let longest = host.longest_string.unwrap_or(usize::MAX);
+    let too_long = |field: &str, shown: &str, length: usize| {
+        let shown: String = shown.chars().take(64).collect();
+        let problem = format!("{shown:?} has {length} bytes, the kernel takes at most {longest}");
+        Err(SpecError::invalid(field, problem))
+    };
+    for (key, value) in env::requested(config)? {
+        // `=` and NUL.
+        let length = key.len() + value.len() + 2;
+        if length > longest {
+            return too_long("envs", key, length);
+        }
+    }
+    for word in config.command.iter().chain(&config.args) {
+        if word.len() + 1 > longest {
+            return too_long("command", word, word.len() + 1);
+        }
     }
     Ok(())
 }

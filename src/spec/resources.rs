@@ -4,6 +4,7 @@
 //! `swap`: memory and swap together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources};
 
@@ -26,6 +27,14 @@ pub(super) fn resources(
     Ok(resources)
 }
 
+/// CFS periods that the kernel takes (`min_bw_quota_period_ns`, `max_bw_quota_period_us`).
+const PERIODS_US: RangeInclusive<u64> = 1_000..=1_000_000;
+/// CFS quotas that the kernel takes (`MAX_BW`).
+const QUOTAS_US: RangeInclusive<u64> = 1_000..=(1 << 44) - 1;
+/// Shares that the kernel takes on v1 (`MAX_SHARES`); it makes 2 of 1. On v2 the OCI runtime makes
+/// weights of the same range.
+const SHARES: RangeInclusive<u64> = 1..=262_144;
+
 /// The kubelet's limits alone, in the words of the OCI: also what `runc update` is given.
 pub fn limits(
     wanted: &Resources,
@@ -42,15 +51,30 @@ pub fn limits(
 
 fn cpu(wanted: &Resources) -> Result<Option<LinuxCpu>, SpecError> {
     let mut cpu = LinuxCpu::default();
-    cpu.set_period(positive("cpu_period", wanted.cpu_period)?);
-    cpu.set_shares(positive("cpu_shares", wanted.cpu_shares)?);
-    if wanted.cpu_quota < -1 {
-        return Err(negative("cpu_quota", wanted.cpu_quota));
+    cpu.set_period(within("cpu_period", wanted.cpu_period, PERIODS_US)?);
+    cpu.set_shares(within("cpu_shares", wanted.cpu_shares, SHARES)?);
+    if wanted.cpu_quota != -1 {
+        within("cpu_quota", wanted.cpu_quota, QUOTAS_US)?;
     }
     cpu.set_quota(Some(wanted.cpu_quota).filter(|quota| *quota != 0));
     cpu.set_cpus(list("cpuset_cpus", &wanted.cpuset_cpus)?);
     cpu.set_mems(list("cpuset_mems", &wanted.cpuset_mems)?);
     Ok(Some(cpu).filter(|cpu| *cpu != LinuxCpu::default()))
+}
+
+/// A value that the kernel takes; 0 leaves it.
+fn within(field: &str, value: i64, range: RangeInclusive<u64>) -> Result<Option<u64>, SpecError> {
+    match positive(field, value)? {
+        Some(value) if !range.contains(&value) => Err(SpecError::invalid(
+            format!("resources.{field}"),
+            format!(
+                "{value} is not between {} and {}",
+                range.start(),
+                range.end()
+            ),
+        )),
+        value => Ok(value),
+    }
 }
 
 fn positive(field: &str, value: i64) -> Result<Option<u64>, SpecError> {

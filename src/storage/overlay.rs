@@ -83,7 +83,7 @@ impl Overlay<'_> {
             rustix::mount::fsconfig_set_string(&context, key, value)
                 .map_err(|error| refused(&context, key, error))
         };
-        for Upper { diff, work } in &self.upper {
+        if let Some(Upper { diff, work }) = &self.upper {
             for (key, path) in [("upperdir", diff), ("workdir", work)] {
                 let value = short(path, &mut held).map_err(|e| Attempt::Refused(key, e))?;
                 set(key, &value)?;

@@ -42,3 +42,29 @@ pub struct WantedStreams {
     /// Standard error; never with a terminal.
     pub stderr: bool,
 }
+
+impl StreamRequest {
+    /// What the client's path begins with.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Exec { .. } => "exec",
+            Self::Attach { .. } => "attach",
+            Self::PortForward { .. } => "portforward",
+        }
+    }
+
+    /// About how much memory it holds.
+    pub(super) fn bytes(&self) -> usize {
+        let text = |text: &String| size_of::<String>() + text.len();
+        size_of::<Self>()
+            + match self {
+                Self::Exec {
+                    container, command, ..
+                } => container.len() + command.iter().map(text).sum::<usize>(),
+                Self::Attach { container, .. } => container.len(),
+                Self::PortForward { sandbox, ports } => {
+                    sandbox.len() + ports.len() * size_of::<u16>()
+                }
+            }
+    }
+}

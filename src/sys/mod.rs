@@ -8,5 +8,6 @@ pub mod notify;
 pub mod pidfd;
 pub mod process_tree;
 pub mod readiness;
+pub mod terminal;
 
 pub use blocking::{ShuttingDown, blocking};

@@ -152,12 +152,6 @@ impl Monitor {
         request: &Request<'_>,
     ) -> Result<(), Failure> {
         match request {
-            // Several may be ready in one round, and one may have blocked stdin: its bytes wait,
-            // and this one's are lost with a word.
-            Request::StdinData(_) if self.stdio.stdin().is_blocked() => {
-                let why = "another attach feeds the container's stdin";
-                Err(Failure::refused(Step::Stdio, why))
-            }
             Request::StdinData(data) if attach.stdin => {
                 self.stdio.stdin().feed(data);
                 Ok(())

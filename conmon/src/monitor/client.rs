@@ -27,6 +27,13 @@ pub(super) enum Role {
     Attach(Attach),
 }
 
+impl Role {
+    /// Whether its packets may be for the container's stdin.
+    fn feeds(self) -> bool {
+        matches!(self, Self::Attach(Attach { stdin: true, .. }))
+    }
+}
+
 /// In what an attach takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attach {
@@ -60,8 +67,7 @@ impl Clients {
     pub(super) fn sockets(&self, stdin_blocked: bool) -> impl Iterator<Item = (Place, &Fd)> {
         self.0.iter().zip(0..).filter_map(move |(client, index)| {
             let client = client.as_ref()?;
-            let feeds = matches!(client.role, Role::Attach(Attach { stdin: true, .. }));
-            (!(stdin_blocked && feeds)).then_some((index, &client.socket))
+            (!(stdin_blocked && client.role.feeds())).then_some((index, &client.socket))
         })
     }
 
@@ -133,6 +139,12 @@ impl Monitor {
 
     /// One packet of a client has come, or its end.
     pub(super) fn client_ready(&mut self, index: Place) {
+        // Several may be ready in one round, and one may have blocked stdin: the others' bytes wait
+        // in their sockets.
+        if self.stdio.blocked_stdin().is_some() && self.clients.role(index).is_some_and(Role::feeds)
+        {
+            return;
+        }
         // Taken for the time of the request, which refers to it.
         let packet = core::mem::take(&mut self.buffers.packet);
         let received = self

@@ -7,7 +7,7 @@ use super::client::{PassedFds, Place, Role};
 use super::console::Console;
 use super::failure::Failure;
 use super::text::Text;
-use super::{Monitor, runtime};
+use super::{Monitor, runtime, tree};
 
 /// One exec'd process, from the runtime's start to its end.
 struct Exec {
@@ -232,10 +232,12 @@ impl Monitor {
         }
         match result {
             Ok(pid) => {
-                let is_gone = exec.client.is_none();
-                if is_gone && exec.kill_on_hangup && early_end.is_none() {
-                    // It is a child of this process and not waited for: the pid is its.
-                    let _ = kill(pid, Signal::Kill);
+                if exec.client.is_none() {
+                    if exec.kill_on_hangup && early_end.is_none() {
+                        // It is a child of this process and not waited for: the pid is its.
+                        tree::kill(pid, &mut self.buffers);
+                    }
+                    return;
                 }
                 exec.stage = Stage::Running { pid };
                 self.execs.0[usize::from(index)] = Some(exec);
@@ -289,17 +291,20 @@ impl Monitor {
         }
     }
 
-    /// The client has gone while its process is there, or is about to be.
+    /// The client has gone while its process is there, or is about to be. Nobody asks for a process
+    /// that runs any more: its place is free.
     pub(super) fn exec_hung_up(&mut self, index: Place) {
         let Some(Some(exec)) = self.execs.0.get_mut(usize::from(index)) else {
             return;
         };
         exec.client = None;
-        if let Stage::Running { pid } = exec.stage
-            && exec.kill_on_hangup
-        {
-            // It is a child of this process and not waited for: the pid is its.
-            let _ = kill(pid, Signal::Kill);
+        if let Stage::Running { pid } = exec.stage {
+            let kills = exec.kill_on_hangup;
+            self.execs.take(index);
+            if kills {
+                // It is a child of this process and not waited for: the pid is its.
+                tree::kill(pid, &mut self.buffers);
+            }
         }
     }
 }

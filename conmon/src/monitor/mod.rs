@@ -17,6 +17,7 @@ mod runtime;
 mod start;
 mod stdio;
 mod text;
+mod tree;
 
 use conmon::{MAX_CLIENTS, MAX_EXECS, Phase, Status, Stream};
 use nostd_sys::{

@@ -14,6 +14,7 @@ extern crate std;
 mod arch;
 
 mod argv;
+mod directory;
 #[doc(hidden)]
 pub mod entry;
 mod errno;
@@ -29,6 +30,7 @@ mod terminal;
 mod time;
 
 pub use argv::Argv;
+pub use directory::{Names, names};
 pub use entry::Arguments;
 pub use errno::Errno;
 pub use fd::{BorrowedFd, Fd, pipe};

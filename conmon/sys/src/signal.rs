@@ -19,6 +19,8 @@ pub enum Signal {
     Terminate = 15,
     /// A child has ended.
     Child = 17,
+    /// Hold still, not to be avoided.
+    Stop = 19,
 }
 
 const SIGNAL_SET_BYTES: usize = 8;

@@ -155,6 +155,39 @@ fn a_hang_up_kills_where_that_was_asked_for_and_only_there() {
 }
 
 #[test]
+fn a_hang_up_ends_the_commands_children_too() {
+    let container = forever();
+    let null = null();
+    let (mut alive, alive_end) = pipe().unwrap();
+    // All of them hold the pipe.
+    let argv: [&[u8]; 3] = [
+        b"sh",
+        b"-c",
+        b"sh -c 'trap \"\" TERM HUP; sleep 1000 & echo up; wait' & sleep 1000; echo more",
+    ];
+    let stdio = [null.as_fd(), alive_end.as_fd(), null.as_fd()];
+    let connection = container.exec(&argv, stdio, true);
+    drop(alive_end);
+    started(&connection);
+    let mut line = [0; 3];
+    alive.read_exact(&mut line).unwrap();
+    drop(connection);
+    // The end comes only with the end of all of them.
+    assert_eq!(read_all(alive), b"");
+}
+
+#[test]
+fn commands_that_were_left_take_no_places() {
+    let container = forever();
+    let null = null();
+    for _ in 0..conmon::MAX_EXECS + 1 {
+        let stdio = [null.as_fd(), null.as_fd(), null.as_fd()];
+        let connection = container.exec(&[b"sleep", b"1000"], stdio, false);
+        started(&connection);
+    }
+}
+
+#[test]
 fn a_hang_up_before_the_process_runs_kills_it_all_the_same() {
     let container = forever();
     let null = null();

@@ -25,9 +25,11 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod node;
+pub mod raw;
 pub mod registry;
 pub mod requests;
 pub mod samples;
+pub mod spdy;
 pub mod sweep;
 pub mod tools;
 

@@ -31,6 +31,7 @@ pub(crate) mod number {
     pub(crate) const SETSID: usize = 112;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
     pub(crate) const PRCTL: usize = 157;
+    pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const CLOCK_GETTIME: usize = 228;
     pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const OPENAT: usize = 257;

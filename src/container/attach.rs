@@ -1,0 +1,120 @@
+//! Attach: take part in the container's own streams.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::pump::besides;
+use super::{ContainerError, Containers, Input, Output, Record, Streams, TerminalSize};
+use crate::runtime::{Attachment, MAX_INPUT, Piece, Room, RuntimeError};
+
+/// Most clients that are attached to one container at one time: what the monitor's 64 connections
+/// leave beside commands and those who watch, start and stop.
+pub(super) const MAX_ATTACHMENTS: usize = 8;
+
+impl Containers {
+    /// Joins a client to the streams of a created or running container, from now on: nothing that
+    /// was written before is shown. Returns when the container has ended and all that it wrote has
+    /// been passed on, or when the client has gone; the client's ends are then shut down.
+    ///
+    /// The end of the client's input closes the container's where it was made with `stdin_once`,
+    /// and does nothing otherwise. A client that leaves a mebibyte waiting is cut off, so that it
+    /// holds up nobody else.
+    ///
+    /// # Errors
+    /// When there is no such container, it has ended, as many are attached as may be, or the
+    /// client was cut off.
+    pub async fn attach(
+        self: &Arc<Self>,
+        id: &str,
+        streams: Streams,
+    ) -> Result<(), ContainerError> {
+        let container = self.alive(id)?;
+        let turn = container.attachments.take(Some(Instant::now())).await;
+        let _turn = turn.ok_or_else(|| container.attachments.busy(&container))?;
+        let record = container.record();
+        let stdin = streams.stdin.filter(|_| record.config.stdin);
+        let (stdout, stderr) = (streams.stdout.is_some(), streams.stderr.is_some());
+        let monitor = self.monitor(&record.id);
+        let attachment = monitor.attach(stdin.is_some(), stdout, stderr).await?;
+        let feed = async {
+            if let Some(from) = stdin {
+                feed(from, &attachment, record.config.stdin_once).await;
+            }
+        };
+        let resize = async {
+            if let Some(sizes) = streams.resize {
+                resize(sizes, &attachment, &record).await;
+            }
+        };
+        if stdout || stderr {
+            let inputs = async {
+                tokio::join!(feed, resize);
+            };
+            let outputs = pass_on(&attachment, streams.stdout, streams.stderr);
+            Ok(besides(outputs, inputs).await?)
+        } else {
+            // Who only feeds has gone at the end of the input.
+            besides(feed, resize).await;
+            Ok(())
+        }
+    }
+}
+
+/// Passes on what the container writes until its end, or until the client takes no more.
+async fn pass_on(
+    attachment: &Attachment,
+    mut stdout: Option<Output>,
+    mut stderr: Option<Output>,
+) -> Result<(), RuntimeError> {
+    let mut room = Room::default();
+    let end = loop {
+        let (to, data) = match attachment.next(&mut room).await {
+            Ok(Some(Piece::Stdout(data))) => (&mut stdout, data),
+            Ok(Some(Piece::Stderr(data))) => (&mut stderr, data),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        };
+        if let Some(to) = to
+            && to.write_all(data).await.is_err()
+        {
+            return Ok(());
+        }
+    };
+    for mut to in [stdout, stderr].into_iter().flatten() {
+        // A client that has gone needs no end.
+        let _gone = to.shutdown().await;
+    }
+    end
+}
+
+/// Feeds the container until the client's input ends, or the container has ended.
+async fn feed(mut from: Input, attachment: &Attachment, close: bool) {
+    let mut buffer = vec![0; MAX_INPUT];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if attachment.feed(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    if close {
+        // An error is the container's end, which the outputs show.
+        let _ended = attachment.close_stdin().await;
+    }
+}
+
+async fn resize(
+    mut sizes: tokio::sync::mpsc::Receiver<TerminalSize>,
+    attachment: &Attachment,
+    record: &Record,
+) {
+    while let Some(TerminalSize { width, height }) = sizes.recv().await {
+        if record.config.tty
+            && width > 0
+            && height > 0
+            && attachment.resize(width, height).await.is_err()
+        {
+            return;
+        }
+    }
+}
