@@ -5,7 +5,9 @@
 //! outside is waited for.
 
 mod announce;
+mod archive;
 mod attach;
+mod checkpoint;
 mod create;
 mod exec;
 mod exec_stream;
@@ -76,6 +78,8 @@ pub struct Settings {
     pub declared_volumes: DeclaredVolumes,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// Whether containers may be checkpointed (`enable_criu_support`, `container_level_enabled`).
+    pub checkpoints: bool,
 }
 
 /// The rooms that containers are made of.
@@ -103,6 +107,8 @@ pub struct Containers {
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
+    /// Whether criu works here, once it has been asked.
+    criu: tokio::sync::OnceCell<Result<(), String>>,
 }
 
 /// One container. What is known of it is replaced as a whole, so a reader sees no half of a
@@ -187,6 +193,7 @@ impl Containers {
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
+            criu: tokio::sync::OnceCell::new(),
         }))
     }
 
@@ -362,6 +369,12 @@ pub enum ContainerError {
     NotUpdatable {
         /// The container.
         id: Id,
+    },
+    /// The node cannot write checkpoints. The beginning is what tests of Kubernetes look for.
+    #[error("checkpoint/restore support not available: {reason}")]
+    NoCheckpoints {
+        /// Why, and what would help.
+        reason: String,
     },
     /// The kernel would kill what runs in the container.
     #[error(

@@ -59,6 +59,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::MemoryInUse { .. }
         | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
+        ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Image(error) => return of_image(error),

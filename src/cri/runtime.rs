@@ -261,4 +261,18 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         let messages = parts::container_stats(self, request.into_inner());
         messages.await.map(Response::new)
     }
+
+    async fn checkpoint_pod(
+        &self,
+        _request: Request<wire::CheckpointPodRequest>,
+    ) -> Answer<wire::CheckpointPodResponse> {
+        Err(checkpoint::no_pods("CheckpointPod"))
+    }
+
+    async fn restore_pod(
+        &self,
+        _request: Request<wire::RestorePodRequest>,
+    ) -> Answer<wire::RestorePodResponse> {
+        Err(checkpoint::no_pods("RestorePod"))
+    }
 }
