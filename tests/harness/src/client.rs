@@ -88,6 +88,27 @@ calls! {
 }
 
 impl Client {
+    /// Exec: where a command's streams are opened.
+    pub async fn exec_url(&self, request: cri::ExecRequest) -> Reply<cri::ExecResponse> {
+        let reply = Box::pin(self.runtime.clone().exec(request)).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// Attach: where a container's own streams are opened.
+    pub async fn attach_url(&self, request: cri::AttachRequest) -> Reply<cri::AttachResponse> {
+        let reply = Box::pin(self.runtime.clone().attach(request)).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// PortForward: where connections to a pod's ports are opened.
+    pub async fn port_forward_url(
+        &self,
+        request: cri::PortForwardRequest,
+    ) -> Reply<cri::PortForwardResponse> {
+        let reply = Box::pin(self.runtime.clone().port_forward(request)).await?;
+        Ok(reply.into_inner())
+    }
+
     /// Connects as a kubelet does: HTTP/2 with `:authority` localhost.
     pub async fn connect(socket: &Path) -> Result<Client, tonic::transport::Error> {
         let socket: PathBuf = socket.to_owned();
