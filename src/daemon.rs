@@ -142,7 +142,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         tracing::warn!("{warning}");
     }
     let mut told_to_stop = Box::pin(told_to_stop);
-    let house = build(&loaded)?;
+    let house = build(&loaded).await?;
     let _ours = RunDir::new(&loaded.config.runroot).lock()?;
     tokio::select! {
         restored = restore(&house) => restored?,
@@ -165,6 +165,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         stopping.clone().cancelled_owned(),
         SHUTDOWN,
     ));
+    let followed = Arc::clone(&house.sandboxes);
     let stop = async move {
         told_to_stop.await;
         stopping.cancel();
@@ -173,6 +174,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         if let Err(error) = std::fs::remove_file(&socket) {
             tracing::warn!(%error, socket = %socket.display(), "socket not removed");
         }
+        followed.end_events();
     };
     let serving = answer(listener, &loaded, &house, Arc::clone(&urls), stop);
     notify::send("READY=1");
@@ -199,7 +201,7 @@ async fn restore(house: &House) -> Result<(), DaemonError> {
     Ok(house.sandboxes.restore().await?)
 }
 
-fn build(loaded: &Loaded) -> Result<House, DaemonError> {
+async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
     let cgroups = Arc::new(Cgroups::detect(manager)?);
@@ -212,7 +214,8 @@ fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         .ready
         .into_iter()
         .map(|ready| settings::handler(ready, manager));
-    let handlers = Arc::new(Handlers::new(found.default, handlers.collect())?);
+    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel).await?;
+    let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
     let networks = Networks::open(settings::network(config));
@@ -263,7 +266,6 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
-        recursive_read_only_mounts: false,
         config: serde_json::to_string(&loaded.config).unwrap_or_default(),
     };
     let runtime = RuntimeApi {

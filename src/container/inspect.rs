@@ -28,7 +28,7 @@ impl Containers {
         self.rooms.store.root_path(record.id.as_str())
     }
 
-    fn config_path(&self, record: &Record) -> PathBuf {
+    pub(super) fn config_path(&self, record: &Record) -> PathBuf {
         self.rooms
             .run_dir
             .container(&record.id)

@@ -15,6 +15,7 @@ mod checkpoint;
 mod code;
 mod containers;
 mod door;
+mod events;
 mod exec;
 mod filter;
 mod http;
@@ -27,6 +28,7 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod stream;
 mod streams;
 
 use std::sync::Arc;
@@ -51,8 +53,6 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// Whether mounts can be made recursively read-only.
-    pub recursive_read_only_mounts: bool,
     /// The effective configuration as JSON, for `crictl info`.
     pub config: String,
 }

@@ -8,7 +8,7 @@ use super::{DaemonError, House};
 use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion};
 use crate::container::DeclaredVolumes;
 use crate::cri::HttpApi;
-use crate::runtime::{Handler, Program};
+use crate::runtime::{Features, Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
 use crate::spec::inputs::{Host, Ulimit};
@@ -108,6 +108,8 @@ pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler 
         privileged_without_host_devices: ready.settings.privileged_without_host_devices,
         create_timeout: Duration::from_secs(seconds),
         min_memory_bytes: bytes,
+        // Asked for when all handlers are known.
+        features: Features::default(),
     }
 }
 
@@ -167,9 +169,9 @@ fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
         // Of the handler, filled in for each container.
         container_min_memory: 0,
         privileged_without_host_devices: false,
+        recursive_read_only: false,
         read_only: runtime.read_only,
         device_ownership_from_security_context: runtime.device_ownership_from_security_context,
-        recursive_read_only: false,
         storage_roots: vec![config.root.clone()],
         apparmor_default: None,
     })
@@ -200,6 +202,7 @@ pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Set
         namespaces_dir: runtime.namespaces_dir.clone(),
         pause: pause.to_owned(),
         host,
+        events: runtime.enable_pod_events,
         pause_cpuset: cpuset.unwrap_or_default(),
         default_sysctls: runtime
             .default_sysctls

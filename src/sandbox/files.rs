@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use super::SandboxError;
@@ -37,7 +38,7 @@ fn render(dns: &Dns) -> Option<String> {
 }
 
 /// Writes the files of a pod into its directory and mounts its shared memory there when the pod
-/// has an IPC namespace of its own.
+/// has an IPC namespace of its own. They belong to `owner`, who is root in the pod.
 ///
 /// # Errors
 /// Names the file and the step; what was made stays for [`remove`].
@@ -46,10 +47,13 @@ pub fn create(
     dns: Option<&Dns>,
     hostname: &str,
     own_ipc: bool,
+    owner: (u32, u32),
 ) -> Result<(), SandboxError> {
+    let (uid, gid) = owner;
     let write = |name: &str, text: &[u8]| {
         let path = directory.join(name);
-        fs::write(&path, text).map_err(SandboxError::io("write", &path))
+        fs::write(&path, text).map_err(SandboxError::io("write", &path))?;
+        chown(&path, Some(uid), Some(gid)).map_err(SandboxError::io("set the owner of", &path))
     };
     match dns.and_then(render) {
         Some(text) => write(RESOLV_CONF, text.as_bytes())?,
@@ -61,7 +65,8 @@ pub fn create(
         let path = directory.join(SHM);
         fs::create_dir_all(&path).map_err(SandboxError::io("create the mount point", &path))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(SHM_OPTIONS))
+        let options = format!("{SHM_OPTIONS},uid={uid},gid={gid}");
+        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(&*options))
             .map_err(io::Error::from)
             .map_err(SandboxError::io("mount the shared memory at", &path))?;
     }
@@ -84,6 +89,8 @@ pub fn remove(directory: &Path) -> Result<(), SandboxError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn dns() -> Dns {
@@ -106,8 +113,19 @@ mod tests {
     #[test]
     fn shared_memory_is_a_bounded_tmpfs_that_goes_with_the_pod() {
         let directory = tempfile::tempdir().unwrap();
-        create(directory.path(), Some(&dns()), "h", true).unwrap();
+        create(
+            directory.path(),
+            Some(&dns()),
+            "h",
+            true,
+            (100_000, 200_000),
+        )
+        .unwrap();
         let shm = directory.path().join(SHM);
+        for name in [SHM, HOSTNAME, RESOLV_CONF] {
+            let facts = fs::metadata(directory.path().join(name)).unwrap();
+            assert_eq!((facts.uid(), facts.gid()), (100_000, 200_000), "{name}");
+        }
         let facts = nix::sys::statvfs::statvfs(&shm).unwrap();
         assert_eq!(facts.blocks() * facts.fragment_size(), 64 << 20);
         assert_eq!(

@@ -27,6 +27,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod sysctls;
+mod userns;
 
 #[cfg(test)]
 mod fixture;
@@ -72,7 +73,8 @@ pub fn check(
             .as_ref()
             .unwrap_or(&pod.namespaces),
     )?;
-    check_mounts(config, settings)?;
+    userns::check_same(&pod.namespaces, config.security.namespaces.as_ref())?;
+    check_mounts(config, &pod.namespaces, settings)?;
     check_devices(config)?;
     lsm::check_selinux(config, host)?;
     lsm::apparmor(&config.security, settings, host)?;
@@ -184,6 +186,7 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     let (masked, readonly) = paths::hidden(&config.security)?;
     let mut linux = Linux::default();
     linux.set_namespaces(Some(namespaces::namespaces(&config.security, pod, host)?));
+    userns(&mut linux, pod);
     linux.set_sysctl(sysctls::sysctls(&pod.sysctls, &pod.namespaces)?);
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
@@ -191,4 +194,12 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
     Ok(linux)
+}
+
+/// The ids of the pod's user namespace, where it has one.
+fn userns(linux: &mut Linux, pod: &Pod) {
+    if let Some([uids, gids]) = userns::sections(&pod.namespaces) {
+        linux.set_uid_mappings(Some(uids));
+        linux.set_gid_mappings(Some(gids));
+    }
 }

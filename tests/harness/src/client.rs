@@ -69,6 +69,17 @@ calls! {
     /// The metrics of all pods.
     runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest)
         -> ListPodSandboxMetricsResponse;
+    /// New overhead and limits of a pod.
+    runtime.update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest)
+        -> UpdatePodSandboxResourcesResponse;
+    /// A container's state as an archive.
+    runtime.checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse;
+    /// A pod's state as an archive.
+    runtime.checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse;
+    /// A pod from such an archive.
+    runtime.restore_pod(RestorePodRequest) -> RestorePodResponse;
+    /// One container, with the verbose part.
+    runtime.container_status(ContainerStatusRequest) -> ContainerStatusResponse;
     /// New limits for a container.
     runtime.update_container_resources(UpdateContainerResourcesRequest)
         -> UpdateContainerResourcesResponse;
@@ -103,6 +114,16 @@ impl Client {
             ids: Arc::clone(&self.ids),
             ..fresh
         };
+    }
+
+    /// The runtime service as it was generated, for calls that stream.
+    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        self.runtime.clone()
+    }
+
+    /// The image service as it was generated, for calls that stream.
+    pub fn image_service(&self) -> ImageServiceClient<Channel> {
+        self.images.clone()
     }
 
     /// Every pod and container id seen so far.
