@@ -112,13 +112,6 @@ pub(super) fn plain(error: ContainerError) -> Status {
     of_container(Arc::new(error))
 }
 
-/// The answer of a call that the next versions bring.
-pub(super) fn not_built(call: &str) -> Status {
-    Status::unimplemented(format!(
-        "{call} is not built into this version of cricket yet"
-    ))
-}
-
 fn of_runtime(error: &RuntimeError) -> Code {
     match error {
         RuntimeError::NoHandler { .. } => Code::InvalidArgument,

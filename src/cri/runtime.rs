@@ -287,4 +287,20 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     ) -> Answer<wire::RestorePodResponse> {
         Err(checkpoint::no_pods("RestorePod"))
     }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<wire::StreamPodSandboxStatsRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxStatsResponse>> {
+        let messages = parts::pod_stats(self, request.into_inner());
+        messages.await.map(Response::new)
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        request: Request<wire::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxMetricsResponse>> {
+        let messages = parts::pod_metrics(self, request.into_inner());
+        messages.await.map(Response::new)
+    }
 }
