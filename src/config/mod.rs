@@ -25,7 +25,9 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{CgroupManager, ImageVolumes, LogFormat, ShortNameMode, TlsVersion};
+pub use choice::{
+    CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, ShortNameMode, TlsVersion,
+};
 pub use error::ConfigError;
 pub use handlers::{ReadyHandler, handlers, pause_binary};
 pub use load::{Loaded, load};

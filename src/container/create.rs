@@ -165,6 +165,7 @@ impl Containers {
             stop_signal,
             own_pid_namespace: pid_mode == NamespaceMode::Container,
             runs_as: RunsAs::default(),
+            frozen: false,
             unknown: Default::default(),
         })
     }
@@ -440,7 +441,7 @@ fn make_log_directory(log_path: Option<&Path>) -> Result<(), ContainerError> {
     }
 }
 
-fn rfc3339(ns: i64) -> String {
+pub(super) fn rfc3339(ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(ns.into())
         .map(|time| time.to_string())
         .unwrap_or_default()

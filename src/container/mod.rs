@@ -5,8 +5,10 @@
 //! outside is waited for.
 
 mod announce;
+mod archive;
 mod attach;
 mod backlog;
+mod checkpoint;
 mod create;
 mod devices;
 mod exec;
@@ -103,6 +105,8 @@ pub struct Settings {
     /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
     /// for each call.
     pub stats_max_age: Duration,
+    /// Whether containers may be checkpointed (`enable_criu_support`, `container_level_enabled`).
+    pub checkpoints: bool,
 }
 
 /// The rooms that containers are made of.
@@ -130,6 +134,8 @@ pub struct Containers {
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
+    /// Whether criu works here, once it has been asked.
+    criu: tokio::sync::OnceCell<Result<(), String>>,
 }
 
 /// One container. What is known of it is replaced as a whole, so a reader sees no half of a
@@ -219,6 +225,7 @@ impl Containers {
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
+            criu: tokio::sync::OnceCell::new(),
         }))
     }
 
@@ -389,6 +396,30 @@ pub enum ContainerError {
         /// The container.
         id: Id,
     },
+    /// Only what is created or runs has limits.
+    #[error("container {id} has ended: its resources cannot be updated any more")]
+    NotUpdatable {
+        /// The container.
+        id: Id,
+    },
+    /// The node cannot write checkpoints. The beginning is what tests of Kubernetes look for.
+    #[error("checkpoint/restore support not available: {reason}")]
+    NoCheckpoints {
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// The kernel would kill what runs in the container.
+    #[error(
+        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
+    )]
+    MemoryInUse {
+        /// The container.
+        id: Id,
+        /// The limit that was asked for, in bytes.
+        limit: i64,
+        /// What it uses and cannot give back, in bytes.
+        used: u64,
+    },
     /// The call needs a container that has not ended.
     #[error("container {id} has ended, or is not made yet")]
     NotAlive {
@@ -402,24 +433,6 @@ pub enum ContainerError {
         id: Id,
         /// The bound.
         max: usize,
-    },
-    /// Only what is created or runs has limits.
-    #[error("container {id} has ended: its resources cannot be updated any more")]
-    NotUpdatable {
-        /// The container.
-        id: Id,
-    },
-    /// The kernel would kill what runs in the container.
-    #[error(
-        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
-    )]
-    MemoryInUse {
-        /// The container.
-        id: Id,
-        /// The limit that was asked for, in bytes.
-        limit: i64,
-        /// What it uses and cannot give back, in bytes.
-        used: u64,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]

@@ -74,6 +74,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::NotUpdatable { .. }
         | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
+        ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Image(error) => return of_image(error),

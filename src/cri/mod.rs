@@ -21,6 +21,7 @@ mod filter;
 mod http;
 mod image;
 mod metrics;
+mod parts;
 mod pods;
 mod request;
 mod resources;
@@ -28,7 +29,6 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
-mod stream;
 mod streams;
 
 use std::sync::Arc;

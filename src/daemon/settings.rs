@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DaemonError, House, security};
-use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion};
+use crate::config::{
+    CgroupManager, CheckpointLevel, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion,
+};
 use crate::container::DeclaredVolumes;
 use crate::cri::HttpApi;
 use crate::runtime::{Features, Handler, Program};
@@ -167,6 +169,8 @@ pub(super) fn container(
             ImageVolumes::Bind => DeclaredVolumes::Bind,
             ImageVolumes::Ignore => DeclaredVolumes::Ignore,
         },
+        checkpoints: runtime.enable_criu_support
+            && config.checkpoint_restore.container_level_enabled != CheckpointLevel::None,
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
         kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
         stats_max_age: stats_max_age(config),

@@ -67,6 +67,13 @@ impl Store {
         self.shared.places.rootless.path().join(MERGED)
     }
 
+    /// Where overlayfs keeps what a container changed in its root filesystem.
+    pub fn root_diff(&self, container_id: &str) -> Result<PathBuf, StorageError> {
+        check_container_id(container_id)?;
+        let containers = self.shared.places.containers.path();
+        Ok(containers.join(container_id).join(DIFF))
+    }
+
     /// Unmounts the root and the container's image volumes; its writable layer stays. Not mounted or
     /// not there is fine.
     pub fn unmount_root(&self, container_id: &str) -> Result<(), StorageError> {

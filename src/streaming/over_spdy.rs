@@ -106,10 +106,9 @@ async fn command<Io: AsyncRead + AsyncWrite + Send + 'static>(
     else {
         return;
     };
-    let (stdin, stdin_back) = stdin.unzip();
     // Kept, because dropping one direction of a stream resets it.
     let (resize, _resize_back) = resize.unzip();
-    let mut stdin_back = stdin_back;
+    let (stdin, mut stdin_back) = stdin.unzip();
     // Later clients take the end of this direction for the end of the session, and stop sending.
     if protocol == CommandProtocol::V1
         && let Some(back) = &mut stdin_back

@@ -264,8 +264,7 @@ table! {
 
         /// Checkpoint and restore with criu.
         enable_criu_support: bool = true,
-            flag = "enable-criu-support", env = "CONTAINER_ENABLE_CRIU_SUPPORT",
-            status = Accepted("this version does not checkpoint containers");
+            flag = "enable-criu-support", env = "CONTAINER_ENABLE_CRIU_SUPPORT";
 
         /// Send container events to the kubelet, for its evented PLEG.
         enable_pod_events: bool = false,
@@ -299,7 +298,6 @@ table! {
     CheckpointRestore {
         /// What may be done with single containers: `none`, `checkpoint_only` or
         /// `checkpoint_restore`. Without criu in $PATH it is `none`.
-        container_level_enabled: CheckpointLevel = CheckpointLevel::CheckpointRestore,
-            status = Accepted("this version does not checkpoint containers");
+        container_level_enabled: CheckpointLevel = CheckpointLevel::CheckpointRestore;
     }
 }
