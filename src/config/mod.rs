@@ -10,6 +10,7 @@ mod files;
 mod handlers;
 mod load;
 mod manual;
+mod node_files;
 mod place;
 mod print;
 mod programs;
@@ -24,14 +25,17 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use choice::{CgroupManager, ImageVolumes, LogFormat, ShortNameMode, TlsVersion};
+pub use choice::{
+    CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, ShortNameMode, TlsVersion,
+};
 pub use error::ConfigError;
 pub use handlers::{ReadyHandler, handlers, pause_binary};
 pub use load::{Loaded, load};
 pub use manual::page as manual_page;
+pub use node_files::{default_mounts, localtime};
 pub use place::Problem;
 pub use print::{default_file, effective_file};
-pub use quantity::Ulimit;
+pub use quantity::{Device, Ulimit};
 pub use schema::{Key, Status, Table};
 pub use sources::Sources;
 pub use tables::{Config, Options};

@@ -5,20 +5,25 @@
 //! outside is waited for.
 
 mod announce;
+mod archive;
 mod attach;
+mod backlog;
+mod checkpoint;
 mod create;
+mod devices;
 mod exec;
 mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod inspect;
 mod metrics;
+mod own_files;
 mod pipes;
 mod pump;
-
 mod record;
 mod remove;
 mod restore;
+mod security;
 mod sources;
 mod start;
 mod stats;
@@ -29,6 +34,7 @@ mod undo;
 mod update;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,18 +45,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
+pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
-
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
+pub use own_files::NodeFiles;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
 
+use crate::cdi::{self, CdiError};
 use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
+use crate::security::apparmor::{AppArmor, AppArmorError};
 use crate::security::seccomp::{self, Profile, SeccompError};
+use crate::security::selinux::{Labels, Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
@@ -74,6 +84,18 @@ pub struct Settings {
     pub seccomp: Option<Arc<Profile>>,
     /// The seccomp profile of privileged containers; usually none.
     pub privileged_seccomp: Option<Arc<Profile>>,
+    /// Default seccomp profiles of handlers that have one of their own, by handler.
+    pub handler_seccomp: BTreeMap<String, Arc<Profile>>,
+    /// AppArmor, where the node has it.
+    pub apparmor: Option<AppArmor>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// CDI devices.
+    pub cdi: cdi::Registry,
+    /// Devices that the configuration gives.
+    pub devices: NodeDevices,
+    /// Files that the configuration gives.
+    pub files: NodeFiles,
     /// Mount sources that are not to be created when they are missing.
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// What becomes of the paths that images declare as volumes.
@@ -83,6 +105,8 @@ pub struct Settings {
     /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
     /// for each call.
     pub stats_max_age: Duration,
+    /// Whether containers may be checkpointed (`enable_criu_support`, `container_level_enabled`).
+    pub checkpoints: bool,
 }
 
 /// The rooms that containers are made of.
@@ -110,6 +134,8 @@ pub struct Containers {
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
+    /// Whether criu works here, once it has been asked.
+    criu: tokio::sync::OnceCell<Result<(), String>>,
 }
 
 /// One container. What is known of it is replaced as a whole, so a reader sees no half of a
@@ -148,6 +174,10 @@ pub struct Pod {
     pub log_directory: String,
     /// Its cgroup; empty: the default.
     pub cgroup_parent: String,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its SELinux labels, where the node separates pods by them.
+    pub selinux: Option<Labels>,
     /// Its namespaces and files, and what annotations tell of it.
     pub spec: spec::inputs::Pod,
 }
@@ -195,6 +225,7 @@ impl Containers {
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
+            criu: tokio::sync::OnceCell::new(),
         }))
     }
 
@@ -365,6 +396,30 @@ pub enum ContainerError {
         /// The container.
         id: Id,
     },
+    /// Only what is created or runs has limits.
+    #[error("container {id} has ended: its resources cannot be updated any more")]
+    NotUpdatable {
+        /// The container.
+        id: Id,
+    },
+    /// The node cannot write checkpoints. The beginning is what tests of Kubernetes look for.
+    #[error("checkpoint/restore support not available: {reason}")]
+    NoCheckpoints {
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// The kernel would kill what runs in the container.
+    #[error(
+        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
+    )]
+    MemoryInUse {
+        /// The container.
+        id: Id,
+        /// The limit that was asked for, in bytes.
+        limit: i64,
+        /// What it uses and cannot give back, in bytes.
+        used: u64,
+    },
     /// The call needs a container that has not ended.
     #[error("container {id} has ended, or is not made yet")]
     NotAlive {
@@ -378,24 +433,6 @@ pub enum ContainerError {
         id: Id,
         /// The bound.
         max: usize,
-    },
-    /// Only what is created or runs has limits.
-    #[error("container {id} has ended: its resources cannot be updated any more")]
-    NotUpdatable {
-        /// The container.
-        id: Id,
-    },
-    /// The kernel would kill what runs in the container.
-    #[error(
-        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
-    )]
-    MemoryInUse {
-        /// The container.
-        id: Id,
-        /// The limit that was asked for, in bytes.
-        limit: i64,
-        /// What it uses and cannot give back, in bytes.
-        used: u64,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]
@@ -435,6 +472,15 @@ pub enum ContainerError {
     /// A seccomp profile cannot be used.
     #[error("{0}")]
     Seccomp(#[from] SeccompError),
+    /// An AppArmor profile cannot be used.
+    #[error("{0}")]
+    AppArmor(#[from] AppArmorError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
+    /// A CDI device cannot be had.
+    #[error("{0}")]
+    Cdi(#[from] CdiError),
     /// The user to run as cannot be found.
     #[error("{0}")]
     Users(#[from] UserError),

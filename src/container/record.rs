@@ -140,6 +140,9 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Who it runs as.
     pub runs_as: RunsAs,
+    /// Whether it may be frozen for a checkpoint, and has to be thawed after a crash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
@@ -198,6 +201,7 @@ mod tests {
             stop_signal: 15,
             own_pid_namespace: true,
             runs_as: RunsAs::default(),
+            frozen: false,
             unknown: BTreeMap::new(),
         }
     }

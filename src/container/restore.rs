@@ -80,9 +80,25 @@ impl Containers {
         match container.record().phase {
             Phase::Exited(_) => self.release_later(container),
             Phase::Making | Phase::Created | Phase::Running { .. } => {
+                self.thaw_later(&container);
                 self.supervise(container, watch);
             }
         }
+    }
+
+    /// The earlier daemon ended in the middle of a checkpoint.
+    fn thaw_later(self: &Arc<Self>, container: &Arc<Container>) {
+        if !container.record().frozen {
+            return;
+        }
+        let (this, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move {
+            let _turn = container.turn.lock().await;
+            if let Err(error) = this.thaw(&container).await {
+                let id = &container.record().id;
+                tracing::error!(%id, %error, "container frozen by a checkpoint not thawed");
+            }
+        });
     }
 
     fn recorded_exit(&self, container: &Container) -> Option<Phase> {

@@ -6,7 +6,7 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::stream::{self, Messages};
+use super::parts::{self, Messages};
 use super::{
     RuntimeApi, checkpoint, containers, events, exec, metrics, pods, resources, stats, status,
     streams,
@@ -256,24 +256,35 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::StreamPodSandboxesRequest>,
     ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
-        Ok(Response::new(stream::pods(self, request.into_inner())))
+        Ok(Response::new(parts::pods(self, request.into_inner())))
     }
 
     async fn stream_containers(
         &self,
         request: Request<wire::StreamContainersRequest>,
     ) -> Answer<Messages<wire::StreamContainersResponse>> {
-        Ok(Response::new(stream::containers(
-            self,
-            request.into_inner(),
-        )))
+        Ok(Response::new(parts::containers(self, request.into_inner())))
     }
 
     async fn stream_container_stats(
         &self,
         request: Request<wire::StreamContainerStatsRequest>,
     ) -> Answer<Messages<wire::StreamContainerStatsResponse>> {
-        let messages = stream::container_stats(self, request.into_inner());
+        let messages = parts::container_stats(self, request.into_inner());
         messages.await.map(Response::new)
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        _request: Request<wire::CheckpointPodRequest>,
+    ) -> Answer<wire::CheckpointPodResponse> {
+        Err(checkpoint::no_pods("CheckpointPod"))
+    }
+
+    async fn restore_pod(
+        &self,
+        _request: Request<wire::RestorePodRequest>,
+    ) -> Answer<wire::RestorePodResponse> {
+        Err(checkpoint::no_pods("RestorePod"))
     }
 }

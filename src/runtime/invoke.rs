@@ -3,6 +3,7 @@
 //! `create`, `start` and `exec` are made by the monitor, which must be the parent of what they
 //! leave behind.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -65,6 +66,64 @@ impl Program {
             source: error.into(),
         })?;
         self.call_with(&arguments, &json, CALL_DEADLINE).await
+    }
+
+    /// Freezes all processes of a running container.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run, does not end in time or refuses.
+    pub async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
+        self.call(&["pause", id], CALL_DEADLINE).await
+    }
+
+    /// Lets a frozen container go on.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run, does not end in time or refuses.
+    pub async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
+        self.call(&["resume", id], CALL_DEADLINE).await
+    }
+
+    /// Whether the container is frozen, as far as the runtime says; in doubt it is.
+    pub async fn paused(&self, id: &str) -> bool {
+        let mut command = Command::new(&self.path);
+        command.args(self.global_arguments()).args(["state", id]);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        let output = tokio::time::timeout(CALL_DEADLINE, command.kill_on_drop(true).output());
+        match output.await {
+            Ok(Ok(output)) if output.status.success() => {
+                let state: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
+                state.is_none_or(|state| state["status"] == "paused")
+            }
+            // Not known to the runtime any more.
+            Ok(Ok(_)) => false,
+            Ok(Err(_)) | Err(_) => true,
+        }
+    }
+
+    /// Has criu write the processes' images into the directory `images` and its log into `work`.
+    /// The container stays as it is, running or frozen.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run, does not end in time or refuses.
+    pub async fn checkpoint(
+        &self,
+        id: &str,
+        images: &Path,
+        work: &Path,
+        deadline: Duration,
+    ) -> Result<(), RuntimeError> {
+        let (images, work) = (images.to_string_lossy(), work.to_string_lossy());
+        let arguments = [
+            "checkpoint",
+            "--leave-running",
+            "--image-path",
+            &images,
+            "--work-path",
+            &work,
+            id,
+        ];
+        self.call(&arguments, deadline).await
     }
 
     async fn call(&self, arguments: &[&str], deadline: Duration) -> Result<(), RuntimeError> {

@@ -9,6 +9,7 @@ mod create;
 mod dial;
 mod events;
 mod files;
+mod labels;
 mod metrics;
 mod namespaces;
 mod pause;
@@ -35,6 +36,7 @@ use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
+use crate::security::selinux::{Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::config::Resources;
 use crate::spec::inputs::PodFiles;
@@ -58,6 +60,11 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// Whether processes of pods on the node's network have no label
+    /// (`hostnetwork_disable_selinux`).
+    pub host_network_without_selinux: bool,
     /// How old a sample of what a pod uses may be (`collection_period`); zero: taken anew for each
     /// call.
     pub stats_max_age: Duration,
@@ -237,6 +244,8 @@ impl Sandboxes {
             handler: self.rooms.handlers.get(&record.handler)?,
             log_directory: record.config.log_directory.clone(),
             cgroup_parent: record.config.cgroup_parent.clone(),
+            annotations: record.config.annotations.clone(),
+            selinux: record.selinux.clone(),
             spec: self.spec_of(record),
         })
     }
@@ -434,6 +443,9 @@ pub enum SandboxError {
     /// The network of this pod could not be made or removed.
     #[error("{0}")]
     Network(#[from] NetworkError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
     /// The user of the pause process cannot be.
     #[error("{0}")]
     User(#[from] UserError),
