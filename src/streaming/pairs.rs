@@ -56,14 +56,13 @@ async fn give_up(half: Half) {
         port = half.port,
         "timed out waiting for the second stream of a pair"
     );
-    if let Side::Error(mut error) = half.side {
-        if error
+    if let Side::Error(mut error) = half.side
+        && error
             .write_all(b"timed out waiting for the data stream")
             .await
             .is_ok()
-        {
-            let _ = error.shutdown().await;
-        }
+    {
+        let _ = error.shutdown().await;
     }
 }
 

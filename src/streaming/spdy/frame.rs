@@ -188,7 +188,7 @@ pub fn parse_control(kind: u16, flags: u8, body: &[u8]) -> Result<Control<'_>, F
     let number = u32::from_be_bytes(*first) & 0x7fff_ffff;
     Ok(match kind {
         SYN_STREAM => {
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 return Err(FrameError::StreamId(number));
             }
             Control::SynStream {
@@ -380,10 +380,10 @@ mod tests {
             flags: u8,
             body in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
-            if let Ok(Head::Control { kind, length, .. }) = Head::parse(head) {
-                if let Ok(Some(length)) = body_length(kind, length) {
-                    prop_assert!(length <= MAX_BODY);
-                }
+            if let Ok(Head::Control { kind, length, .. }) = Head::parse(head)
+                && let Ok(Some(length)) = body_length(kind, length)
+            {
+                prop_assert!(length <= MAX_BODY);
             }
             let _ = parse_control(kind, flags, &body);
         }

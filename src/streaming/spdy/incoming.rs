@@ -140,7 +140,7 @@ impl<Io: AsyncRead + AsyncWrite> Incoming<Io> {
     async fn data(&mut self, id: u32, fin: bool, mut length: usize) -> Result<(), SessionError> {
         let Some(stream) = self.shared.find(id) else {
             // Data of a stream that was closed meanwhile is nothing unusual.
-            if id > self.last_stream || id % 2 == 0 {
+            if id > self.last_stream || id.is_multiple_of(2) {
                 self.reset(id, ResetStatus::InvalidStream).await?;
             }
             return self.skip(length).await;
