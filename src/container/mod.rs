@@ -4,18 +4,24 @@
 //! what it tells. Nothing here polls, and nothing that a read needs is locked while something
 //! outside is waited for.
 
+mod announce;
 mod attach;
+mod backlog;
 mod create;
+mod devices;
 mod exec;
 mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod inspect;
+mod metrics;
+mod own_files;
 mod pipes;
 mod pump;
 mod record;
 mod remove;
 mod restore;
+mod security;
 mod sources;
 mod start;
 mod stats;
@@ -23,32 +29,41 @@ mod stop;
 mod streams;
 mod supervise;
 mod undo;
+mod update;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
+pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
+pub use metrics::{ContainerMetrics, Disk, Extent, Files};
+pub use own_files::NodeFiles;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cdi::{self, CdiError};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
+use crate::security::apparmor::{AppArmor, AppArmorError};
 use crate::security::seccomp::{self, Profile, SeccompError};
+use crate::security::selinux::{Labels, Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    ContainerName, Id, InFlight, LookupError, Operations, PodName, RecordError, Recorded, Records,
-    RunDir, Table,
+    ContainerName, Happening, Id, InFlight, LookupError, Operations, PodName, RecordError,
+    Recorded, Records, RunDir, Table, Told,
 };
 use crate::storage::{StorageError, Store};
 use crate::sys::ShuttingDown;
@@ -67,12 +82,27 @@ pub struct Settings {
     pub seccomp: Option<Arc<Profile>>,
     /// The seccomp profile of privileged containers; usually none.
     pub privileged_seccomp: Option<Arc<Profile>>,
+    /// Default seccomp profiles of handlers that have one of their own, by handler.
+    pub handler_seccomp: BTreeMap<String, Arc<Profile>>,
+    /// AppArmor, where the node has it.
+    pub apparmor: Option<AppArmor>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// CDI devices.
+    pub cdi: cdi::Registry,
+    /// Devices that the configuration gives.
+    pub devices: NodeDevices,
+    /// Files that the configuration gives.
+    pub files: NodeFiles,
     /// Mount sources that are not to be created when they are missing.
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// What becomes of the paths that images declare as volumes.
     pub declared_volumes: DeclaredVolumes,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
+    /// for each call.
+    pub stats_max_age: Duration,
 }
 
 /// The rooms that containers are made of.
@@ -99,6 +129,7 @@ pub struct Containers {
     starts: Operations<Id, (), ContainerError>,
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
+    followed: announce::Followed,
 }
 
 /// One container. What is known of it is replaced as a whole, so a reader sees no half of a
@@ -110,11 +141,18 @@ pub struct Container {
     kill_at: watch::Sender<Option<Instant>>,
     /// After the end: whether runtime state, root mount and cgroups could all be released.
     released: watch::Sender<Option<bool>>,
-    cpu: stats::CpuHistory,
     /// Turns to run a command in it.
     commands: exec::Turns,
     /// Turns to attach to it.
     attachments: exec::Turns,
+    /// What the rates of its use are computed from.
+    history: History,
+    /// What of its life has been announced.
+    told: Told,
+    /// Held by whoever has the runtime change the container: start, update, delete.
+    turn: tokio::sync::Mutex<()>,
+    /// Whether an update failed, so that the limits may not be those of the record.
+    unsure_limits: AtomicBool,
 }
 
 /// A pod as its containers need to know it.
@@ -130,19 +168,26 @@ pub struct Pod {
     pub log_directory: String,
     /// Its cgroup; empty: the default.
     pub cgroup_parent: String,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its SELinux labels, where the node separates pods by them.
+    pub selinux: Option<Labels>,
     /// Its namespaces and files, and what annotations tell of it.
     pub spec: spec::inputs::Pod,
 }
 
 impl Container {
-    fn new(record: Record) -> Self {
+    fn new(record: Record, told: Option<Happening>) -> Self {
         Self {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
-            cpu: stats::CpuHistory::default(),
             commands: exec::Turns::new(exec::MAX_COMMANDS),
             attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
+            history: History::default(),
+            told: Told::up_to(told),
+            turn: tokio::sync::Mutex::default(),
+            unsure_limits: AtomicBool::new(false),
         }
     }
 
@@ -173,6 +218,7 @@ impl Containers {
             starts: Operations::new("start container"),
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
+            followed: announce::Followed::default(),
         }))
     }
 
@@ -281,10 +327,10 @@ impl Containers {
             .update(&self.records, &container.record().id, change)?)
     }
 
-    /// Makes a container visible to everyone.
-    fn publish(&self, record: Record) -> Arc<Container> {
+    /// Makes a container visible to everyone, of which everything up to `told` is known already.
+    fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
-        let container = Arc::new(Container::new(record));
+        let container = Arc::new(Container::new(record, told));
         self.table.insert(id, name, Arc::clone(&container));
         container
     }
@@ -357,6 +403,24 @@ pub enum ContainerError {
         /// The bound.
         max: usize,
     },
+    /// Only what is created or runs has limits.
+    #[error("container {id} has ended: its resources cannot be updated any more")]
+    NotUpdatable {
+        /// The container.
+        id: Id,
+    },
+    /// The kernel would kill what runs in the container.
+    #[error(
+        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
+    )]
+    MemoryInUse {
+        /// The container.
+        id: Id,
+        /// The limit that was asked for, in bytes.
+        limit: i64,
+        /// What it uses and cannot give back, in bytes.
+        used: u64,
+    },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]
     ExecTimedOut {
@@ -395,6 +459,15 @@ pub enum ContainerError {
     /// A seccomp profile cannot be used.
     #[error("{0}")]
     Seccomp(#[from] SeccompError),
+    /// An AppArmor profile cannot be used.
+    #[error("{0}")]
+    AppArmor(#[from] AppArmorError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
+    /// A CDI device cannot be had.
+    #[error("{0}")]
+    Cdi(#[from] CdiError),
     /// The user to run as cannot be found.
     #[error("{0}")]
     Users(#[from] UserError),

@@ -119,20 +119,23 @@ pub(super) fn check_idmapped(
 /// Finds the nodes that each device of the configuration stands for: the node itself, or all nodes
 /// below a directory.
 pub(super) fn of_devices(config: &ContainerConfig) -> Result<Vec<Vec<DeviceNode>>, ContainerError> {
-    let nodes_of = |device: &crate::spec::config::Device| {
-        let host = fs::canonicalize(&device.host_path)
-            .map_err(io_error("find the device", device.host_path.as_ref()))?;
-        let mut nodes = Vec::new();
-        collect(&host, Path::new(&device.container_path), 0, &mut nodes)?;
-        if nodes.is_empty() {
-            return Err(ContainerError::Invalid {
-                field: "config.devices.host_path".to_owned(),
-                problem: format!("`{}` is not a device and holds none", device.host_path),
-            });
-        }
-        Ok(nodes)
-    };
+    let nodes_of =
+        |device: &crate::spec::config::Device| nodes_at(&device.host_path, &device.container_path);
     config.devices.iter().map(nodes_of).collect()
+}
+
+/// The node at a path of the host, or all below it, as they are to appear in the container.
+pub(super) fn nodes_at(host: &str, container: &str) -> Result<Vec<DeviceNode>, ContainerError> {
+    let found = fs::canonicalize(host).map_err(io_error("find the device", host.as_ref()))?;
+    let mut nodes = Vec::new();
+    collect(&found, Path::new(container), 0, &mut nodes)?;
+    if nodes.is_empty() {
+        return Err(ContainerError::Invalid {
+            field: "config.devices.host_path".to_owned(),
+            problem: format!("`{host}` is not a device and holds none"),
+        });
+    }
+    Ok(nodes)
 }
 
 /// All device nodes of the host that a privileged container gets.

@@ -48,7 +48,7 @@ pub(super) fn pod_status(record: &sandbox::Record) -> wire::PodSandboxStatus {
     }
 }
 
-fn pod_metadata(record: &sandbox::Record) -> wire::PodSandboxMetadata {
+pub(super) fn pod_metadata(record: &sandbox::Record) -> wire::PodSandboxMetadata {
     let name = record.config.name.clone();
     wire::PodSandboxMetadata {
         name: name.name,
@@ -131,7 +131,7 @@ pub(super) fn container_status(record: &container::Record) -> wire::ContainerSta
     }
 }
 
-fn container_metadata(record: &container::Record) -> wire::ContainerMetadata {
+pub(super) fn container_metadata(record: &container::Record) -> wire::ContainerMetadata {
     wire::ContainerMetadata {
         name: record.name.name.clone(),
         attempt: record.name.attempt,

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use tonic::{Code, Status};
 
+use crate::cdi::CdiError;
 use crate::cgroup::CgroupError;
 use crate::container::ContainerError;
 use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sandbox::SandboxError;
+use crate::security::selinux::SelinuxError;
 use crate::spec::SpecError;
 use crate::state::LookupError;
 
@@ -26,6 +28,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Invalid { .. } | SandboxError::Spec(_) | SandboxError::User(_) => {
             Code::InvalidArgument
         }
+        SandboxError::Selinux(error) => of_selinux(error),
         SandboxError::Exists { .. } => Code::AlreadyExists,
         SandboxError::NotReady { .. } | SandboxError::NoUserNamespaces { .. } => {
             Code::FailedPrecondition
@@ -58,11 +61,18 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::Spec(_)
         | ContainerError::Seccomp(_)
         | ContainerError::Users(_) => Code::InvalidArgument,
+        ContainerError::AppArmor(_) => Code::InvalidArgument,
+        ContainerError::Selinux(error) => of_selinux(error),
+        ContainerError::Cdi(CdiError::Name { .. } | CdiError::TooMany { .. }) => {
+            Code::InvalidArgument
+        }
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::NotCreated { .. }
         | ContainerError::NotRunning { .. }
-        | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
+        | ContainerError::NotAlive { .. }
+        | ContainerError::NotUpdatable { .. }
+        | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
@@ -71,6 +81,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::ShuttingDown(_) => Code::Unavailable,
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
+        | ContainerError::Cdi(_)
         | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,
@@ -113,6 +124,17 @@ fn of_runtime(error: &RuntimeError) -> Code {
         RuntimeError::Busy => Code::ResourceExhausted,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
+    }
+}
+
+fn of_selinux(error: &SelinuxError) -> Code {
+    match error {
+        SelinuxError::Part { .. }
+        | SelinuxError::Unknown { .. }
+        | SelinuxError::NotAllowed { .. } => Code::InvalidArgument,
+        SelinuxError::Policy { .. } | SelinuxError::NoCategories | SelinuxError::Relabel { .. } => {
+            Code::Unknown
+        }
     }
 }
 

@@ -6,7 +6,11 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::{RuntimeApi, checkpoint, containers, exec, pods, resources, stats, status, streams};
+use super::stream::{self, Messages};
+use super::{
+    RuntimeApi, checkpoint, containers, events, exec, metrics, pods, resources, stats, status,
+    streams,
+};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -82,9 +86,7 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<wire::UpdatePodSandboxResourcesResponse> {
-        resources::update_pod(self, request.into_inner())
-            .await
-            .map(Response::new)
+        resources::update_pod(self, request.into_inner()).map(Response::new)
     }
 
     async fn create_container(
@@ -192,7 +194,9 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::ContainerStatsRequest>,
     ) -> Answer<wire::ContainerStatsResponse> {
-        stats::container(self, request.into_inner()).map(Response::new)
+        stats::container(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_container_stats(
@@ -208,27 +212,68 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::PodSandboxStatsRequest>,
     ) -> Answer<wire::PodSandboxStatsResponse> {
-        stats::pod(self, request.into_inner()).map(Response::new)
+        stats::pod(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<wire::ListPodSandboxStatsRequest>,
     ) -> Answer<wire::ListPodSandboxStatsResponse> {
-        stats::pods(self, request.into_inner()).map(Response::new)
+        stats::pods(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_metric_descriptors(
         &self,
         request: Request<wire::ListMetricDescriptorsRequest>,
     ) -> Answer<wire::ListMetricDescriptorsResponse> {
-        stats::metric_descriptors(self, request.into_inner()).map(Response::new)
+        Ok(Response::new(metrics::descriptors(
+            self,
+            request.into_inner(),
+        )))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         request: Request<wire::ListPodSandboxMetricsRequest>,
     ) -> Answer<wire::ListPodSandboxMetricsResponse> {
-        stats::pod_metrics(self, request.into_inner()).map(Response::new)
+        metrics::pods(self, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn get_container_events(
+        &self,
+        _request: Request<wire::GetEventsRequest>,
+    ) -> Answer<Messages<wire::ContainerEventResponse>> {
+        Ok(Response::new(events::follow(self)))
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<wire::StreamPodSandboxesRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
+        Ok(Response::new(stream::pods(self, request.into_inner())))
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<wire::StreamContainersRequest>,
+    ) -> Answer<Messages<wire::StreamContainersResponse>> {
+        Ok(Response::new(stream::containers(
+            self,
+            request.into_inner(),
+        )))
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<wire::StreamContainerStatsRequest>,
+    ) -> Answer<Messages<wire::StreamContainerStatsResponse>> {
+        let messages = stream::container_stats(self, request.into_inner());
+        messages.await.map(Response::new)
     }
 }

@@ -37,6 +37,10 @@ pub struct Handler {
     pub monitor_cgroup: String,
     /// Whether privileged containers go without the host's devices.
     pub privileged_without_host_devices: bool,
+    /// Experimental annotations that its pods may use, as prefixes (`allowed_annotations`).
+    pub allowed_annotations: Vec<String>,
+    /// Whether the root is moved into place instead of pivot_root(2) (`no_pivot`).
+    pub no_pivot: bool,
     /// How long `create` may take.
     pub create_timeout: Duration,
     /// The smallest memory limit that a container may ask for, in bytes: below it the runtime's
@@ -137,6 +141,8 @@ mod tests {
             environment: Vec::new(),
             monitor_cgroup: String::new(),
             privileged_without_host_devices: false,
+            allowed_annotations: Vec::new(),
+            no_pivot: false,
             create_timeout: Duration::from_secs(240),
             min_memory_bytes: 0,
             features: Features::default(),

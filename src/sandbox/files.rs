@@ -37,8 +37,9 @@ fn render(dns: &Dns) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Writes the files of a pod into its directory and mounts its shared memory there when the pod
-/// has an IPC namespace of its own. They belong to `owner`, who is root in the pod.
+/// Writes the files of a pod into its directory and mounts its shared memory there, with this
+/// SELinux label, when the pod has an IPC namespace of its own. They belong to `owner`, who is root
+/// in the pod.
 ///
 /// # Errors
 /// Names the file and the step; what was made stays for [`remove`].
@@ -48,6 +49,7 @@ pub fn create(
     hostname: &str,
     own_ipc: bool,
     owner: (u32, u32),
+    label: Option<&str>,
 ) -> Result<(), SandboxError> {
     let (uid, gid) = owner;
     let write = |name: &str, text: &[u8]| {
@@ -65,12 +67,18 @@ pub fn create(
         let path = directory.join(SHM);
         fs::create_dir_all(&path).map_err(SandboxError::io("create the mount point", &path))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let options = format!("{SHM_OPTIONS},uid={uid},gid={gid}");
+        let options = shm_options(owner, label);
         mount(Some("shm"), &path, Some("tmpfs"), flags, Some(&*options))
             .map_err(io::Error::from)
             .map_err(SandboxError::io("mount the shared memory at", &path))?;
     }
     Ok(())
+}
+
+/// With the SELinux label of all files in it.
+fn shm_options((uid, gid): (u32, u32), label: Option<&str>) -> String {
+    let label = label.map_or_else(String::new, |label| format!(",context=\"{label}\""));
+    format!("{SHM_OPTIONS},uid={uid},gid={gid}{label}")
 }
 
 /// Unmounts what [`create`] mounted. What is gone already is fine; the files go with the record.
@@ -111,6 +119,13 @@ mod tests {
     }
 
     #[test]
+    fn shared_memory_is_labelled_as_a_whole() {
+        let label = "u:object_r:t:s0:c1,c2";
+        let want = "mode=1777,size=65536k,uid=1,gid=2,context=\"u:object_r:t:s0:c1,c2\"";
+        assert_eq!(shm_options((1, 2), Some(label)), want);
+    }
+
+    #[test]
     fn shared_memory_is_a_bounded_tmpfs_that_goes_with_the_pod() {
         let directory = tempfile::tempdir().unwrap();
         create(
@@ -119,6 +134,7 @@ mod tests {
             "h",
             true,
             (100_000, 200_000),
+            None,
         )
         .unwrap();
         let shm = directory.path().join(SHM);

@@ -7,12 +7,16 @@
 
 mod create;
 mod dial;
+mod events;
 mod files;
+mod labels;
+mod metrics;
 mod namespaces;
 mod pause;
 mod record;
 mod remove;
 mod restore;
+mod stats;
 mod stop;
 mod validate;
 
@@ -20,19 +24,26 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use events::Event;
+pub use metrics::PodMetrics;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
+pub use stats::{PodNetwork, PodStats};
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
+use crate::security::selinux::{Selinux, SelinuxError};
 use crate::security::users::UserError;
+use crate::spec::config::Resources;
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+    Happening, Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+    Told,
 };
 use crate::sys::ShuttingDown;
 
@@ -49,6 +60,16 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// Whether processes of pods on the node's network have no label
+    /// (`hostnetwork_disable_selinux`).
+    pub host_network_without_selinux: bool,
+    /// How old a sample of what a pod uses may be (`collection_period`); zero: taken anew for each
+    /// call.
+    pub stats_max_age: Duration,
+    /// Whether what happens can be followed (`enable_pod_events`).
+    pub events: bool,
 }
 
 /// The rooms that pods are made of.
@@ -76,12 +97,17 @@ pub struct Sandboxes {
     runs: Operations<PodName, Id, SandboxError>,
     stops: Operations<Id, (), SandboxError>,
     removals: Operations<Id, (), SandboxError>,
+    events: events::Events,
 }
 
 /// One pod. What is known of it is replaced as a whole, so a reader sees no half of a change.
 #[derive(Debug)]
 pub struct Sandbox {
     record: Recorded<Record>,
+    /// What the rates of its use are computed from.
+    history: History,
+    /// What of its life has been announced.
+    told: Told,
 }
 
 impl Sandbox {
@@ -108,7 +134,8 @@ impl Sandboxes {
     /// When the directory of the records cannot be made.
     pub fn open(settings: Settings, rooms: Rooms) -> Result<Arc<Self>, SandboxError> {
         let records = Records::open(rooms.run_dir.sandboxes(), rooms.run_dir.quarantine())?;
-        Ok(Arc::new(Self {
+        let this = Arc::new(Self {
+            events: events::Events::new(settings.events),
             settings,
             rooms,
             records,
@@ -116,7 +143,9 @@ impl Sandboxes {
             runs: Operations::new("run sandbox"),
             stops: Operations::new("stop sandbox"),
             removals: Operations::new("remove sandbox"),
-        }))
+        });
+        this.follow_containers();
+        Ok(this)
     }
 
     /// All pods that are made, ordered by id.
@@ -215,6 +244,8 @@ impl Sandboxes {
             handler: self.rooms.handlers.get(&record.handler)?,
             log_directory: record.config.log_directory.clone(),
             cgroup_parent: record.config.cgroup_parent.clone(),
+            annotations: record.config.annotations.clone(),
+            selinux: record.selinux.clone(),
             spec: self.spec_of(record),
         })
     }
@@ -267,6 +298,27 @@ impl Sandboxes {
             "runtimeHandler": record.handler,
             "namespaces": record.namespaces,
             "cniResult": record.cni_result,
+            "overhead": record.config.overhead,
+            "resources": record.config.resources,
+        })
+    }
+
+    /// Notes what the kubelet says that the pod of an id or a unique prefix of one may use: it has
+    /// set that on the pod's cgroup itself. What is `None` stays as it was.
+    ///
+    /// # Errors
+    /// When there is no such pod, or its record cannot be written.
+    pub fn note_resources(
+        &self,
+        prefix: &str,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<(), SandboxError> {
+        let sandbox = self.find(prefix)?;
+        self.update(&sandbox, |record| {
+            let config = &mut record.config;
+            config.overhead = overhead.or(config.overhead.take());
+            config.resources = resources.or(config.resources.take());
         })
     }
 
@@ -281,11 +333,13 @@ impl Sandboxes {
             .update(&self.records, &sandbox.record().id, change)?)
     }
 
-    /// Makes a pod visible to everyone.
-    fn publish(&self, record: Record) -> Arc<Sandbox> {
+    /// Makes a pod visible to everyone, of which everything up to `told` is known already.
+    fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Sandbox> {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
+            history: History::default(),
+            told: Told::up_to(told),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox
@@ -389,6 +443,9 @@ pub enum SandboxError {
     /// The network of this pod could not be made or removed.
     #[error("{0}")]
     Network(#[from] NetworkError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
     /// The user of the pause process cannot be.
     #[error("{0}")]
     User(#[from] UserError),

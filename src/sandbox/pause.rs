@@ -125,12 +125,19 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
     let user = users::lookup(&request, &Accounts::default())?;
     let created = jiff::Timestamp::from_nanosecond(record.created_at_ns.into());
     let (cgroups, parent) = (&sandboxes.rooms.cgroups, &record.config.cgroup_parent);
+    // a pod that may hold privileged containers keeps nothing in by its pause process
+    let confined = record
+        .selinux
+        .as_ref()
+        .filter(|_| !record.config.security.privileged);
+    let label = confined.map_or("", |labels| labels.process.as_str());
     let inputs = PauseInputs {
         pod: &sandboxes.spec_of(record),
         root: &root,
         binary: "/pause",
         user: &user,
         cgroups_path: &cgroups.container_path(parent, record.id.as_str())?,
+        selinux_label: label,
         cpuset_cpus: &sandboxes.settings.pause_cpuset,
         created: &created.map(|time| time.to_string()).unwrap_or_default(),
         host: &sandboxes.settings.host,

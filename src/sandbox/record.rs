@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::namespaces::Namespaces;
 use crate::network::{Dns, PortMapping};
 use crate::runtime::Program;
-use crate::spec::config::{NamespaceMode, SandboxSecurity};
+use crate::security::selinux::Labels;
+use crate::spec::config::{NamespaceMode, Resources, SandboxSecurity};
 use crate::state::{Id, PodName, Versioned};
 
 /// What the kubelet asked for: `runtime.v1.PodSandboxConfig` in the domain's words.
@@ -37,6 +38,13 @@ pub struct PodConfig {
     pub sysctls: BTreeMap<String, String>,
     /// Whose namespaces the pod has, and whether privileged containers may run in it.
     pub security: SandboxSecurity,
+    /// What the pod uses beside its containers, as the kubelet last told it; shown, not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<Resources>,
+    /// The sum of its containers' limits, as the kubelet last told it and has set on the pod's
+    /// cgroup itself; shown, not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// Where in its life a pod is.
@@ -84,6 +92,9 @@ pub struct Record {
     pub cni_result: Option<serde_json::Value>,
     /// Whether CNI may hold something for it: set before ADD, cleared after DEL.
     pub attached: bool,
+    /// Its SELinux labels, where the node separates pods by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux: Option<Labels>,
     /// The process of its PID namespace, where containers share one.
     pub pause: Option<Pause>,
     /// The OCI runtime that its pause process was made by, and has to be ended by.

@@ -375,15 +375,6 @@ pub struct SelinuxOptions {
     pub level: String,
 }
 
-impl SelinuxOptions {
-    /// Whether the client asked for anything.
-    pub fn is_empty(&self) -> bool {
-        [&self.user, &self.role, &self.kind, &self.level]
-            .iter()
-            .all(|part| part.is_empty())
-    }
-}
-
 /// Environment values in records: text where it is text, so that a record can be read with
 /// `cat`, else a list of numbers, so that nothing is lost.
 mod text_or_bytes {

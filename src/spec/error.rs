@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::config::NamespaceMode;
 use crate::security::capabilities::CapabilityError;
+use crate::security::selinux::SelinuxError;
 
 /// Why there is no OCI configuration for a container.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,9 @@ pub enum SpecError {
         /// Why not.
         problem: &'static str,
     },
+    /// SELinux labels.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
     /// A seccomp profile on a kernel without seccomp.
     #[error("security_context.seccomp: profile {profile} asked for, the kernel has no seccomp")]
     NoSeccomp {

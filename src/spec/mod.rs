@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{Linux, Root, Spec};
 
 mod annotations;
+mod cdi;
 pub mod config;
 mod devices;
 mod env;
@@ -39,6 +40,7 @@ mod tests;
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};
+pub use lsm::{APPARMOR_FIELD, localhost_apparmor, selinux_labels, selinux_options};
 pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;
@@ -53,6 +55,9 @@ use inputs::{Host, Pod, Settings};
 /// The version of the OCI runtime spec whose words are used; runc from 1.1 and crun know it.
 const OCI_VERSION: &str = "1.1.0";
 
+/// Longest name of a container; Kubernetes' own have at most 63 bytes.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// Everything about a request that can be wrong without looking at image or host, to be called
 /// before the first side effect.
 pub fn check(
@@ -66,6 +71,7 @@ pub fn check(
             sandbox: pod.id.clone(),
         });
     }
+    check_name(&config.name)?;
     check_namespaces(
         config
             .security
@@ -76,7 +82,6 @@ pub fn check(
     userns::check_same(&pod.namespaces, config.security.namespaces.as_ref())?;
     check_mounts(config, &pod.namespaces, settings)?;
     check_devices(config)?;
-    lsm::check_selinux(config, host)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
     check_strings(config, host)?;
@@ -87,6 +92,19 @@ pub fn check(
         limits(wanted, settings, host)?;
     }
     Ok(())
+}
+
+/// The name is part of names of files, annotations and log lines.
+fn check_name(name: &str) -> Result<(), SpecError> {
+    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['/', '\0', '\n']) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(128).collect();
+    let problem = format!(
+        "`{}` is not a name: it is empty, too long, or holds `/`, NUL or a line break",
+        shown.escape_debug()
+    );
+    Err(SpecError::invalid("config.metadata.name", problem))
 }
 
 /// What the kernel could not start the process with: exec(2) would tell nobody which string it is.
@@ -117,7 +135,6 @@ fn check_strings(config: &ContainerConfig, host: &Host) -> Result<(), SpecError>
 pub fn check_sandbox(
     security: &SandboxSecurity,
     sysctls: &BTreeMap<String, String>,
-    host: &Host,
 ) -> Result<(), SpecError> {
     check_namespaces(&security.namespaces)?;
     if security.namespaces.pid == NamespaceMode::Target {
@@ -128,22 +145,13 @@ pub fn check_sandbox(
             problem,
         });
     }
-    if host.selinux
-        && security
-            .selinux
-            .as_ref()
-            .is_some_and(|options| !options.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            field: "security_context.selinux_options",
-        });
-    }
     check_sysctls(sysctls, &security.namespaces)
 }
 
 /// The OCI configuration of a container.
 pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     check(inputs.config, inputs.pod, inputs.settings, inputs.host)?;
+    lsm::check_relabel(inputs.config, inputs)?;
     let security = &inputs.config.security;
     let caps = process::caps(security, inputs.settings, inputs.host)?;
     let (mounts, root_propagation) = mounts::mounts(inputs)?;
@@ -173,6 +181,8 @@ pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     );
     spec.set_annotations(Some(annotations::container(inputs)));
     spec.set_linux(Some(linux));
+    // last, so that a device changes what was asked for elsewhere
+    cdi::apply(&mut spec, inputs.cdi);
     Ok(spec)
 }
 
@@ -193,6 +203,8 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     linux.set_devices(Some(devices.nodes).filter(|nodes| !nodes.is_empty()));
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
+    let mount_label = inputs.selinux.map(|labels| labels.mount.clone());
+    linux.set_mount_label(mount_label.filter(|label| !label.is_empty()));
     Ok(linux)
 }
 

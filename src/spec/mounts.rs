@@ -6,6 +6,7 @@
 //! that a mount never hides one that was made before it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use oci_spec::runtime::Mount as OciMount;
 
@@ -88,6 +89,16 @@ pub(super) fn mounts(inputs: &Inputs) -> Result<(Vec<OciMount>, Option<&'static 
         .into_iter()
         .filter(|mount| !hidden(&mount.destination))
         .collect();
+    let own = inputs.own_files.iter().filter(|own| {
+        let at = Path::new(&own.destination);
+        at.ancestors()
+            .all(|above| above.to_str().is_none_or(|above| !taken.contains(above)))
+    });
+    for own in own {
+        // what the daemon brings gives way to nothing but the request's own
+        all.retain(|known| known.destination != own.destination);
+        all.push(defaults::own_file(own, inputs)?);
+    }
     all.extend(requested.mounts.iter().cloned());
     all.sort_by_key(|mount| paths::depth(&mount.destination));
     Ok((

@@ -47,6 +47,8 @@ fn process(inputs: &PauseInputs) -> Result<Process, SpecError> {
     process.set_cwd("/".into());
     process.set_capabilities(Some(process::oci_caps(ProcessCaps::default())));
     process.set_rlimits(None);
+    let label = Some(inputs.selinux_label.to_owned());
+    process.set_selinux_label(label.filter(|label| !label.is_empty()));
     process.set_no_new_privileges(Some(true));
     process.set_oom_score_adj(Some(process::oom_score_adj(OOM_SCORE_ADJ, inputs.host)?));
     Ok(process)

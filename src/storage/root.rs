@@ -56,6 +56,17 @@ impl Store {
         result
     }
 
+    /// Where the root of a container is mounted; beside it is its writable layer, `diff`.
+    pub fn root_path(&self, container_id: &str) -> PathBuf {
+        let containers = self.shared.places.containers.path();
+        containers.join(container_id).join(MERGED)
+    }
+
+    /// The same for what has no root: nothing is mounted there, and the `diff` beside it is empty.
+    pub fn rootless_path(&self) -> PathBuf {
+        self.shared.places.rootless.path().join(MERGED)
+    }
+
     /// Unmounts the root and the container's image volumes; its writable layer stays. Not mounted or
     /// not there is fine.
     pub fn unmount_root(&self, container_id: &str) -> Result<(), StorageError> {

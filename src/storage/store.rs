@@ -119,6 +119,8 @@ pub(super) struct Places {
     /// On the file system of layers and images.
     pub(super) trash: Arc<Trash>,
     pub(super) containers: Dir,
+    /// Holds an empty `diff`, for those who ask for the writable layer of what has none.
+    pub(super) rootless: Dir,
     /// On the file system of the containers; often the same.
     pub(super) containers_trash: Arc<Trash>,
     /// Keep the store ours while they are open.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::config::{NamespaceMode, NamespaceOptions};
 use super::super::error::SpecError;
-use super::super::inputs::Inputs;
+use super::super::inputs::{Inputs, OwnFile};
 use super::super::paths;
 use super::Mount;
 
@@ -125,6 +125,18 @@ fn pod_files(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
         mounts.push(bind("/dev/shm", shm, &PLAIN_FILE)?.with("rw"));
     }
     Ok(mounts)
+}
+
+/// What the daemon made for the container, as writable as its root is.
+pub(super) fn own_file(own: &OwnFile, inputs: &Inputs) -> Result<Mount, SpecError> {
+    let access = if inputs.config.security.readonly_rootfs {
+        "ro"
+    } else {
+        "rw"
+    };
+    Ok(bind(&own.destination, &own.source, &PLAIN_FILE)?
+        .with("rprivate")
+        .with(access))
 }
 
 fn bind(destination: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {

@@ -8,6 +8,7 @@ use super::super::config::{
 use super::super::fixture::Fixture;
 use super::super::inputs::Peers;
 use super::{destinations, refuses};
+use crate::security::selinux::Labels;
 
 fn range() -> Vec<IdMapping> {
     vec![IdMapping {
@@ -227,9 +228,13 @@ fn a_mount_whose_source_or_host_does_not_fit_is_refused() {
         (
             |it| {
                 data(it, |m| m.selinux_relabel = true);
-                it.host.selinux = true;
+                it.sources[0].path = "/var/lib".into();
+                it.selinux = Some(Labels {
+                    process: "u:r:container_t:s0:c1,c2".into(),
+                    mount: "u:object_r:container_file_t:s0:c1,c2".into(),
+                });
             },
-            "mounts.selinux_relabel: not supported",
+            "mounts[0].selinux_relabel: SELinux relabeling of /var/lib is not allowed",
         ),
         (
             |it| {
