@@ -7,7 +7,6 @@
 use std::ffi::c_void;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -109,7 +108,7 @@ extern "C" fn wait_for_the_end(daemon: *mut c_void) -> i32 {
 /// # Errors
 /// As [`Holder::new`].
 #[cfg(test)]
-pub fn unpopulated(uids: Range, gids: Range) -> io::Result<OwnedFd> {
+pub fn unpopulated(uids: Range, gids: Range) -> io::Result<std::os::fd::OwnedFd> {
     let holder = Holder::new(CloneFlags::empty(), uids, gids)?;
     Ok(fs::File::open(holder.file("user"))?.into())
 }
