@@ -138,9 +138,9 @@ complete -c cricket -n "__fish_cricket_needs_command" -l metrics-key -d 'Key of 
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-tracing -d 'Export traces. [env: CONTAINER_ENABLE_TRACING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l tracing-endpoint -d 'Address of the collector (OTLP over gRPC). [env: CONTAINER_TRACING_ENDPOINT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l tracing-sampling-rate-per-million -d 'How many of a million calls are traced; those that the kubelet traces always are. [env: CONTAINER_TRACING_SAMPLING_RATE_PER_MILLION]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l stats-collection-period -d 'Seconds between collections of statistics; 0 collects when asked. [env: CONTAINER_STATS_COLLECTION_PERIOD]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l collection-period -d 'Seconds between collections of statistics and metrics; 0 collects when asked. [env: COLLECTION_PERIOD]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l included-pod-metrics -d 'Groups of pod metrics: cpu, disk, diskIO, hugetlb, memory, network, oom, pressure, process, spec or all. [env: CONTAINER_INCLUDED_POD_METRCIS]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l stats-collection-period -d 'The old name of collection_period, which wins over it. [env: CONTAINER_STATS_COLLECTION_PERIOD]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l collection-period -d 'Seconds for which a sample of a pod or container is answered again; 0 takes one for each call. Metrics are always measured anew. [env: COLLECTION_PERIOD]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l included-pod-metrics -d 'Groups of metrics that ListPodSandboxMetrics tells: cpu, disk, diskIO, hugetlb, memory, network, oom, pressure, process, spec or all. [env: CONTAINER_INCLUDED_POD_METRCIS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-nri -d 'Let NRI plugins see and adjust pods and containers.' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l nri-listen -d 'Socket for plugins that are started by others.' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l nri-plugin-dir -d 'Directory of plugins that the daemon starts.' -r -F

@@ -19,7 +19,6 @@ use cricket_proto::cri::runtime_service_server::RuntimeServiceServer;
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminApi;
@@ -152,7 +151,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         tracing::warn!("{warning}");
     }
     let mut told_to_stop = Box::pin(told_to_stop);
-    let house = build(&loaded)?;
+    let house = build(&loaded).await?;
     let _ours = RunDir::new(&loaded.config.runroot).lock()?;
     tokio::select! {
         restored = restore(&house) => restored?,
@@ -175,6 +174,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         stopping.clone().cancelled_owned(),
         SHUTDOWN,
     ));
+    let followed = Arc::clone(&house.sandboxes);
     let stop = async move {
         told_to_stop.await;
         stopping.cancel();
@@ -183,6 +183,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         if let Err(error) = std::fs::remove_file(&socket) {
             tracing::warn!(%error, socket = %socket.display(), "socket not removed");
         }
+        followed.end_events();
     };
     let serving = answer(listener, &loaded, &house, Arc::clone(&urls), stop);
     notify::send("READY=1");
@@ -209,7 +210,7 @@ async fn restore(house: &House) -> Result<(), DaemonError> {
     Ok(house.sandboxes.restore().await?)
 }
 
-fn build(loaded: &Loaded) -> Result<House, DaemonError> {
+async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
     let cgroups = Arc::new(Cgroups::detect(manager)?);
@@ -222,7 +223,8 @@ fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         .ready
         .into_iter()
         .map(|ready| settings::handler(ready, config, manager));
-    let handlers = Arc::new(Handlers::new(found.default, handlers.collect())?);
+    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel).await?;
+    let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
     let networks = Networks::open(settings::network(config));
@@ -274,7 +276,6 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
-        recursive_read_only_mounts: false,
         config: serde_json::to_string(&loaded.config).unwrap_or_default(),
     };
     let runtime = RuntimeApi {
@@ -294,6 +295,8 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
     };
+    let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
+    let stop_plain = plain.stop();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = tonic::transport::Server::builder()
         .add_service(
@@ -307,8 +310,9 @@ async fn answer(
                 .max_encoding_message_size(send),
         )
         .add_service(AdminServiceServer::new(admin))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(grpc, async move {
             stop.await;
+            stop_plain.cancel();
             // Nobody waits any more only when the server has ended by itself.
             let _ended = stopping.send(());
         });
@@ -319,7 +323,7 @@ async fn answer(
         }
     };
     tokio::select! {
-        served = server => Ok(served?),
+        served = async { (server.await, plain.ended().await).0 } => Ok(served?),
         // An idle client can keep a connection open for ever.
         () = too_long => Ok(()),
     }

@@ -7,6 +7,9 @@ mod codec;
 
 pub use codec::{RequestCodec, RequestDecoder};
 
+/// What all messages have in common: above all their length on the wire.
+pub use prost::Message;
+
 /// Container Runtime Interface v1: `runtime.v1.RuntimeService` and `runtime.v1.ImageService`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod cri {

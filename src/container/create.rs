@@ -12,14 +12,15 @@ use super::sources::{self, io_error};
 use super::volumes;
 use super::{Config, ContainerError, Containers, Phase, Pod};
 use crate::cdi;
-use crate::runtime::{Monitor, NewContainer, Watch};
+use crate::runtime::{Handler, Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
 use crate::security::users::{self, Accounts, User};
-use crate::spec::config::NamespaceMode;
+use crate::spec::config::{IdMapping, NamespaceMode};
 use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
-use crate::state::{ContainerName, Id, Stage, Versioned};
-use crate::storage::ImageRecord;
+use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
+use crate::storage::{ImageRecord, RootIds, RootOptions};
+use crate::sys::user_namespace::Range;
 use crate::sys::{blocking, clock, pidfd};
 
 /// Name of the OCI spec in the bundle.
@@ -72,7 +73,8 @@ impl Containers {
             };
         }
         stage.enter("validate");
-        spec::check(&config, &pod.spec, &self.settings.spec, &self.settings.host)?;
+        let settings = self.spec_settings(&pod.handler);
+        spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
         cdi::requested(&config.cdi_devices, &config.annotations)?;
         stage.enter("find the image");
         let image = self.image(&config)?;
@@ -88,7 +90,8 @@ impl Containers {
         {
             Ok((record, watch)) => {
                 let id = record.id.clone();
-                let container = self.publish(record);
+                let container = self.publish(record, None);
+                self.announce(&container, Happening::Created);
                 self.supervise(container, Some(watch));
                 Ok(id)
             }
@@ -212,6 +215,9 @@ impl Containers {
         stage.enter("find mount sources and devices");
         let mut mount_sources =
             sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
+        if let Some(userns) = &pod.spec.userns {
+            sources::check_idmapped(&config.mounts, &mount_sources, userns)?;
+        }
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
@@ -225,10 +231,14 @@ impl Containers {
 
         stage.enter("mount the root filesystem");
         let id = record.id.as_str();
-        let options = given.root_options();
+        let options = RootOptions {
+            mount_label: given.mount_label(),
+            ids: root_ids(&pod.spec),
+            ..RootOptions::default()
+        };
         let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
         self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
-        let declared_volumes = self.declared_volumes(&record, &root)?;
+        let declared_volumes = self.declared_volumes(&record, &root, &options)?;
         stage.enter("look up the user");
         let (user, accounts) = find_user(&root, config, &record.image)?;
         stage.enter("make its files, label them and its volumes");
@@ -244,9 +254,7 @@ impl Containers {
         given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
         stage.enter("write the spec");
-        let mut settings = self.settings.spec.clone();
-        settings.container_min_memory = pod.handler.min_memory_bytes;
-        settings.privileged_without_host_devices = pod.handler.privileged_without_host_devices;
+        let settings = self.spec_settings(&pod.handler);
         let inputs = Inputs {
             id,
             name: &record.name.to_string(),
@@ -286,6 +294,16 @@ impl Containers {
             groups: user.groups,
         };
         Ok(record)
+    }
+
+    /// What the configuration says, with what it says about the handler.
+    fn spec_settings(&self, handler: &Handler) -> spec::inputs::Settings {
+        spec::inputs::Settings {
+            container_min_memory: handler.min_memory_bytes,
+            privileged_without_host_devices: handler.privileged_without_host_devices,
+            recursive_read_only: handler.features.recursive_read_only,
+            ..self.settings.spec.clone()
+        }
     }
 
     fn localhost_profile(&self, config: &Config) -> Result<Option<Profile>, ContainerError> {
@@ -378,6 +396,21 @@ fn parse_signal(text: &str) -> Option<i32> {
         .parse::<Signal>()
         .ok()
         .map(|signal| signal as i32)
+}
+
+/// Whose the root filesystem is.
+fn root_ids(pod: &spec::inputs::Pod) -> Option<RootIds> {
+    let range = |ids: IdMapping| Range {
+        inside: ids.container_id,
+        outside: ids.host_id,
+        length: ids.length,
+    };
+    let ids = pod.userns.clone().zip(pod.namespaces.mappings());
+    ids.map(|(userns, ids)| RootIds {
+        userns,
+        uids: range(ids.uids),
+        gids: range(ids.gids),
+    })
 }
 
 fn find_user(

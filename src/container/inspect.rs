@@ -22,7 +22,13 @@ impl Containers {
         })
     }
 
-    fn config_path(&self, record: &Record) -> PathBuf {
+    /// The container's root filesystem as cAdvisor wants it: it ends in `/merged`, and the writable
+    /// layer is `diff` beside it.
+    pub fn root_path(&self, record: &Record) -> PathBuf {
+        self.rooms.store.root_path(record.id.as_str())
+    }
+
+    pub(super) fn config_path(&self, record: &Record) -> PathBuf {
         self.rooms
             .run_dir
             .container(&record.id)

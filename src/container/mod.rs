@@ -4,7 +4,9 @@
 //! what it tells. Nothing here polls, and nothing that a read needs is locked while something
 //! outside is waited for.
 
+mod announce;
 mod attach;
+mod backlog;
 mod create;
 mod devices;
 mod exec;
@@ -27,12 +29,14 @@ mod stop;
 mod streams;
 mod supervise;
 mod undo;
+mod update;
 mod volumes;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -58,8 +62,8 @@ use crate::security::selinux::{Labels, Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    ContainerName, Id, InFlight, LookupError, Operations, PodName, RecordError, Recorded, Records,
-    RunDir, Table,
+    ContainerName, Happening, Id, InFlight, LookupError, Operations, PodName, RecordError,
+    Recorded, Records, RunDir, Table, Told,
 };
 use crate::storage::{StorageError, Store};
 use crate::sys::ShuttingDown;
@@ -125,6 +129,7 @@ pub struct Containers {
     starts: Operations<Id, (), ContainerError>,
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
+    followed: announce::Followed,
 }
 
 /// One container. What is known of it is replaced as a whole, so a reader sees no half of a
@@ -142,6 +147,12 @@ pub struct Container {
     attachments: exec::Turns,
     /// What the rates of its use are computed from.
     history: History,
+    /// What of its life has been announced.
+    told: Told,
+    /// Held by whoever has the runtime change the container: start, update, delete.
+    turn: tokio::sync::Mutex<()>,
+    /// Whether an update failed, so that the limits may not be those of the record.
+    unsure_limits: AtomicBool,
 }
 
 /// A pod as its containers need to know it.
@@ -166,7 +177,7 @@ pub struct Pod {
 }
 
 impl Container {
-    fn new(record: Record) -> Self {
+    fn new(record: Record, told: Option<Happening>) -> Self {
         Self {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
@@ -174,6 +185,9 @@ impl Container {
             commands: exec::Turns::new(exec::MAX_COMMANDS),
             attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
             history: History::default(),
+            told: Told::up_to(told),
+            turn: tokio::sync::Mutex::default(),
+            unsure_limits: AtomicBool::new(false),
         }
     }
 
@@ -204,6 +218,7 @@ impl Containers {
             starts: Operations::new("start container"),
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
+            followed: announce::Followed::default(),
         }))
     }
 
@@ -312,10 +327,10 @@ impl Containers {
             .update(&self.records, &container.record().id, change)?)
     }
 
-    /// Makes a container visible to everyone.
-    fn publish(&self, record: Record) -> Arc<Container> {
+    /// Makes a container visible to everyone, of which everything up to `told` is known already.
+    fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
-        let container = Arc::new(Container::new(record));
+        let container = Arc::new(Container::new(record, told));
         self.table.insert(id, name, Arc::clone(&container));
         container
     }
@@ -387,6 +402,24 @@ pub enum ContainerError {
         id: Id,
         /// The bound.
         max: usize,
+    },
+    /// Only what is created or runs has limits.
+    #[error("container {id} has ended: its resources cannot be updated any more")]
+    NotUpdatable {
+        /// The container.
+        id: Id,
+    },
+    /// The kernel would kill what runs in the container.
+    #[error(
+        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
+    )]
+    MemoryInUse {
+        /// The container.
+        id: Id,
+        /// The limit that was asked for, in bytes.
+        limit: i64,
+        /// What it uses and cannot give back, in bytes.
+        used: u64,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]

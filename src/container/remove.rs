@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Container, ContainerError, Containers};
-use crate::state::{LookupError, Stage};
+use crate::state::{Happening, LookupError, Stage};
 
 impl Containers {
     /// Removes a container, ending it at once if it runs. Its log stays, the kubelet removes that.
@@ -59,6 +59,7 @@ impl Containers {
         // From both at once and last: the kubelet asks for the status right before the removal,
         // and a container that is listed must have one.
         self.table.remove(&record.id, &record.name);
+        self.announce(container, Happening::Deleted);
         Ok(())
     }
 }

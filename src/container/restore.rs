@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+use super::announce::reached;
 use super::record::{Phase, Record};
 use super::{Container, ContainerError, Containers};
 use crate::runtime;
+use crate::state::Happening;
 use crate::sys::blocking;
 
 impl Containers {
@@ -38,7 +40,7 @@ impl Containers {
                     .await;
             }
             Phase::Exited(_) => {
-                let container = self.publish(record);
+                let container = self.publish(record, Some(Happening::Stopped));
                 container.released.send_replace(Some(false));
             }
             Phase::Created | Phase::Running { .. } => self.find_again(record).await,
@@ -56,7 +58,8 @@ impl Containers {
             }),
             None => None,
         };
-        let container = self.publish(record);
+        let told = reached(&record.phase);
+        let container = self.publish(record, Some(told));
         let phase = match status {
             Some(status) => match status.phase {
                 runtime::Phase::Created => None,
@@ -73,6 +76,7 @@ impl Containers {
         {
             tracing::error!(%id, %error, "what happened meanwhile is not recorded");
         }
+        self.announce(&container, reached(&container.record().phase));
         match container.record().phase {
             Phase::Exited(_) => self.release_later(container),
             Phase::Making | Phase::Created | Phase::Running { .. } => {

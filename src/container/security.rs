@@ -7,7 +7,6 @@ use crate::security::seccomp::Profile;
 use crate::security::selinux::{self, Labels};
 use crate::spec;
 use crate::spec::inputs::{DeclaredVolume, DeviceNode, MountSource, OwnFile};
-use crate::storage::RootOptions;
 
 /// What the node gives a container.
 pub(super) struct Given {
@@ -72,11 +71,8 @@ impl Containers {
 
 impl Given {
     /// How the root is mounted: labelled as a whole, so that no file of a layer has to be.
-    pub(super) fn root_options(&self) -> RootOptions {
-        RootOptions {
-            mount_label: self.labels.as_ref().map(|labels| labels.mount.clone()),
-            ..RootOptions::default()
-        }
+    pub(super) fn mount_label(&self) -> Option<String> {
+        self.labels.as_ref().map(|labels| labels.mount.clone())
     }
 
     /// Gives the container's label to what it mounts: volumes for which the request asks for it,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{Exit, Reason};
 use super::{Container, ContainerError, Containers, Phase};
-use crate::state::Stage;
+use crate::state::{Happening, Stage};
 use crate::sys::clock;
 
 impl Containers {
@@ -38,6 +38,8 @@ impl Containers {
                 state,
             });
         }
+        stage.enter("wait for an update of its limits");
+        let _turn = container.turn.lock().await;
         stage.enter("runtime start");
         match self.monitor(&record.id).start().await {
             Ok(started_at_ns) => {
@@ -47,7 +49,9 @@ impl Containers {
                     if record.phase == Phase::Created {
                         record.phase = Phase::Running { started_at_ns };
                     }
-                })
+                })?;
+                self.announce(container, Happening::Started);
+                Ok(())
             }
             Err(error) => {
                 stage.enter("end what did not start");
@@ -83,6 +87,8 @@ impl Containers {
                 reason: Reason::StartError,
                 message: message.to_owned(),
             });
-        })
+        })?;
+        self.correct(container, Happening::Stopped);
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::record::{Exit, Init, Reason};
 use super::{Container, Containers, Phase, Record};
 use crate::runtime::{Status, Watch};
+use crate::state::Happening;
 use crate::sys::{clock, pidfd};
 
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
@@ -32,6 +33,7 @@ impl Containers {
                 // The monitor's own record is on disk: the next daemon reads that.
                 tracing::error!(id = %record.id, %error, "exit not recorded");
             }
+            this.announce(&container, Happening::Stopped);
             this.release_ended(&container).await;
         });
     }
@@ -43,6 +45,7 @@ impl Containers {
     }
 
     async fn release_ended(&self, container: &Container) {
+        let _turn = container.turn.lock().await;
         let record = container.record();
         let released = self.release(&record, false).await;
         if let Err(error) = &released {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::record::{Exit, Reason};
 use super::{ContainerError, Containers, Phase, Record};
+use crate::state::Happening;
 use crate::sys::{blocking, clock};
 
 impl Containers {
@@ -23,7 +24,8 @@ impl Containers {
             reason: Reason::StartError,
             message: message.to_owned(),
         });
-        let container = self.publish(record);
+        let container = self.publish(record, None);
+        self.announce(&container, Happening::Stopped);
         container.released.send_replace(Some(false));
     }
 

@@ -14,6 +14,7 @@ use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sandbox::SandboxError;
 use crate::security::selinux::SelinuxError;
+use crate::spec::SpecError;
 use crate::state::LookupError;
 
 /// Messages longer than this are cut: they end up in events and gRPC trailers.
@@ -29,13 +30,17 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         }
         SandboxError::Selinux(error) => of_selinux(error),
         SandboxError::Exists { .. } => Code::AlreadyExists,
-        SandboxError::NotReady { .. } => Code::FailedPrecondition,
+        SandboxError::NotReady { .. } | SandboxError::NoUserNamespaces { .. } => {
+            Code::FailedPrecondition
+        }
         SandboxError::Container(error) => return of_container(error),
         SandboxError::Runtime(error) => of_runtime(error),
         SandboxError::Cgroup(error) => of_cgroup(error),
         SandboxError::ShuttingDown(_) => Code::Unavailable,
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
+        | SandboxError::UserNamespace { .. }
+        | SandboxError::Unreachable { .. }
         | SandboxError::PauseEnded
         | SandboxError::Dial { .. }
         | SandboxError::NetworkNotReady(_)
@@ -50,6 +55,8 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
     let error = error.as_ref();
     let code = match error {
         ContainerError::Lookup(error) => of_lookup(error),
+        // Its first word is looked for.
+        ContainerError::Spec(SpecError::RecursiveReadOnlyUnsupported { .. }) => Code::Unknown,
         ContainerError::Invalid { .. }
         | ContainerError::Spec(_)
         | ContainerError::Seccomp(_)
@@ -63,7 +70,9 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::NotCreated { .. }
         | ContainerError::NotRunning { .. }
-        | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
+        | ContainerError::NotAlive { .. }
+        | ContainerError::NotUpdatable { .. }
+        | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
@@ -175,12 +184,17 @@ mod tests {
             id: id(),
         };
         let nested = SandboxError::Container(Arc::new(missing().into()));
+        let unsupported = SpecError::RecursiveReadOnlyUnsupported {
+            index: 0,
+            container_path: "/x".into(),
+        };
         let in_use = ImageError::InUse {
             id: "i".into(),
             user: "c".into(),
         };
         for (code, expected) in [
             (container(missing().into()), Code::NotFound),
+            (container(unsupported.into()), Code::Unknown),
             (container(ambiguous().into()), Code::InvalidArgument),
             (container(timed_out), Code::DeadlineExceeded),
             (

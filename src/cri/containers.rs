@@ -74,20 +74,19 @@ pub(super) fn list(
     api: &RuntimeApi,
     request: wire::ListContainersRequest,
 ) -> Result<wire::ListContainersResponse, Status> {
-    let containers = items(api, request.filter.as_ref());
+    let containers = items(api, request.filter).collect();
     Ok(wire::ListContainersResponse { containers })
 }
 
-/// The containers that a filter wants.
+/// The containers that a filter wants, of those there are now.
 pub(super) fn items(
     api: &RuntimeApi,
-    wanted: Option<&wire::ContainerFilter>,
-) -> Vec<wire::Container> {
+    wanted: Option<wire::ContainerFilter>,
+) -> impl Iterator<Item = wire::Container> + Send + use<> {
     let all = api.sandboxes.containers().all().into_iter();
     all.map(|container| container.record())
-        .filter(|record| filter::container(record, wanted))
+        .filter(move |record| filter::container(record, wanted.as_ref()))
         .map(|record| answer::container(&record))
-        .collect()
 }
 
 pub(super) async fn reopen_log(

@@ -4,6 +4,7 @@ use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
 use super::code::{invalid, of_image};
+use super::stream::{self, Messages};
 use super::{ImageApi, answer, request};
 use crate::image::PullRequest;
 use crate::sys::clock;
@@ -22,6 +23,20 @@ impl wire::image_service_server::ImageService for ImageApi {
             .list(wanted.as_ref().map(|image| image.image.as_str()));
         let images = images.iter().map(answer::image).collect();
         Ok(Response::new(wire::ListImagesResponse { images }))
+    }
+
+    async fn stream_images(
+        &self,
+        request: Request<wire::StreamImagesRequest>,
+    ) -> Answer<Messages<wire::StreamImagesResponse>> {
+        let wanted = request.into_inner().filter.and_then(|filter| filter.image);
+        let images = self
+            .images
+            .list(wanted.as_ref().map(|image| image.image.as_str()));
+        let items = images.into_iter().map(|image| answer::image(&image));
+        Ok(Response::new(stream::messages(items, |images| {
+            wire::StreamImagesResponse { images }
+        })))
     }
 
     async fn image_status(

@@ -46,8 +46,21 @@ pub(super) fn status(
     api: &RuntimeApi,
     request: wire::PodSandboxStatusRequest,
 ) -> Result<wire::PodSandboxStatusResponse, Status> {
+    // Before anything is read: an event that tells more has a later time.
+    let timestamp = api.sandboxes.event_time_ns();
     let found = api.sandboxes.find(&request.pod_sandbox_id);
     let record = found.map_err(|error| of_sandbox(Arc::new(error)))?.record();
+    let containers_statuses = match timestamp {
+        // The kubelet takes them from here only when it follows events.
+        None => Vec::new(),
+        Some(_) => {
+            let containers = api.sandboxes.containers().of_pod(&record.id);
+            let records = containers.iter().map(|container| container.record());
+            records
+                .map(|record| answer::container_status(&record))
+                .collect()
+        }
+    };
     let mut info = BTreeMap::new();
     if request.verbose {
         let described = api.sandboxes.describe(&record).to_string();
@@ -56,8 +69,8 @@ pub(super) fn status(
     Ok(wire::PodSandboxStatusResponse {
         status: Some(answer::pod_status(&record)),
         info,
-        containers_statuses: Vec::new(),
-        timestamp: 0,
+        containers_statuses,
+        timestamp: timestamp.unwrap_or(0),
     })
 }
 
@@ -65,18 +78,17 @@ pub(super) fn list(
     api: &RuntimeApi,
     request: wire::ListPodSandboxRequest,
 ) -> Result<wire::ListPodSandboxResponse, Status> {
-    let items = items(api, request.filter.as_ref());
+    let items = items(api, request.filter).collect();
     Ok(wire::ListPodSandboxResponse { items })
 }
 
-/// The pods that a filter wants.
+/// The pods that a filter wants, of those there are now.
 pub(super) fn items(
     api: &RuntimeApi,
-    wanted: Option<&wire::PodSandboxFilter>,
-) -> Vec<wire::PodSandbox> {
+    wanted: Option<wire::PodSandboxFilter>,
+) -> impl Iterator<Item = wire::PodSandbox> + Send + use<> {
     let all = api.sandboxes.all().into_iter();
     all.map(|sandbox| sandbox.record())
-        .filter(|record| filter::pod(record, wanted))
+        .filter(move |record| filter::pod(record, wanted.as_ref()))
         .map(|record| answer::pod(&record))
-        .collect()
 }

@@ -52,6 +52,8 @@ pub(super) fn pod_config(config: Option<wire::PodSandboxConfig>) -> Result<PodCo
         cgroup_parent: linux.cgroup_parent,
         sysctls: linux.sysctls,
         security: sandbox_security(linux.security_context.unwrap_or_default())?,
+        overhead: linux.overhead.map(resources),
+        resources: linux.resources.map(resources),
     })
 }
 
@@ -239,7 +241,8 @@ fn device(device: wire::Device) -> spec::Device {
     }
 }
 
-fn resources(resources: wire::LinuxContainerResources) -> spec::Resources {
+/// Limits of a container or a pod.
+pub(super) fn resources(resources: wire::LinuxContainerResources) -> spec::Resources {
     let hugepages = resources.hugepage_limits.into_iter();
     spec::Resources {
         cpu_period: resources.cpu_period,

@@ -3,19 +3,31 @@
 use cricket_proto::cri as wire;
 use tonic::Status;
 
-use super::RuntimeApi;
-use super::code::not_built;
+use super::code::{of_sandbox, plain};
+use super::{RuntimeApi, request};
 
 pub(super) async fn update_container(
-    _api: &RuntimeApi,
-    _request: wire::UpdateContainerResourcesRequest,
+    api: &RuntimeApi,
+    request: wire::UpdateContainerResourcesRequest,
 ) -> Result<wire::UpdateContainerResourcesResponse, Status> {
-    Err(not_built("UpdateContainerResources"))
+    let containers = api.sandboxes.containers();
+    let wanted = request.linux.map(request::resources).unwrap_or_default();
+    let updated = containers.update_resources(&request.container_id, wanted);
+    updated.await.map_err(plain)?;
+    Ok(wire::UpdateContainerResourcesResponse {})
 }
 
-pub(super) async fn update_pod(
-    _api: &RuntimeApi,
-    _request: wire::UpdatePodSandboxResourcesRequest,
+pub(super) fn update_pod(
+    api: &RuntimeApi,
+    request: wire::UpdatePodSandboxResourcesRequest,
 ) -> Result<wire::UpdatePodSandboxResourcesResponse, Status> {
-    Err(not_built("UpdatePodSandboxResources"))
+    let (overhead, resources) = (
+        request.overhead.map(request::resources),
+        request.resources.map(request::resources),
+    );
+    let noted = api
+        .sandboxes
+        .note_resources(&request.pod_sandbox_id, overhead, resources);
+    noted.map_err(|error| of_sandbox(std::sync::Arc::new(error)))?;
+    Ok(wire::UpdatePodSandboxResourcesResponse {})
 }

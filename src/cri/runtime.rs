@@ -6,8 +6,10 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
+use super::stream::{self, Messages};
 use super::{
-    RuntimeApi, checkpoint, containers, exec, metrics, pods, resources, stats, status, streams,
+    RuntimeApi, checkpoint, containers, events, exec, metrics, pods, resources, stats, status,
+    streams,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -84,9 +86,7 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<wire::UpdatePodSandboxResourcesResponse> {
-        resources::update_pod(self, request.into_inner())
-            .await
-            .map(Response::new)
+        resources::update_pod(self, request.into_inner()).map(Response::new)
     }
 
     async fn create_container(
@@ -243,5 +243,37 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         metrics::pods(self, request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn get_container_events(
+        &self,
+        _request: Request<wire::GetEventsRequest>,
+    ) -> Answer<Messages<wire::ContainerEventResponse>> {
+        Ok(Response::new(events::follow(self)))
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<wire::StreamPodSandboxesRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
+        Ok(Response::new(stream::pods(self, request.into_inner())))
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<wire::StreamContainersRequest>,
+    ) -> Answer<Messages<wire::StreamContainersResponse>> {
+        Ok(Response::new(stream::containers(
+            self,
+            request.into_inner(),
+        )))
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<wire::StreamContainerStatsRequest>,
+    ) -> Answer<Messages<wire::StreamContainerStatsResponse>> {
+        let messages = stream::container_stats(self, request.into_inner());
+        messages.await.map(Response::new)
     }
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DaemonError, security};
+use super::{DaemonError, House, security};
 use crate::config::{CgroupManager, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion};
 use crate::container::DeclaredVolumes;
-use crate::runtime::{Handler, Program};
+use crate::cri::HttpApi;
+use crate::runtime::{Features, Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
 use crate::security::selinux::Selinux;
@@ -119,6 +120,8 @@ pub(super) fn handler(ready: ReadyHandler, config: &Config, manager: cgroup::Man
         no_pivot: config.runtime.no_pivot,
         create_timeout: Duration::from_secs(seconds),
         min_memory_bytes: bytes,
+        // Asked for when all handlers are known.
+        features: Features::default(),
     }
 }
 
@@ -199,9 +202,9 @@ fn spec(
         // Of the handler, filled in for each container.
         container_min_memory: 0,
         privileged_without_host_devices: false,
+        recursive_read_only: false,
         read_only: runtime.read_only,
         device_ownership_from_security_context: runtime.device_ownership_from_security_context,
-        recursive_read_only: false,
         storage_roots: vec![config.root.clone()],
         apparmor_default,
     })
@@ -237,6 +240,7 @@ pub(super) fn sandbox(
         namespaces_dir: runtime.namespaces_dir.clone(),
         pause: pause.to_owned(),
         host,
+        events: runtime.enable_pod_events,
         pause_cpuset: cpuset.unwrap_or_default(),
         selinux,
         host_network_without_selinux: runtime.hostnetwork_disable_selinux,
@@ -246,6 +250,20 @@ pub(super) fn sandbox(
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         stats_max_age: stats_max_age(config),
+    }
+}
+
+/// What is told over HTTP/1.
+pub(super) fn http(loaded: &Loaded, house: &House) -> HttpApi {
+    let config = &loaded.config;
+    HttpApi {
+        sandboxes: Arc::clone(&house.sandboxes),
+        storage_root: config.root.clone(),
+        storage_image: config.imagestore.clone().unwrap_or_default(),
+        pod_root: house.store.rootless_path(),
+        systemd_cgroup: house.manager == cgroup::Manager::Systemd,
+        pause_image: config.image.pause_image.clone(),
+        config: crate::config::effective_file(loaded).into(),
     }
 }
 

@@ -6,7 +6,8 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use oci_spec::runtime::LinuxResources;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::{Program, RuntimeError};
@@ -53,11 +54,33 @@ impl Program {
         }
     }
 
+    /// Sets the limits of a created or running container; what `limits` does not name stays.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run, does not end in time or refuses.
+    pub async fn update(&self, id: &str, limits: &LinuxResources) -> Result<(), RuntimeError> {
+        let arguments = ["update", "--resources", "-", id];
+        let json = serde_json::to_vec(limits).map_err(|error| RuntimeError::Spawn {
+            step: format!("{} update {id}", self.handler),
+            source: error.into(),
+        })?;
+        self.call_with(&arguments, &json, CALL_DEADLINE).await
+    }
+
     async fn call(&self, arguments: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
+        self.call_with(arguments, &[], deadline).await
+    }
+
+    async fn call_with(
+        &self,
+        arguments: &[&str],
+        input: &[u8],
+        deadline: Duration,
+    ) -> Result<(), RuntimeError> {
         let mut command = Command::new(&self.path);
         command.args(self.global_arguments()).args(arguments);
         let step = format!("{} {}", self.handler, arguments.join(" "));
-        let (status, stderr) = run(command, &step, deadline).await?;
+        let (status, stderr) = run(command, &step, input, deadline).await?;
         if status.success() {
             Ok(())
         } else {
@@ -85,10 +108,14 @@ fn means_gone(stderr: &str) -> bool {
 async fn run(
     mut command: Command,
     step: &str,
+    input: &[u8],
     deadline: Duration,
 ) -> Result<(ExitStatus, String), RuntimeError> {
     command
-        .stdin(Stdio::null())
+        .stdin(match input {
+            [] => Stdio::null(),
+            _ => Stdio::piped(),
+        })
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
@@ -97,12 +124,21 @@ async fn run(
         source,
     };
     let mut child = command.spawn().map_err(io)?;
-    let stderr = child.stderr.take();
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let finish = async {
-        let text = match stderr {
-            Some(pipe) => read_bounded(pipe).await,
-            None => String::new(),
+        let write = async {
+            if let Some(mut pipe) = stdin {
+                // A program that ends before it has read all says why by its status.
+                let _broken = pipe.write_all(input).await;
+            }
         };
+        let read = async {
+            match stderr {
+                Some(pipe) => read_bounded(pipe).await,
+                None => String::new(),
+            }
+        };
+        let ((), text) = tokio::join!(write, read);
         child.wait().await.map(|status| (status, text))
     };
     match tokio::time::timeout(deadline, finish).await {

@@ -9,8 +9,8 @@ use super::record::{Phase, PodConfig, Record};
 use super::{SandboxError, Sandboxes, files, pause};
 use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
-use crate::spec::config::NamespaceMode;
-use crate::state::{Id, Stage, Versioned};
+use crate::spec::config::{Mappings, NamespaceMode};
+use crate::state::{Happening, Id, Stage, Versioned};
 use crate::sys::{blocking, clock};
 
 /// How long a pod waits for a network to become ready before its creation fails with the reason:
@@ -60,7 +60,9 @@ impl Sandboxes {
         }
         stage.enter("validate");
         config.validate()?;
-        let runtime = self.rooms.handlers.get(&handler)?.program.clone();
+        let found = self.rooms.handlers.get(&handler)?;
+        config.fits(&found)?;
+        let runtime = found.program.clone();
         self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
             stage.enter("wait for the network to be ready");
@@ -76,7 +78,8 @@ impl Sandboxes {
         }
         match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
-                let sandbox = self.publish(record);
+                let sandbox = self.publish(record, None);
+                self.announce(&sandbox, Happening::Started);
                 self.watch_pause(&sandbox, watch);
                 Ok(sandbox.record().id.clone())
             }
@@ -119,7 +122,9 @@ impl Sandboxes {
     fn make_kernel_objects(&self, mut record: Record) -> Result<Record, SandboxError> {
         let config = &record.config;
         let options = &config.security.namespaces;
+        let root = |ids: Mappings| (ids.uids.host_id, ids.gids.host_id);
         let wanted = Wanted {
+            user: options.mappings(),
             network: record.own_network(),
             ipc: options.ipc != NamespaceMode::Node,
             hostname: record.hostname.clone(),
@@ -133,6 +138,7 @@ impl Sandboxes {
             config.dns.as_ref(),
             &record.hostname,
             wanted.ipc,
+            wanted.user.map_or((0, 0), root),
             record.selinux.as_ref().map(|labels| labels.mount.as_str()),
         )?;
         if let Some(labels) = &record.selinux {
@@ -165,7 +171,8 @@ impl Sandboxes {
             if let Err(error) = self.records.write(&record.id, &record) {
                 tracing::error!(id = %record.id, %error, "record not written");
             }
-            self.publish(record);
+            let sandbox = self.publish(record, None);
+            self.announce(&sandbox, Happening::Stopped);
         }
     }
 
@@ -187,6 +194,7 @@ impl Sandboxes {
                 if let Err(error) = written {
                     tracing::error!(id = %record.id, %error, "end of the pause process not recorded");
                 }
+                this.announce(&sandbox, Happening::Stopped);
             }
         });
     }

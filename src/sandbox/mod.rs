@@ -7,6 +7,7 @@
 
 mod create;
 mod dial;
+mod events;
 mod files;
 mod labels;
 mod metrics;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use events::Event;
 pub use metrics::PodMetrics;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
@@ -36,10 +38,12 @@ use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
 use crate::security::selinux::{Selinux, SelinuxError};
 use crate::security::users::UserError;
+use crate::spec::config::Resources;
 use crate::spec::inputs::PodFiles;
 use crate::spec::{self, SpecError};
 use crate::state::{
-    Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+    Happening, Id, LookupError, Operations, PodName, RecordError, Recorded, Records, RunDir, Table,
+    Told,
 };
 use crate::sys::ShuttingDown;
 
@@ -64,6 +68,8 @@ pub struct Settings {
     /// How old a sample of what a pod uses may be (`collection_period`); zero: taken anew for each
     /// call.
     pub stats_max_age: Duration,
+    /// Whether what happens can be followed (`enable_pod_events`).
+    pub events: bool,
 }
 
 /// The rooms that pods are made of.
@@ -91,6 +97,7 @@ pub struct Sandboxes {
     runs: Operations<PodName, Id, SandboxError>,
     stops: Operations<Id, (), SandboxError>,
     removals: Operations<Id, (), SandboxError>,
+    events: events::Events,
 }
 
 /// One pod. What is known of it is replaced as a whole, so a reader sees no half of a change.
@@ -99,6 +106,8 @@ pub struct Sandbox {
     record: Recorded<Record>,
     /// What the rates of its use are computed from.
     history: History,
+    /// What of its life has been announced.
+    told: Told,
 }
 
 impl Sandbox {
@@ -125,7 +134,8 @@ impl Sandboxes {
     /// When the directory of the records cannot be made.
     pub fn open(settings: Settings, rooms: Rooms) -> Result<Arc<Self>, SandboxError> {
         let records = Records::open(rooms.run_dir.sandboxes(), rooms.run_dir.quarantine())?;
-        Ok(Arc::new(Self {
+        let this = Arc::new(Self {
+            events: events::Events::new(settings.events),
             settings,
             rooms,
             records,
@@ -133,7 +143,9 @@ impl Sandboxes {
             runs: Operations::new("run sandbox"),
             stops: Operations::new("stop sandbox"),
             removals: Operations::new("remove sandbox"),
-        }))
+        });
+        this.follow_containers();
+        Ok(this)
     }
 
     /// All pods that are made, ordered by id.
@@ -263,6 +275,7 @@ impl Sandboxes {
             hostname: record.hostname.clone(),
             privileged: record.config.security.privileged,
             namespaces: record.config.security.namespaces.clone(),
+            userns: record.namespaces.user.clone(),
             netns: record.namespaces.network.clone(),
             ipcns: record.namespaces.ipc.clone(),
             utsns: record.namespaces.uts.clone(),
@@ -285,6 +298,27 @@ impl Sandboxes {
             "runtimeHandler": record.handler,
             "namespaces": record.namespaces,
             "cniResult": record.cni_result,
+            "overhead": record.config.overhead,
+            "resources": record.config.resources,
+        })
+    }
+
+    /// Notes what the kubelet says that the pod of an id or a unique prefix of one may use: it has
+    /// set that on the pod's cgroup itself. What is `None` stays as it was.
+    ///
+    /// # Errors
+    /// When there is no such pod, or its record cannot be written.
+    pub fn note_resources(
+        &self,
+        prefix: &str,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<(), SandboxError> {
+        let sandbox = self.find(prefix)?;
+        self.update(&sandbox, |record| {
+            let config = &mut record.config;
+            config.overhead = overhead.or(config.overhead.take());
+            config.resources = resources.or(config.resources.take());
         })
     }
 
@@ -299,12 +333,13 @@ impl Sandboxes {
             .update(&self.records, &sandbox.record().id, change)?)
     }
 
-    /// Makes a pod visible to everyone.
-    fn publish(&self, record: Record) -> Arc<Sandbox> {
+    /// Makes a pod visible to everyone, of which everything up to `told` is known already.
+    fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Sandbox> {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
             history: History::default(),
+            told: Told::up_to(told),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
         sandbox
@@ -346,6 +381,34 @@ pub enum SandboxError {
         step: &'static str,
         /// To what.
         path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The pod's handler or the kernel cannot do what the pod needs.
+    #[error(
+        "userns_options: runtime handler `{handler}` cannot run pods with a user namespace: {needs}"
+    )]
+    NoUserNamespaces {
+        /// The handler.
+        handler: String,
+        /// What is needed and not there.
+        needs: &'static str,
+    },
+    /// The root of a pod with a user namespace cannot get to the pause process's files.
+    #[error(
+        "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \
+         allow it (chmod o+x)", path.display()
+    )]
+    Unreachable {
+        /// The directory above them.
+        path: PathBuf,
+    },
+    /// The kernel refused a user namespace.
+    #[error(
+        "make a user namespace: {source}; the node may allow fewer of them than it has \
+         (/proc/sys/user/max_user_namespaces)"
+    )]
+    UserNamespace {
         /// The kernel's answer.
         source: io::Error,
     },

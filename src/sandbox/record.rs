@@ -12,7 +12,7 @@ use super::namespaces::Namespaces;
 use crate::network::{Dns, PortMapping};
 use crate::runtime::Program;
 use crate::security::selinux::Labels;
-use crate::spec::config::{NamespaceMode, SandboxSecurity};
+use crate::spec::config::{NamespaceMode, Resources, SandboxSecurity};
 use crate::state::{Id, PodName, Versioned};
 
 /// What the kubelet asked for: `runtime.v1.PodSandboxConfig` in the domain's words.
@@ -38,6 +38,13 @@ pub struct PodConfig {
     pub sysctls: BTreeMap<String, String>,
     /// Whose namespaces the pod has, and whether privileged containers may run in it.
     pub security: SandboxSecurity,
+    /// What the pod uses beside its containers, as the kubelet last told it; shown, not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<Resources>,
+    /// The sum of its containers' limits, as the kubelet last told it and has set on the pod's
+    /// cgroup itself; shown, not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// Where in its life a pod is.

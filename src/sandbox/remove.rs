@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{Sandbox, SandboxError, Sandboxes};
-use crate::state::{LookupError, Stage};
+use crate::state::{Happening, LookupError, Stage};
 
 impl Sandboxes {
     /// Removes a pod with its containers, ending what runs. A pod that does not exist is removed
@@ -43,6 +43,7 @@ impl Sandboxes {
         stage.enter("remove the record");
         self.records.remove(&record.id)?;
         self.table.remove(&record.id, &record.config.name);
+        self.announce(sandbox, Happening::Deleted);
         self.release_labels(&record.id);
         Ok(())
     }

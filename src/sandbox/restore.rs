@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::record::{Phase, Record};
 use super::{SandboxError, Sandboxes, namespaces, pause};
+use crate::state::Happening;
 use crate::sys::blocking;
 
 impl Sandboxes {
@@ -51,7 +52,11 @@ impl Sandboxes {
             return self.undo(record).await;
         }
         let paused = record.pause.is_some();
-        let sandbox = self.publish(record);
+        let told = match record.phase {
+            Phase::Making | Phase::Ready => Happening::Started,
+            Phase::NotReady => Happening::Stopped,
+        };
+        let sandbox = self.publish(record, Some(told));
         if paused {
             let watch = pause::watch(&self.rooms.run_dir.sandbox(&id)).await;
             if watch.is_none()

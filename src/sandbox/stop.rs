@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::create::network_of;
 use super::record::{Phase, Record};
 use super::{Sandbox, SandboxError, Sandboxes, files, namespaces, pause};
-use crate::state::{LookupError, Stage};
+use crate::state::{Happening, LookupError, Stage};
 use crate::sys::blocking;
 
 impl Sandboxes {
@@ -66,7 +66,9 @@ impl Sandboxes {
             stopped.map_err(SandboxError::Container)?;
         }
         stage.enter("release network, namespaces and cgroup");
-        self.teardown(&record).await?;
+        let released = self.teardown(&record).await;
+        self.announce(sandbox, Happening::Stopped);
+        released?;
         stage.enter("write the record");
         self.update(sandbox, |record| {
             record.attached = false;

@@ -7,6 +7,7 @@ use nix::unistd::gethostname;
 use super::record::PodConfig;
 use super::{SandboxError, Settings};
 use crate::network::Dns;
+use crate::runtime::Handler;
 use crate::spec;
 use crate::spec::config::NamespaceMode;
 use crate::state::Id;
@@ -46,6 +47,26 @@ impl PodConfig {
             ));
         }
         Ok(spec::check_sandbox(security, &self.sysctls)?)
+    }
+
+    /// Checks that the handler can do what the pod needs of it.
+    pub(super) fn fits(&self, handler: &Handler) -> Result<(), SandboxError> {
+        let namespaces = &self.security.namespaces;
+        let features = handler.features;
+        let needs = match (namespaces.mappings(), namespaces.network) {
+            (None, _) => return Ok(()),
+            _ if !features.user_namespaces => {
+                "it needs Linux 5.19 and an OCI runtime with idmapped mounts (runc 1.2 and later)"
+            }
+            (_, NamespaceMode::Node) if !features.recursive_read_only => {
+                "on the network of the node it needs an OCI runtime with recursive read-only mounts"
+            }
+            _ => return Ok(()),
+        };
+        Err(SandboxError::NoUserNamespaces {
+            handler: handler.program.handler.clone(),
+            needs,
+        })
     }
 
     /// A name becomes part of paths, and of CNI_ARGS, where `;` ends a value.
@@ -200,6 +221,7 @@ mod tests {
             namespaces_dir: "/run".into(),
             pause: "/pause".into(),
             host: Default::default(),
+            events: false,
             pause_cpuset: String::new(),
             default_sysctls,
             selinux: None,

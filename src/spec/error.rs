@@ -74,7 +74,7 @@ pub enum SpecError {
     /// first word (cri-api pkg/errors).
     #[error(
         "RROUnsupported: mounts[{index}]: {container_path} asks for a recursive read-only mount, \
-         which this version does not make yet, or the kernel (before 5.12) or OCI runtime cannot"
+         which needs Linux 5.12 and an OCI runtime whose `features` has `rro` (runc 1.1 and later)"
     )]
     RecursiveReadOnlyUnsupported {
         /// Which of the request's mounts.

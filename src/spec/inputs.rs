@@ -120,6 +120,8 @@ pub struct Pod {
     pub privileged: bool,
     /// The pod's namespace options.
     pub namespaces: NamespaceOptions,
+    /// Where the pod's user namespace is pinned; absent for the host's.
+    pub userns: Option<PathBuf>,
     /// Where the pod's network namespace is pinned; absent for the host's.
     pub netns: Option<PathBuf>,
     /// Where its IPC namespace is pinned; absent for the host's.

@@ -28,6 +28,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod sysctls;
+mod userns;
 
 #[cfg(test)]
 mod fixture;
@@ -78,7 +79,8 @@ pub fn check(
             .as_ref()
             .unwrap_or(&pod.namespaces),
     )?;
-    check_mounts(config, settings)?;
+    userns::check_same(&pod.namespaces, config.security.namespaces.as_ref())?;
+    check_mounts(config, &pod.namespaces, settings)?;
     check_devices(config)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
@@ -194,6 +196,7 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     let (masked, readonly) = paths::hidden(&config.security)?;
     let mut linux = Linux::default();
     linux.set_namespaces(Some(namespaces::namespaces(&config.security, pod, host)?));
+    userns(&mut linux, pod);
     linux.set_sysctl(sysctls::sysctls(&pod.sysctls, &pod.namespaces)?);
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
@@ -203,4 +206,12 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     let mount_label = inputs.selinux.map(|labels| labels.mount.clone());
     linux.set_mount_label(mount_label.filter(|label| !label.is_empty()));
     Ok(linux)
+}
+
+/// The ids of the pod's user namespace, where it has one.
+fn userns(linux: &mut Linux, pod: &Pod) {
+    if let Some([uids, gids]) = userns::sections(&pod.namespaces) {
+        linux.set_uid_mappings(Some(uids));
+        linux.set_gid_mappings(Some(gids));
+    }
 }

@@ -70,6 +70,7 @@ fn linux(inputs: &PauseInputs) -> Linux {
     resources.set_devices(Some(vec![devices::rule(false, None, "rwm")]));
     let mut linux = Linux::default();
     linux.set_namespaces(Some(kinds));
+    super::userns(&mut linux, inputs.pod);
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
     linux.set_masked_paths(Some(paths::DEFAULT_MASKED.map(str::to_owned).into()));

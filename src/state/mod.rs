@@ -3,6 +3,7 @@
 //! This room stores and never interprets: what a pod or a container is, and what its record means,
 //! the rooms above say. Nothing here waits for anything outside the process.
 
+mod happening;
 mod id;
 mod name;
 mod operations;
@@ -11,6 +12,7 @@ mod recorded;
 mod records;
 mod table;
 
+pub use happening::{Happening, Told};
 pub use id::Id;
 pub use name::{ContainerName, PodName};
 pub use operations::{InFlight, Operations, Stage};

@@ -269,8 +269,7 @@ table! {
 
         /// Send container events to the kubelet, for its evented PLEG.
         enable_pod_events: bool = false,
-            flag = "enable-pod-events", env = "ENABLE_POD_EVENTS",
-            status = Accepted("this version sends no container events");
+            flag = "enable-pod-events", env = "ENABLE_POD_EVENTS";
 
         /// Leave the containers of host-network pods without SELinux label.
         hostnetwork_disable_selinux: bool = true,

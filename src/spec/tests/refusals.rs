@@ -88,6 +88,19 @@ fn userns(it: &mut Fixture, mode: NamespaceMode, uids: Vec<IdMapping>) {
     });
 }
 
+fn mapped() -> UserNamespace {
+    let range = IdMapping {
+        host_id: 100_000,
+        container_id: 0,
+        length: 65_536,
+    };
+    UserNamespace {
+        mode: NamespaceMode::Pod,
+        uids: vec![range],
+        gids: vec![range],
+    }
+}
+
 fn device(it: &mut Fixture, change: fn(&mut Device)) {
     let mut device = Device {
         container_path: "/dev/x".into(),
@@ -120,7 +133,14 @@ fn namespaces_that_cannot_be_are_refused() {
         ),
         (
             |it| userns(it, NamespaceMode::Pod, vec![]),
-            "namespace_options.userns_options: not supported",
+            "namespace_options.userns_options.uids: 0 mappings",
+        ),
+        (
+            |it| {
+                it.pod.namespaces.userns = Some(mapped());
+                spaces(it, |_| ());
+            },
+            "namespace_options.userns_options: the container's must be the pod's",
         ),
         (
             |it| userns(it, NamespaceMode::Node, vec![IdMapping::default()]),
@@ -210,7 +230,7 @@ fn a_sandbox_that_cannot_be_is_refused() {
         ),
         (
             |s| s.namespaces.userns = Some(UserNamespace::default()),
-            "namespace_options.userns_options: not supported",
+            "namespace_options.userns_options.uids: 0 mappings",
         ),
     ];
     let sysctls = map(&[("net.core.somaxconn", "1")]);

@@ -69,6 +69,17 @@ calls! {
     /// The metrics of all pods.
     runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest)
         -> ListPodSandboxMetricsResponse;
+    /// New overhead and limits of a pod.
+    runtime.update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest)
+        -> UpdatePodSandboxResourcesResponse;
+    /// A container's state as an archive.
+    runtime.checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse;
+    /// A pod's state as an archive.
+    runtime.checkpoint_pod(CheckpointPodRequest) -> CheckpointPodResponse;
+    /// A pod from such an archive.
+    runtime.restore_pod(RestorePodRequest) -> RestorePodResponse;
+    /// One container, with the verbose part.
+    runtime.container_status(ContainerStatusRequest) -> ContainerStatusResponse;
     /// New limits for a container.
     runtime.update_container_resources(UpdateContainerResourcesRequest)
         -> UpdateContainerResourcesResponse;
@@ -77,6 +88,27 @@ calls! {
 }
 
 impl Client {
+    /// Exec: where a command's streams are opened.
+    pub async fn exec_url(&self, request: cri::ExecRequest) -> Reply<cri::ExecResponse> {
+        let reply = Box::pin(self.runtime.clone().exec(request)).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// Attach: where a container's own streams are opened.
+    pub async fn attach_url(&self, request: cri::AttachRequest) -> Reply<cri::AttachResponse> {
+        let reply = Box::pin(self.runtime.clone().attach(request)).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// PortForward: where connections to a pod's ports are opened.
+    pub async fn port_forward_url(
+        &self,
+        request: cri::PortForwardRequest,
+    ) -> Reply<cri::PortForwardResponse> {
+        let reply = Box::pin(self.runtime.clone().port_forward(request)).await?;
+        Ok(reply.into_inner())
+    }
+
     /// Connects as a kubelet does: HTTP/2 with `:authority` localhost.
     pub async fn connect(socket: &Path) -> Result<Client, tonic::transport::Error> {
         let socket: PathBuf = socket.to_owned();
@@ -103,6 +135,16 @@ impl Client {
             ids: Arc::clone(&self.ids),
             ..fresh
         };
+    }
+
+    /// The runtime service as it was generated, for calls that stream.
+    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        self.runtime.clone()
+    }
+
+    /// The image service as it was generated, for calls that stream.
+    pub fn image_service(&self) -> ImageServiceClient<Channel> {
+        self.images.clone()
     }
 
     /// Every pod and container id seen so far.

@@ -1,0 +1,62 @@
+//! `GetContainerEvents`: what happens to pods and containers, as it happens.
+
+use std::sync::Arc;
+
+use cricket_proto::cri as wire;
+use futures_util::stream;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::stream::Messages;
+use super::{RuntimeApi, answer};
+use crate::sandbox::Event;
+use crate::state::Happening;
+
+/// The events from now on. Without events the answer ends at once, as CRI-O's does: the kubelet
+/// then lists instead.
+pub(super) fn follow(api: &RuntimeApi) -> Messages<wire::ContainerEventResponse> {
+    match api.sandboxes.events() {
+        Some(events) => Box::pin(stream::unfold(events, next)),
+        None => Box::pin(stream::empty()),
+    }
+}
+
+async fn next(
+    mut events: Receiver<Arc<Event>>,
+) -> Option<(
+    Result<wire::ContainerEventResponse, tonic::Status>,
+    Receiver<Arc<Event>>,
+)> {
+    loop {
+        match events.recv().await {
+            Ok(event) => return Some((Ok(message(&event)), events)),
+            // The kubelet lists all pods now and then for such a case.
+            Err(RecvError::Lagged(lost)) => {
+                tracing::warn!(
+                    lost,
+                    "container events lost by a client that reads too slowly"
+                );
+            }
+            Err(RecvError::Closed) => return None,
+        }
+    }
+}
+
+fn message(event: &Event) -> wire::ContainerEventResponse {
+    let kind = match event.step {
+        Happening::Created => wire::ContainerEventType::ContainerCreatedEvent,
+        Happening::Started => wire::ContainerEventType::ContainerStartedEvent,
+        Happening::Stopped => wire::ContainerEventType::ContainerStoppedEvent,
+        Happening::Deleted => wire::ContainerEventType::ContainerDeletedEvent,
+    };
+    let containers = event.containers.iter();
+    wire::ContainerEventResponse {
+        container_id: event.id.to_string(),
+        container_event_type: kind.into(),
+        created_at: event.at_ns,
+        pod_sandbox_status: Some(answer::pod_status(&event.pod)),
+        containers_statuses: containers
+            .map(|record| answer::container_status(record))
+            .collect(),
+    }
+}
