@@ -143,7 +143,6 @@ mod tests {
             ("a: 1\n---\nb: 2\n", "second document"),
             ("? [a]\n: b\n", "not a text"),
             ("a: [1\n", "line"),
-            ("\ta: 1", "line"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(want), "{error}, not {want}");

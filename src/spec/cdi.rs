@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use oci_spec::runtime::{Hook, Hooks, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::{Hook, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
 
 use super::paths;
 use crate::cdi::{Edits, HookStep};
@@ -118,7 +118,7 @@ fn hooks(spec: &mut Spec, edits: &Edits) {
         (Some(known), Some(more)) => Some([known, more].concat()),
         (known, more) => known.or(more),
     };
-    let mut hooks = spec.hooks().clone().unwrap_or_else(Hooks::default);
+    let mut hooks = spec.hooks().clone().unwrap_or_default();
     hooks.set_prestart(join(hooks.prestart(), of(HookStep::Prestart)));
     hooks.set_create_runtime(join(hooks.create_runtime(), of(HookStep::CreateRuntime)));
     hooks.set_create_container(join(
