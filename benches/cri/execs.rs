@@ -47,7 +47,7 @@ async fn one_by_one(target: &Target, container: &str, bare: Option<&Bare>, table
     if bare.is_some() {
         table.add("runc exec, by hand", floor.spread());
         let ratio = ours.percentile(50) / floor.percentile(50);
-        table.add("ExecSync : runc exec", format!("{ratio:.2}"));
+        table.add("ratio to runc exec", format!("{ratio:.2}"));
     }
 }
 
@@ -80,7 +80,7 @@ async fn at_once(target: &Target, container: &str, bare: Option<&Bare>, table: &
             format!("{:.0}/s", rate(floor)),
         );
         let ratio = rate(ours) / rate(floor);
-        table.add("ExecSync : runc exec, 8 at once", format!("{ratio:.2}"));
+        table.add("ratio to runc exec, 8 at once", format!("{ratio:.2}"));
     }
 }
 
