@@ -66,10 +66,10 @@ complete -c cricket -n "__fish_cricket_needs_command" -l conmon-cgroup -d 'Cgrou
 complete -c cricket -n "__fish_cricket_needs_command" -l conmon-env -d 'Environment of the monitors. Deprecated: use monitor_env of the handler. [env: CONTAINER_CONMON_ENV]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-env -d 'Variables for every container, as NAME=value; the image and the pod override them. [env: CONTAINER_DEFAULT_ENV]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l inject-gomaxprocs -d 'Smallest GOMAXPROCS that is set from a container\'s CPU request; 0 sets none. [env: CONTAINER_INJECT_GOMAXPROCS]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l selinux -d 'Separate containers by SELinux labels. [env: CONTAINER_SELINUX]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l selinux -d 'Separate pods by SELinux labels, where the node has SELinux. [env: CONTAINER_SELINUX]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l seccomp-profile -d 'File with the default seccomp profile. Empty means the built-in one. [env: CONTAINER_SECCOMP_PROFILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l privileged-seccomp-profile -d 'File with a seccomp profile for privileged containers, which have none otherwise. [env: CONTAINER_PRIVILEGED_SECCOMP_PROFILE]' -r -F
-complete -c cricket -n "__fish_cricket_needs_command" -l apparmor-profile -d 'AppArmor profile of containers that ask for the runtime\'s default. [env: CONTAINER_APPARMOR_PROFILE]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l apparmor-profile -d 'AppArmor profile of containers that ask for the runtime\'s default, where the node has AppArmor. crio-default is loaded when the daemon starts, which needs apparmor_parser; another must be loaded; unconfined means none. [env: CONTAINER_APPARMOR_PROFILE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l blockio-config-file -d 'File with blockio classes.' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l blockio-reload -d 'Read that file and look for block devices anew for every container.' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l rdt-config-file -d 'File with classes of the resctrl filesystem.' -r -F
@@ -80,11 +80,11 @@ complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who 
 complete -c cricket -n "__fish_cricket_needs_command" -l default-capabilities -d 'Capabilities of a container before what its pod adds and drops. [env: CONTAINER_DEFAULT_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l add-inheritable-capabilities -d 'Put capabilities into the inheritable set too, as runtimes before Kubernetes 1.24 did. [env: CONTAINER_ADD_INHERITABLE_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-sysctls -d 'Kernel parameters of every pod, as net.ipv4.ping_group_range=0 0; the pod\'s own win. [env: CONTAINER_DEFAULT_SYSCTLS]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l allowed-devices -d 'Devices that a pod may ask for by the annotation io.kubernetes.cri-o.Devices. [env: CONTAINER_ALLOWED_DEVICES]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l allowed-devices -d 'Devices that a pod may ask for by the annotation devices.crio.io (older name: io.kubernetes.cri-o.Devices), where allowed_annotations of its handler has it. [env: CONTAINER_ALLOWED_DEVICES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l additional-devices -d 'Devices for every container, as /dev/host:/dev/container:rwm. [env: CONTAINER_ADDITIONAL_DEVICES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l device-ownership-from-security-context -d 'Give a container\'s devices to its runAsUser and runAsGroup.' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l hooks-dir -d 'Directories of OCI hooks in the format of oci-hooks(5); later ones win. [env: CONTAINER_HOOKS_DIR]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l default-mounts-file -d 'File with mounts for every container instead of containers-mounts.conf. [env: CONTAINER_DEFAULT_MOUNTS_FILE]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l default-mounts-file -d 'File in the format of containers-mounts.conf(5) with files and directories that every container gets a copy of. Empty means /etc/containers/mounts.conf, else /usr/share/containers/mounts.conf. [env: CONTAINER_DEFAULT_MOUNTS_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pids-limit -d 'Most processes in one container; 0 or less means no limit. Deprecated: use podPidsLimit of the kubelet. [env: CONTAINER_PIDS_LIMIT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l log-filter -d 'Regular expression for log messages that are written. [env: CONTAINER_LOG_FILTER]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -s l -l log-level -d 'Least important log message that is written: fatal, panic, error, warn, info, debug or trace. [env: CONTAINER_LOG_LEVEL]' -r
@@ -138,9 +138,9 @@ complete -c cricket -n "__fish_cricket_needs_command" -l metrics-key -d 'Key of 
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-tracing -d 'Export traces. [env: CONTAINER_ENABLE_TRACING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l tracing-endpoint -d 'Address of the collector (OTLP over gRPC). [env: CONTAINER_TRACING_ENDPOINT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l tracing-sampling-rate-per-million -d 'How many of a million calls are traced; those that the kubelet traces always are. [env: CONTAINER_TRACING_SAMPLING_RATE_PER_MILLION]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l stats-collection-period -d 'Seconds between collections of statistics; 0 collects when asked. [env: CONTAINER_STATS_COLLECTION_PERIOD]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l collection-period -d 'Seconds between collections of statistics and metrics; 0 collects when asked. [env: COLLECTION_PERIOD]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l included-pod-metrics -d 'Groups of pod metrics: cpu, disk, diskIO, hugetlb, memory, network, oom, pressure, process, spec or all. [env: CONTAINER_INCLUDED_POD_METRCIS]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l stats-collection-period -d 'The old name of collection_period, which wins over it. [env: CONTAINER_STATS_COLLECTION_PERIOD]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l collection-period -d 'Seconds for which a sample of a pod or container is answered again; 0 takes one for each call. Metrics are always measured anew. [env: COLLECTION_PERIOD]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l included-pod-metrics -d 'Groups of metrics that ListPodSandboxMetrics tells: cpu, disk, diskIO, hugetlb, memory, network, oom, pressure, process, spec or all. [env: CONTAINER_INCLUDED_POD_METRCIS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-nri -d 'Let NRI plugins see and adjust pods and containers.' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l nri-listen -d 'Socket for plugins that are started by others.' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l nri-plugin-dir -d 'Directory of plugins that the daemon starts.' -r -F

@@ -3,6 +3,7 @@
 //! Containers outlive the daemon: stopping it ends nothing but itself.
 
 mod host;
+mod security;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,6 @@ use cricket_proto::cri::runtime_service_server::RuntimeServiceServer;
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AdminApi;
@@ -30,8 +30,10 @@ use crate::image::Images;
 use crate::network::Networks;
 use crate::runtime::{Handlers, RuntimeError};
 use crate::sandbox::{self, SandboxError, Sandboxes};
+use crate::security::apparmor::AppArmorError;
 use crate::security::capabilities::CapabilityError;
 use crate::security::seccomp::SeccompError;
+use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
@@ -74,6 +76,12 @@ pub enum DaemonError {
     /// A configured seccomp profile cannot be used.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
+    /// The configured AppArmor profile cannot be used.
+    #[error(transparent)]
+    AppArmor(#[from] AppArmorError),
+    /// The node's SELinux policy cannot be used.
+    #[error(transparent)]
+    Selinux(#[from] SelinuxError),
     /// The store cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -143,7 +151,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         tracing::warn!("{warning}");
     }
     let mut told_to_stop = Box::pin(told_to_stop);
-    let house = build(&loaded)?;
+    let house = build(&loaded).await?;
     let _ours = RunDir::new(&loaded.config.runroot).lock()?;
     tokio::select! {
         restored = restore(&house) => restored?,
@@ -157,7 +165,6 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
     let sandboxes = Arc::clone(&house.sandboxes);
     tokio::spawn(async move { sandboxes.sweep().await });
     let socket = loaded.config.api.listen.clone();
-    let followed = Arc::clone(&house.sandboxes);
     let stopping = CancellationToken::new();
     let sessions = tokio::spawn(streaming.serve(
         streaming::Rooms {
@@ -167,6 +174,7 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         stopping.clone().cancelled_owned(),
         SHUTDOWN,
     ));
+    let followed = Arc::clone(&house.sandboxes);
     let stop = async move {
         told_to_stop.await;
         stopping.cancel();
@@ -202,7 +210,7 @@ async fn restore(house: &House) -> Result<(), DaemonError> {
     Ok(house.sandboxes.restore().await?)
 }
 
-fn build(loaded: &Loaded) -> Result<House, DaemonError> {
+async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
     let cgroups = Arc::new(Cgroups::detect(manager)?);
@@ -214,14 +222,16 @@ fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let handlers = found
         .ready
         .into_iter()
-        .map(|ready| settings::handler(ready, manager));
-    let handlers = Arc::new(Handlers::new(found.default, handlers.collect())?);
+        .map(|ready| settings::handler(ready, config, manager));
+    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel).await?;
+    let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
     let networks = Networks::open(settings::network(config));
     let run_dir = RunDir::new(&config.runroot);
+    let selinux = security::selinux(config)?;
     let containers = Containers::open(
-        settings::container(config, host.clone())?,
+        settings::container(loaded, host.clone(), selinux.clone())?,
         container::Rooms {
             run_dir: run_dir.clone(),
             cgroups: Arc::clone(&cgroups),
@@ -230,7 +240,7 @@ fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         },
     )?;
     let sandboxes = Sandboxes::open(
-        settings::sandbox(config, &config::pause_binary(loaded)?, host),
+        settings::sandbox(config, &config::pause_binary(loaded)?, host, selinux),
         sandbox::Rooms {
             run_dir,
             handlers: Arc::clone(&handlers),
@@ -266,7 +276,6 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
-        recursive_read_only_mounts: false,
         config: serde_json::to_string(&loaded.config).unwrap_or_default(),
     };
     let runtime = RuntimeApi {
@@ -276,6 +285,7 @@ async fn answer(
         handlers: Arc::clone(&house.handlers),
         streaming,
         identity,
+        metrics: cri::MetricGroups::new(&loaded.config.stats.included_pod_metrics),
     };
     let image = ImageApi {
         images: Arc::clone(&house.images),
@@ -285,6 +295,8 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
     };
+    let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
+    let stop_plain = plain.stop();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = tonic::transport::Server::builder()
         .add_service(
@@ -298,8 +310,9 @@ async fn answer(
                 .max_encoding_message_size(send),
         )
         .add_service(AdminServiceServer::new(admin))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(grpc, async move {
             stop.await;
+            stop_plain.cancel();
             // Nobody waits any more only when the server has ended by itself.
             let _ended = stopping.send(());
         });
@@ -310,7 +323,7 @@ async fn answer(
         }
     };
     tokio::select! {
-        served = server => Ok(served?),
+        served = async { (server.await, plain.ended().await).0 } => Ok(served?),
         // An idle client can keep a connection open for ever.
         () = too_long => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! cricket: a Kubernetes container runtime. The daemon and its command line in one binary.
 
 mod admin;
+mod cdi;
 mod cgroup;
 mod cli;
 mod config;

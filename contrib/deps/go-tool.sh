@@ -1,8 +1,9 @@
 #!/bin/sh
 # go-tool.sh [--build] NAME PACKAGE VERSION [BUILD-FLAG...]: sees to a program that is a Go module:
 # the one in $PATH (not with --build: that one will not do), else built into target/tools with
-# these flags, with cgo where $GO_TOOL_CGO says 1. `go install MODULE@VERSION` needs the list of
-# versions, which not every proxy serves; a go.mod of our own does not.
+# these flags, with cgo where $GO_TOOL_CGO says 1, as the program of a package's tests where
+# $GO_TOOL_TEST says 1. `go install MODULE@VERSION` needs the list of versions, which not every
+# proxy serves; a go.mod of our own does not.
 set -eu
 cd "$(dirname "$0")/../.."
 build_anyway=""
@@ -24,5 +25,12 @@ trap 'chmod -R u+w "$build"; rm -rf "$build"' EXIT
 cd "$build"
 export GOFLAGS=-mod=mod CGO_ENABLED="${GO_TOOL_CGO:-0}" GOTOOLCHAIN=auto
 "$go" mod init tool.build >/dev/null 2>&1
-"$go" get "$package@$version" 2>go.log || { cat go.log >&2; exit 1; }
-"$go" build "$@" -o "$tools/$name" "$package"
+if [ "${GO_TOOL_TEST:-0}" = 1 ]; then
+    with="-t" verb="test -c"
+else
+    with="" verb=build
+fi
+# shellcheck disable=SC2086 # none, one or two words
+"$go" get $with "$package@$version" 2>go.log || { cat go.log >&2; exit 1; }
+# shellcheck disable=SC2086
+"$go" $verb "$@" -o "$tools/$name" "$package"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # install.sh apt|pacman PACKAGE...: installs packages without questions and without starting the
-# services that some bring (docker-registry would listen on port 5000 from then on).
+# services that some bring (docker-registry would listen on port 5000 from then on, nginx on 80).
 set -eu
 manager=$1
 shift
@@ -22,6 +22,7 @@ if [ ! -e "$policy" ]; then
 fi
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "$@" </dev/null
-if [ -d /run/systemd/system ] && systemctl is-enabled --quiet docker-registry 2>/dev/null; then
-    case " $* " in *" docker-registry "*) systemctl disable --quiet docker-registry ;; esac
-fi
+[ -d /run/systemd/system ] || exit 0
+for service in docker-registry nginx; do
+    case " $* " in *" $service "*) systemctl disable --quiet "$service" 2>/dev/null || : ;; esac
+done

@@ -2,6 +2,7 @@
 # Installs what is missing of the system's packages: apt-get (Debian 12, 13) or pacman (Arch).
 #   system.sh run     what the daemon and the demo need
 #   system.sh test    and what the tests need beyond it
+#   system.sh conformance   and what the stand-ins for critest's images are made of
 #   system.sh list    prints the packages of both, as if nothing were installed
 set -eu
 mode=${1:-run}
@@ -31,7 +32,7 @@ elif command -v pacman >/dev/null; then
     manager=pacman cni=/usr/lib/cni/bridge
 else
     echo "deps: neither apt-get nor pacman here: install gcc, make, runc, CNI plugins, a static" \
-        "busybox, iproute2, util-linux, iptables, nftables and curl yourself" >&2
+        "busybox, iproute2, util-linux, procps, iptables, nftables, curl and nginx yourself" >&2
     exit 0
 fi
 [ -e /opt/cni/bin/bridge ] && cni=/opt/cni/bin/bridge
@@ -58,6 +59,11 @@ if [ "$mode" != run ]; then
     # runc.sh builds a current runc with them.
     need /usr/include/seccomp.h libseccomp-dev libseccomp
     need pkg-config pkg-config pkgconf
+fi
+if [ "$mode" = conformance ] || [ "$mode" = list ]; then
+    need nginx nginx nginx
+    need ipcs util-linux util-linux
+    need pgrep procps procps-ng
 fi
 if [ "$mode" = list ]; then
     printf '%s\n' $missing

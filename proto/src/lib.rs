@@ -6,6 +6,7 @@
 mod codec;
 
 pub use codec::{RequestCodec, RequestDecoder};
+
 /// What all messages have in common: above all their length on the wire.
 pub use prost::Message;
 

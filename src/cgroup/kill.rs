@@ -62,7 +62,6 @@ impl Cgroups {
     }
 
     /// The processes of the cgroup and of those below it; none if it does not exist.
-    #[cfg(test)]
     pub fn processes(&self, path: &str) -> Result<Vec<u32>, CgroupError> {
         let path = self.directory(path)?;
         match self.where_processes_are(&path)? {

@@ -35,7 +35,10 @@ use std::path::PathBuf;
 
 pub use error::CgroupError;
 pub use path::Manager;
-pub use stats::{MemoryStats, Pressure, Stall, Stats, StatsReader};
+pub use stats::{
+    CpuStats, History, IoStats, MemoryStats, Pressure, Sample, Stall, Stats, StatsReader,
+    Throttling,
+};
 
 use layout::{Controller, Kind, Mount};
 use path::{CgroupPath, Parent};
@@ -181,15 +184,20 @@ impl Cgroups {
         Ok(Parent::parse(self.manager, parent)?.path.to_string())
     }
 
-    /// A sample of everything that the cgroup and those below it use. For repeated ones keep a
-    /// [`reader`](Cgroups::reader).
+    /// A sample of everything that the cgroup and those below it use.
     pub fn stats(&self, path: &str) -> Result<Stats, CgroupError> {
         self.reader(path)?.sample_all()
     }
 
+    /// A sample of what the kubelet asks for every few seconds: processor time, memory, swap,
+    /// tasks and pressure of the cgroup and those below it.
+    pub fn usual_stats(&self, path: &str) -> Result<Stats, CgroupError> {
+        StatsReader::open(self, &self.directory(path)?, false)?.sample()
+    }
+
     /// Opens a cgroup for repeated samples.
     pub fn reader(&self, path: &str) -> Result<StatsReader, CgroupError> {
-        StatsReader::open(self, &self.directory(path)?)
+        StatsReader::open(self, &self.directory(path)?, true)
     }
 
     /// The directory of an OCI `cgroupsPath`.

@@ -70,6 +70,16 @@ pub enum ConfigError {
         /// All of them, in the order in which they were found.
         Vec<Problem>,
     ),
+    /// A file of the node that a key names, for containers, cannot be used.
+    #[error("{key}: {}: {problem}", path.display())]
+    NodeFile {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why, and the remedy.
+        problem: String,
+    },
     /// A program that the daemon runs is not installed.
     #[error("{what}: {detail}")]
     Binary {

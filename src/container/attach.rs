@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::backlog::{Backlog, Stream};
 use super::pump::besides;
 use super::{ContainerError, Containers, Input, Output, Record, Streams, TerminalSize};
-use crate::runtime::{Attachment, MAX_INPUT, Piece, Room, RuntimeError};
+use crate::runtime::{Attachment, MAX_INPUT, Room, RuntimeError};
 
 /// Most clients that are attached to one container at one time: what the monitor's 64 connections
 /// leave beside commands and those who watch, start and stop.
@@ -19,8 +20,8 @@ impl Containers {
     /// been passed on, or when the client has gone; the client's ends are then shut down.
     ///
     /// The end of the client's input closes the container's where it was made with `stdin_once`,
-    /// and does nothing otherwise. A client that leaves a mebibyte waiting is cut off, so that it
-    /// holds up nobody else.
+    /// and does nothing otherwise. A client that leaves 17 MiB waiting is given those and then
+    /// cut off: nobody else, nor the container, waits for it.
     ///
     /// # Errors
     /// When there is no such container, it has ended, as many are attached as may be, or the
@@ -65,28 +66,53 @@ impl Containers {
 /// Passes on what the container writes until its end, or until the client takes no more.
 async fn pass_on(
     attachment: &Attachment,
-    mut stdout: Option<Output>,
-    mut stderr: Option<Output>,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
 ) -> Result<(), RuntimeError> {
-    let mut room = Room::default();
-    let end = loop {
-        let (to, data) = match attachment.next(&mut room).await {
-            Ok(Some(Piece::Stdout(data))) => (&mut stdout, data),
-            Ok(Some(Piece::Stderr(data))) => (&mut stderr, data),
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
+    let backlog = Backlog::default();
+    let collect = async {
+        let mut room = Room::default();
+        let end = loop {
+            backlog.room().await;
+            match attachment.next(&mut room).await {
+                Ok(Some(piece)) => backlog.push(piece),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        backlog.end();
+        end
+    };
+    let give = give(&backlog, stdout, stderr);
+    tokio::pin!(collect, give);
+    tokio::select! {
+        end = &mut collect => {
+            give.await;
+            end
+        }
+        // The client has gone, for the container has not ended.
+        () = &mut give => Ok(()),
+    }
+}
+
+/// Gives the client what waits for it until the last byte, and half-closes its ends; or until it
+/// takes no more.
+async fn give(backlog: &Backlog, mut stdout: Option<Output>, mut stderr: Option<Output>) {
+    while let Some((stream, data)) = backlog.take().await {
+        let to = match stream {
+            Stream::Stdout => &mut stdout,
+            Stream::Stderr => &mut stderr,
         };
         if let Some(to) = to
-            && to.write_all(data).await.is_err()
+            && to.write_all(&data).await.is_err()
         {
-            return Ok(());
+            return;
         }
-    };
+    }
     for mut to in [stdout, stderr].into_iter().flatten() {
         // A client that has gone needs no end.
         let _gone = to.shutdown().await;
     }
-    end
 }
 
 /// Feeds the container until the client's input ends, or the container has ended.

@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
+use super::own_files;
 use super::record::{Init, Record, RunsAs};
 use super::sources::{self, io_error};
 use super::volumes;
 use super::{Config, ContainerError, Containers, Phase, Pod};
-use crate::runtime::{Monitor, NewContainer, Watch};
+use crate::cdi;
+use crate::runtime::{Handler, Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
 use crate::security::users::{self, Accounts, User};
-use crate::spec::config::NamespaceMode;
+use crate::spec::config::{IdMapping, NamespaceMode};
 use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
 use crate::spec::{self};
 use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
-use crate::storage::{ImageRecord, RootOptions};
+use crate::storage::{ImageRecord, RootIds, RootOptions};
+use crate::sys::user_namespace::Range;
 use crate::sys::{blocking, clock, pidfd};
 
 /// Name of the OCI spec in the bundle.
@@ -70,7 +73,9 @@ impl Containers {
             };
         }
         stage.enter("validate");
-        spec::check(&config, &pod.spec, &self.settings.spec, &self.settings.host)?;
+        let settings = self.spec_settings(&pod.handler);
+        spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
+        cdi::requested(&config.cdi_devices, &config.annotations)?;
         stage.enter("find the image");
         let image = self.image(&config)?;
         let volumes = self.image_volumes(&config)?;
@@ -211,6 +216,9 @@ impl Containers {
         stage.enter("find mount sources and devices");
         let mut mount_sources =
             sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
+        if let Some(userns) = &pod.spec.userns {
+            sources::check_idmapped(&config.mounts, &mount_sources, userns)?;
+        }
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
@@ -220,20 +228,34 @@ impl Containers {
             Vec::new()
         };
         let localhost = self.localhost_profile(config)?;
+        let given = self.given(pod, config)?;
 
         stage.enter("mount the root filesystem");
         let id = record.id.as_str();
-        let options = RootOptions::default();
+        let options = RootOptions {
+            mount_label: given.mount_label(),
+            ids: root_ids(&pod.spec),
+            ..RootOptions::default()
+        };
         let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
         self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
-        let declared_volumes = self.declared_volumes(&record, &root)?;
+        let declared_volumes = self.declared_volumes(&record, &root, &options)?;
         stage.enter("look up the user");
-        let user = find_user(&root, config, &record.image)?;
+        let (user, accounts) = find_user(&root, config, &record.image)?;
+        stage.enter("make its files, label them and its volumes");
+        let bundle = self.rooms.run_dir.container(&record.id);
+        let own_files = self.settings.files.make(own_files::For {
+            bundle: &bundle,
+            root: &root,
+            config,
+            image: &record.image,
+            user: &user,
+            accounts: &accounts,
+        })?;
+        given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
         stage.enter("write the spec");
-        let mut settings = self.settings.spec.clone();
-        settings.container_min_memory = pod.handler.min_memory_bytes;
-        settings.privileged_without_host_devices = pod.handler.privileged_without_host_devices;
+        let settings = self.spec_settings(&pod.handler);
         let inputs = Inputs {
             id,
             name: &record.name.to_string(),
@@ -246,12 +268,16 @@ impl Containers {
             declared_volumes: &declared_volumes,
             devices: &devices,
             host_devices: &host_devices,
+            node_devices: &given.devices,
+            cdi: &given.cdi,
+            selinux: given.labels.as_ref(),
+            own_files: &own_files,
             cgroups_path: &self
                 .rooms
                 .cgroups
                 .container_path(&record.cgroup_parent, id)?,
             seccomp: SeccompProfiles {
-                default: self.settings.seccomp.as_deref(),
+                default: self.default_seccomp(&pod.handler.program.handler),
                 localhost: localhost.as_ref(),
                 privileged: self.settings.privileged_seccomp.as_deref(),
             },
@@ -261,7 +287,7 @@ impl Containers {
             host: &self.settings.host,
         };
         let spec = spec::container(&inputs)?;
-        write_spec(&self.rooms.run_dir.container(&record.id), &spec)?;
+        write_spec(&bundle, &spec)?;
         make_log_directory(record.log_path.as_deref())?;
         record.runs_as = RunsAs {
             uid: user.uid,
@@ -269,6 +295,16 @@ impl Containers {
             groups: user.groups,
         };
         Ok(record)
+    }
+
+    /// What the configuration says, with what it says about the handler.
+    fn spec_settings(&self, handler: &Handler) -> spec::inputs::Settings {
+        spec::inputs::Settings {
+            container_min_memory: handler.min_memory_bytes,
+            privileged_without_host_devices: handler.privileged_without_host_devices,
+            recursive_read_only: handler.features.recursive_read_only,
+            ..self.settings.spec.clone()
+        }
     }
 
     fn localhost_profile(&self, config: &Config) -> Result<Option<Profile>, ContainerError> {
@@ -363,11 +399,30 @@ fn parse_signal(text: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
-fn find_user(root: &Path, config: &Config, image: &Image) -> Result<User, ContainerError> {
+/// Whose the root filesystem is.
+fn root_ids(pod: &spec::inputs::Pod) -> Option<RootIds> {
+    let range = |ids: IdMapping| Range {
+        inside: ids.container_id,
+        outside: ids.host_id,
+        length: ids.length,
+    };
+    let ids = pod.userns.clone().zip(pod.namespaces.mappings());
+    ids.map(|(userns, ids)| RootIds {
+        userns,
+        uids: range(ids.uids),
+        gids: range(ids.gids),
+    })
+}
+
+fn find_user(
+    root: &Path,
+    config: &Config,
+    image: &Image,
+) -> Result<(User, Accounts), ContainerError> {
     let request = spec::user_request(&config.security, image);
     let directory = fs::File::open(root).map_err(io_error("open the root filesystem", root))?;
     let accounts = Accounts::read(&directory)?;
-    Ok(users::lookup(&request, &accounts)?)
+    Ok((users::lookup(&request, &accounts)?, accounts))
 }
 
 fn write_spec(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<(), ContainerError> {

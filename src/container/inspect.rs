@@ -22,6 +22,12 @@ impl Containers {
         })
     }
 
+    /// The container's root filesystem as cAdvisor wants it: it ends in `/merged`, and the writable
+    /// layer is `diff` beside it.
+    pub fn root_path(&self, record: &Record) -> PathBuf {
+        self.rooms.store.root_path(record.id.as_str())
+    }
+
     pub(super) fn config_path(&self, record: &Record) -> PathBuf {
         self.rooms
             .run_dir

@@ -7,18 +7,23 @@
 mod announce;
 mod archive;
 mod attach;
+mod backlog;
 mod checkpoint;
 mod create;
+mod devices;
 mod exec;
 mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod inspect;
+mod metrics;
+mod own_files;
 mod pipes;
 mod pump;
 mod record;
 mod remove;
 mod restore;
+mod security;
 mod sources;
 mod start;
 mod stats;
@@ -29,6 +34,7 @@ mod undo;
 mod update;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,16 +45,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
+pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
+pub use metrics::{ContainerMetrics, Disk, Extent, Files};
+pub use own_files::NodeFiles;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cdi::{self, CdiError};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
+use crate::security::apparmor::{AppArmor, AppArmorError};
 use crate::security::seccomp::{self, Profile, SeccompError};
+use crate::security::selinux::{Labels, Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
 use crate::state::{
@@ -72,12 +84,27 @@ pub struct Settings {
     pub seccomp: Option<Arc<Profile>>,
     /// The seccomp profile of privileged containers; usually none.
     pub privileged_seccomp: Option<Arc<Profile>>,
+    /// Default seccomp profiles of handlers that have one of their own, by handler.
+    pub handler_seccomp: BTreeMap<String, Arc<Profile>>,
+    /// AppArmor, where the node has it.
+    pub apparmor: Option<AppArmor>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// CDI devices.
+    pub cdi: cdi::Registry,
+    /// Devices that the configuration gives.
+    pub devices: NodeDevices,
+    /// Files that the configuration gives.
+    pub files: NodeFiles,
     /// Mount sources that are not to be created when they are missing.
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// What becomes of the paths that images declare as volumes.
     pub declared_volumes: DeclaredVolumes,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
+    /// for each call.
+    pub stats_max_age: Duration,
     /// Whether containers may be checkpointed (`enable_criu_support`, `container_level_enabled`).
     pub checkpoints: bool,
 }
@@ -120,17 +147,18 @@ pub struct Container {
     kill_at: watch::Sender<Option<Instant>>,
     /// After the end: whether runtime state, root mount and cgroups could all be released.
     released: watch::Sender<Option<bool>>,
-    cpu: stats::CpuHistory,
+    /// Turns to run a command in it.
+    commands: exec::Turns,
+    /// Turns to attach to it.
+    attachments: exec::Turns,
+    /// What the rates of its use are computed from.
+    history: History,
     /// What of its life has been announced.
     told: Told,
     /// Held by whoever has the runtime change the container: start, update, delete.
     turn: tokio::sync::Mutex<()>,
     /// Whether an update failed, so that the limits may not be those of the record.
     unsure_limits: AtomicBool,
-    /// Turns to run a command in it.
-    commands: exec::Turns,
-    /// Turns to attach to it.
-    attachments: exec::Turns,
 }
 
 /// A pod as its containers need to know it.
@@ -146,6 +174,10 @@ pub struct Pod {
     pub log_directory: String,
     /// Its cgroup; empty: the default.
     pub cgroup_parent: String,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its SELinux labels, where the node separates pods by them.
+    pub selinux: Option<Labels>,
     /// Its namespaces and files, and what annotations tell of it.
     pub spec: spec::inputs::Pod,
 }
@@ -156,12 +188,12 @@ impl Container {
             record: Recorded::new(record),
             kill_at: watch::Sender::new(None),
             released: watch::Sender::new(None),
-            cpu: stats::CpuHistory::default(),
+            commands: exec::Turns::new(exec::MAX_COMMANDS),
+            attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
+            history: History::default(),
             told: Told::up_to(told),
             turn: tokio::sync::Mutex::default(),
             unsure_limits: AtomicBool::new(false),
-            commands: exec::Turns::new(exec::MAX_COMMANDS),
-            attachments: exec::Turns::new(attach::MAX_ATTACHMENTS),
         }
     }
 
@@ -364,6 +396,20 @@ pub enum ContainerError {
         /// The container.
         id: Id,
     },
+    /// The call needs a container that has not ended.
+    #[error("container {id} has ended, or is not made yet")]
+    NotAlive {
+        /// The container.
+        id: Id,
+    },
+    /// As many clients are served in the container as may be at one time.
+    #[error("container {id} serves {max} clients of this kind already; end one of them, or wait")]
+    Busy {
+        /// The container.
+        id: Id,
+        /// The bound.
+        max: usize,
+    },
     /// Only what is created or runs has limits.
     #[error("container {id} has ended: its resources cannot be updated any more")]
     NotUpdatable {
@@ -387,20 +433,6 @@ pub enum ContainerError {
         limit: i64,
         /// What it uses and cannot give back, in bytes.
         used: u64,
-    },
-    /// The call needs a container that has not ended.
-    #[error("container {id} has ended, or is not made yet")]
-    NotAlive {
-        /// The container.
-        id: Id,
-    },
-    /// As many clients are served in the container as may be at one time.
-    #[error("container {id} serves {max} clients of this kind already; end one of them, or wait")]
-    Busy {
-        /// The container.
-        id: Id,
-        /// The bound.
-        max: usize,
     },
     /// The command in the container did not end in time; it has been killed.
     #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]
@@ -440,6 +472,15 @@ pub enum ContainerError {
     /// A seccomp profile cannot be used.
     #[error("{0}")]
     Seccomp(#[from] SeccompError),
+    /// An AppArmor profile cannot be used.
+    #[error("{0}")]
+    AppArmor(#[from] AppArmorError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
+    /// A CDI device cannot be had.
+    #[error("{0}")]
+    Cdi(#[from] CdiError),
     /// The user to run as cannot be found.
     #[error("{0}")]
     Users(#[from] UserError),

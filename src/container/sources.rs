@@ -78,23 +78,64 @@ fn source(index: usize, mount: &Mount, reject: &[PathBuf]) -> Result<PathBuf, Co
     .map_err(io_error("find the mount source", path))
 }
 
+/// Whether what is to be mounted with mapped ids can be: the OCI runtime would say no more than
+/// "invalid argument" of a file system that cannot. `userns`: the pod's, `sources`: of
+/// [`of_mounts`].
+pub(super) fn check_idmapped(
+    mounts: &[Mount],
+    sources: &[MountSource],
+    userns: &Path,
+) -> Result<(), ContainerError> {
+    // An image volume is made for the pod's ids from the beginning.
+    let mapped = |(_, (mount, _)): &(usize, (&Mount, &MountSource))| {
+        !mount.uid_mappings.is_empty() && !mount.host_path.is_empty()
+    };
+    let all = mounts.iter().zip(sources).enumerate().filter(mapped);
+    let mut opened = None;
+    for (index, (_, source)) in all {
+        let userns = match &opened {
+            Some(file) => file,
+            None => {
+                let file = fs::File::open(userns).map_err(io_error("open", userns))?;
+                opened.insert(file)
+            }
+        };
+        // Attached nowhere, it goes again at once.
+        if let Err(error) = crate::sys::mounts::idmapped(&source.path, userns) {
+            return Err(ContainerError::Invalid {
+                field: format!("config.mounts[{index}].uidMappings"),
+                problem: format!(
+                    "{} cannot be mounted for the pod's user namespace: {error}; its file system \
+                     has to support idmapped mounts (mount_setattr(2): ext4, xfs and btrfs do, \
+                     tmpfs from Linux 6.3 on, NFS does not)",
+                    source.path.display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Finds the nodes that each device of the configuration stands for: the node itself, or all nodes
 /// below a directory.
 pub(super) fn of_devices(config: &ContainerConfig) -> Result<Vec<Vec<DeviceNode>>, ContainerError> {
-    let nodes_of = |device: &crate::spec::config::Device| {
-        let host = fs::canonicalize(&device.host_path)
-            .map_err(io_error("find the device", device.host_path.as_ref()))?;
-        let mut nodes = Vec::new();
-        collect(&host, Path::new(&device.container_path), 0, &mut nodes)?;
-        if nodes.is_empty() {
-            return Err(ContainerError::Invalid {
-                field: "config.devices.host_path".to_owned(),
-                problem: format!("`{}` is not a device and holds none", device.host_path),
-            });
-        }
-        Ok(nodes)
-    };
+    let nodes_of =
+        |device: &crate::spec::config::Device| nodes_at(&device.host_path, &device.container_path);
     config.devices.iter().map(nodes_of).collect()
+}
+
+/// The node at a path of the host, or all below it, as they are to appear in the container.
+pub(super) fn nodes_at(host: &str, container: &str) -> Result<Vec<DeviceNode>, ContainerError> {
+    let found = fs::canonicalize(host).map_err(io_error("find the device", host.as_ref()))?;
+    let mut nodes = Vec::new();
+    collect(&found, Path::new(container), 0, &mut nodes)?;
+    if nodes.is_empty() {
+        return Err(ContainerError::Invalid {
+            field: "config.devices.host_path".to_owned(),
+            problem: format!("`{host}` is not a device and holds none"),
+        });
+    }
+    Ok(nodes)
 }
 
 /// All device nodes of the host that a privileged container gets.

@@ -77,12 +77,13 @@ impl Containers {
     /// the kernel would end its processes otherwise. What it holds of files that nobody reads the
     /// kernel takes back.
     fn room_for(&self, container: &Arc<Container>, limit: i64) -> Result<(), ContainerError> {
-        let stats = self.usual_stats(container)?;
-        let memory = stats.usage.and_then(|usage| usage.memory);
+        let (record, cgroups) = (container.record(), &self.rooms.cgroups);
+        let path = cgroups.container_path(&record.cgroup_parent, record.id.as_str())?;
+        let memory = cgroups.usual_stats(&path)?.memory;
         let used = memory.map_or(0, |memory| memory.working_set_bytes);
         if u64::try_from(limit).is_ok_and(|limit| limit < used) {
             return Err(ContainerError::MemoryInUse {
-                id: container.record().id.clone(),
+                id: record.id.clone(),
                 limit,
                 used,
             });

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::record::ImageVolume;
@@ -99,6 +99,7 @@ impl Containers {
         &self,
         record: &Record,
         root: &Path,
+        options: &RootOptions,
     ) -> Result<Vec<DeclaredVolume>, ContainerError> {
         let declared = &record.image.volumes;
         if declared.len() > MAX_DECLARED {
@@ -108,13 +109,17 @@ impl Containers {
             });
         }
         let mut bound = Vec::new();
+        let owner = options.ids.as_ref().map(|ids| ids.outside(0, 0));
         for (number, path) in declared.iter().enumerate() {
             match self.settings.declared_volumes {
                 DeclaredVolumes::Ignore => {}
-                DeclaredVolumes::Mkdir => make_in_root(root, path)?,
+                DeclaredVolumes::Mkdir => make_in_root(root, path, owner)?,
                 DeclaredVolumes::Bind => bound.push(DeclaredVolume {
                     destination: path.clone(),
-                    source: self.rooms.store.make_volume(record.id.as_str(), number)?,
+                    source: self
+                        .rooms
+                        .store
+                        .make_volume(record.id.as_str(), number, options)?,
                 }),
             }
         }
@@ -147,8 +152,8 @@ fn open_in_root(root: &File, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Makes a directory in a root filesystem, with those above it, unless something is there. No
-/// symbolic link of the image leads out of the root.
-fn make_in_root(root: &Path, path: &str) -> Result<(), ContainerError> {
+/// symbolic link of the image leads out of the root. They belong to `owner`, or to whom makes them.
+fn make_in_root(root: &Path, path: &str, owner: Option<(u32, u32)>) -> Result<(), ContainerError> {
     let failed =
         |error: Errno| io_error("make the volume of the image at", path.as_ref())(error.into());
     let top = File::open(root).map_err(io_error("open the root filesystem", root))?;
@@ -165,7 +170,9 @@ fn make_in_root(root: &Path, path: &str) -> Result<(), ContainerError> {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(failed(error)),
                 }
-                open_in_root(&top, &above).map_err(failed)?
+                let made = open_in_root(&top, &above).map_err(failed)?;
+                give(&made, owner).map_err(failed)?;
+                made
             }
             // A file on the way: the image is as it is.
             Err(Errno::NOTDIR) => return Ok(()),
@@ -173,6 +180,14 @@ fn make_in_root(root: &Path, path: &str) -> Result<(), ContainerError> {
         };
     }
     Ok(())
+}
+
+fn give(made: &OwnedFd, owner: Option<(u32, u32)>) -> Result<(), Errno> {
+    let Some((uid, gid)) = owner else {
+        return Ok(());
+    };
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::fs::chownat(made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
 }
 
 fn volume_error(index: usize, mount: &Mount, problem: String) -> ContainerError {
@@ -224,14 +239,14 @@ mod tests {
         let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
         link("/real".as_ref(), "link");
         link(scratch.path(), "outside");
-        make_in_root(&root, "/var/lib/data").unwrap();
-        make_in_root(&root, "link/deep").unwrap();
-        make_in_root(&root, "/file/below").unwrap();
+        make_in_root(&root, "/var/lib/data", None).unwrap();
+        make_in_root(&root, "link/deep", None).unwrap();
+        make_in_root(&root, "/file/below", None).unwrap();
         assert!(root.join("var/lib/data").is_dir());
         assert!(root.join("real/deep").is_dir());
         assert!(root.join("file").is_file());
         // The link's target is looked for in the root, where it is not.
-        assert!(make_in_root(&root, "/outside/escaped").is_err());
+        assert!(make_in_root(&root, "/outside/escaped", None).is_err());
         assert!(!scratch.path().join("escaped").exists());
     }
 }

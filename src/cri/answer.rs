@@ -6,6 +6,7 @@ use cricket_proto::cri as wire;
 
 use crate::container::{self, Reason};
 use crate::image;
+use crate::runtime::Features;
 use crate::sandbox;
 use crate::spec::config as spec;
 use crate::storage::Usage;
@@ -47,7 +48,7 @@ pub(super) fn pod_status(record: &sandbox::Record) -> wire::PodSandboxStatus {
     }
 }
 
-fn pod_metadata(record: &sandbox::Record) -> wire::PodSandboxMetadata {
+pub(super) fn pod_metadata(record: &sandbox::Record) -> wire::PodSandboxMetadata {
     let name = record.config.name.clone();
     wire::PodSandboxMetadata {
         name: name.name,
@@ -130,7 +131,7 @@ pub(super) fn container_status(record: &container::Record) -> wire::ContainerSta
     }
 }
 
-fn container_metadata(record: &container::Record) -> wire::ContainerMetadata {
+pub(super) fn container_metadata(record: &container::Record) -> wire::ContainerMetadata {
     wire::ContainerMetadata {
         name: record.name.name.clone(),
         attempt: record.name.attempt,
@@ -289,6 +290,17 @@ pub(super) fn image(image: &image::Image) -> wire::Image {
             ..Default::default()
         }),
         pinned: image.pinned,
+    }
+}
+
+/// One of `StatusResponse.runtime_handlers`.
+pub(super) fn handler((name, features): (&str, Features)) -> wire::RuntimeHandler {
+    wire::RuntimeHandler {
+        name: name.to_owned(),
+        features: Some(wire::RuntimeHandlerFeatures {
+            recursive_read_only_mounts: features.recursive_read_only,
+            user_namespaces: features.user_namespaces,
+        }),
     }
 }
 

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use tonic::{Code, Status};
 
+use crate::cdi::CdiError;
 use crate::cgroup::CgroupError;
 use crate::container::ContainerError;
 use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sandbox::SandboxError;
+use crate::security::selinux::SelinuxError;
+use crate::spec::SpecError;
 use crate::state::LookupError;
 
 /// Messages longer than this are cut: they end up in events and gRPC trailers.
@@ -25,14 +28,19 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
         SandboxError::Invalid { .. } | SandboxError::Spec(_) | SandboxError::User(_) => {
             Code::InvalidArgument
         }
+        SandboxError::Selinux(error) => of_selinux(error),
         SandboxError::Exists { .. } => Code::AlreadyExists,
-        SandboxError::NotReady { .. } => Code::FailedPrecondition,
+        SandboxError::NotReady { .. } | SandboxError::NoUserNamespaces { .. } => {
+            Code::FailedPrecondition
+        }
         SandboxError::Container(error) => return of_container(error),
         SandboxError::Runtime(error) => of_runtime(error),
         SandboxError::Cgroup(error) => of_cgroup(error),
         SandboxError::ShuttingDown(_) => Code::Unavailable,
         SandboxError::Io { .. }
         | SandboxError::Sysctl { .. }
+        | SandboxError::UserNamespace { .. }
+        | SandboxError::Unreachable { .. }
         | SandboxError::PauseEnded
         | SandboxError::Dial { .. }
         | SandboxError::NetworkNotReady(_)
@@ -47,17 +55,24 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
     let error = error.as_ref();
     let code = match error {
         ContainerError::Lookup(error) => of_lookup(error),
+        // Its first word is looked for.
+        ContainerError::Spec(SpecError::RecursiveReadOnlyUnsupported { .. }) => Code::Unknown,
         ContainerError::Invalid { .. }
         | ContainerError::Spec(_)
         | ContainerError::Seccomp(_)
         | ContainerError::Users(_) => Code::InvalidArgument,
+        ContainerError::AppArmor(_) => Code::InvalidArgument,
+        ContainerError::Selinux(error) => of_selinux(error),
+        ContainerError::Cdi(CdiError::Name { .. } | CdiError::TooMany { .. }) => {
+            Code::InvalidArgument
+        }
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::NotCreated { .. }
         | ContainerError::NotRunning { .. }
+        | ContainerError::NotAlive { .. }
         | ContainerError::NotUpdatable { .. }
-        | ContainerError::MemoryInUse { .. }
-        | ContainerError::NotAlive { .. } => Code::FailedPrecondition,
+        | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
         ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
@@ -67,6 +82,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::ShuttingDown(_) => Code::Unavailable,
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
+        | ContainerError::Cdi(_)
         | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,
@@ -96,19 +112,23 @@ pub(super) fn plain(error: ContainerError) -> Status {
     of_container(Arc::new(error))
 }
 
-/// The answer of a call that the next versions bring.
-pub(super) fn not_built(call: &str) -> Status {
-    Status::unimplemented(format!(
-        "{call} is not built into this version of cricket yet"
-    ))
-}
-
 fn of_runtime(error: &RuntimeError) -> Code {
     match error {
         RuntimeError::NoHandler { .. } => Code::InvalidArgument,
         RuntimeError::Busy => Code::ResourceExhausted,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
+    }
+}
+
+fn of_selinux(error: &SelinuxError) -> Code {
+    match error {
+        SelinuxError::Part { .. }
+        | SelinuxError::Unknown { .. }
+        | SelinuxError::NotAllowed { .. } => Code::InvalidArgument,
+        SelinuxError::Policy { .. } | SelinuxError::NoCategories | SelinuxError::Relabel { .. } => {
+            Code::Unknown
+        }
     }
 }
 
@@ -158,12 +178,17 @@ mod tests {
             id: id(),
         };
         let nested = SandboxError::Container(Arc::new(missing().into()));
+        let unsupported = SpecError::RecursiveReadOnlyUnsupported {
+            index: 0,
+            container_path: "/x".into(),
+        };
         let in_use = ImageError::InUse {
             id: "i".into(),
             user: "c".into(),
         };
         for (code, expected) in [
             (container(missing().into()), Code::NotFound),
+            (container(unsupported.into()), Code::Unknown),
             (container(ambiguous().into()), Code::InvalidArgument),
             (container(timed_out), Code::DeadlineExceeded),
             (

@@ -7,7 +7,7 @@ use futures_util::stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::parts::Messages;
+use super::stream::Messages;
 use super::{RuntimeApi, answer};
 use crate::sandbox::Event;
 use crate::state::Happening;

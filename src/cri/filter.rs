@@ -47,6 +47,16 @@ pub(super) fn stats(
         && labels(&record.config.labels, &filter.label_selector)
 }
 
+/// Whether a pod is one of those whose statistics are wanted.
+pub(super) fn pod_stats(
+    record: &sandbox::Record,
+    filter: Option<&wire::PodSandboxStatsFilter>,
+) -> bool {
+    let Some(filter) = filter else { return true };
+    record.id.as_str().starts_with(&filter.id)
+        && labels(&record.config.labels, &filter.label_selector)
+}
+
 fn labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
     wanted
         .iter()

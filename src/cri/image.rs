@@ -4,7 +4,7 @@ use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
 use super::code::{invalid, of_image};
-use super::parts::{self, Messages};
+use super::stream::{self, Messages};
 use super::{ImageApi, answer, request};
 use crate::image::PullRequest;
 use crate::sys::clock;
@@ -34,7 +34,7 @@ impl wire::image_service_server::ImageService for ImageApi {
             .images
             .list(wanted.as_ref().map(|image| image.image.as_str()));
         let items = images.into_iter().map(|image| answer::image(&image));
-        Ok(Response::new(parts::messages(items, |images| {
+        Ok(Response::new(stream::messages(items, |images| {
             wire::StreamImagesResponse { images }
         })))
     }

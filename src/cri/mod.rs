@@ -6,16 +6,21 @@
 //! `request` turns messages into the domain's words, `answer` the domain's words into messages,
 //! `filter` says what a list is asked for, `code` which gRPC status an error is. A rule about pods,
 //! containers or images that is written here stands in the wrong room.
+//!
+//! `socket` makes the socket, `door` sorts who speaks gRPC on it from who speaks HTTP/1, which `http`
+//! answers.
 
 mod answer;
 mod checkpoint;
 mod code;
 mod containers;
+mod door;
 mod events;
 mod exec;
 mod filter;
+mod http;
 mod image;
-mod parts;
+mod metrics;
 mod pods;
 mod request;
 mod resources;
@@ -23,11 +28,15 @@ mod runtime;
 mod socket;
 mod stats;
 mod status;
+mod stream;
 mod streams;
 
 use std::sync::Arc;
 
 pub use code::of_image;
+pub use door::sort;
+pub use http::HttpApi;
+pub use metrics::MetricGroups;
 pub use socket::{SocketError, bind};
 
 use crate::image::Images;
@@ -44,8 +53,6 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// Whether mounts can be made recursively read-only.
-    pub recursive_read_only_mounts: bool,
     /// The effective configuration as JSON, for `crictl info`.
     pub config: String,
 }
@@ -65,6 +72,8 @@ pub struct RuntimeApi {
     pub streaming: Arc<Urls>,
     /// What the runtime says of itself.
     pub identity: Identity,
+    /// The metrics of pods that are told.
+    pub metrics: MetricGroups,
 }
 
 /// `runtime.v1.ImageService`.

@@ -6,9 +6,10 @@
 use cricket_proto::cri as wire;
 use tonic::{Request, Response, Status};
 
-use super::parts::{self, Messages};
+use super::stream::{self, Messages};
 use super::{
-    RuntimeApi, checkpoint, containers, events, exec, pods, resources, stats, status, streams,
+    RuntimeApi, checkpoint, containers, events, exec, metrics, pods, resources, stats, status,
+    streams,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -193,7 +194,9 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::ContainerStatsRequest>,
     ) -> Answer<wire::ContainerStatsResponse> {
-        stats::container(self, request.into_inner()).map(Response::new)
+        stats::container(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_container_stats(
@@ -209,28 +212,37 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::PodSandboxStatsRequest>,
     ) -> Answer<wire::PodSandboxStatsResponse> {
-        stats::pod(self, request.into_inner()).map(Response::new)
+        stats::pod(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<wire::ListPodSandboxStatsRequest>,
     ) -> Answer<wire::ListPodSandboxStatsResponse> {
-        stats::pods(self, request.into_inner()).map(Response::new)
+        stats::pods(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_metric_descriptors(
         &self,
         request: Request<wire::ListMetricDescriptorsRequest>,
     ) -> Answer<wire::ListMetricDescriptorsResponse> {
-        stats::metric_descriptors(self, request.into_inner()).map(Response::new)
+        Ok(Response::new(metrics::descriptors(
+            self,
+            request.into_inner(),
+        )))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         request: Request<wire::ListPodSandboxMetricsRequest>,
     ) -> Answer<wire::ListPodSandboxMetricsResponse> {
-        stats::pod_metrics(self, request.into_inner()).map(Response::new)
+        metrics::pods(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn get_container_events(
@@ -244,21 +256,24 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::StreamPodSandboxesRequest>,
     ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
-        Ok(Response::new(parts::pods(self, request.into_inner())))
+        Ok(Response::new(stream::pods(self, request.into_inner())))
     }
 
     async fn stream_containers(
         &self,
         request: Request<wire::StreamContainersRequest>,
     ) -> Answer<Messages<wire::StreamContainersResponse>> {
-        Ok(Response::new(parts::containers(self, request.into_inner())))
+        Ok(Response::new(stream::containers(
+            self,
+            request.into_inner(),
+        )))
     }
 
     async fn stream_container_stats(
         &self,
         request: Request<wire::StreamContainerStatsRequest>,
     ) -> Answer<Messages<wire::StreamContainerStatsResponse>> {
-        let messages = parts::container_stats(self, request.into_inner());
+        let messages = stream::container_stats(self, request.into_inner());
         messages.await.map(Response::new)
     }
 
@@ -274,5 +289,20 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         _request: Request<wire::RestorePodRequest>,
     ) -> Answer<wire::RestorePodResponse> {
         Err(checkpoint::no_pods("RestorePod"))
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<wire::StreamPodSandboxStatsRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxStatsResponse>> {
+        let messages = stream::pod_stats(self, request.into_inner());
+        messages.await.map(Response::new)
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _request: Request<wire::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Messages<wire::StreamPodSandboxMetricsResponse>> {
+        stream::pod_metrics(self).await.map(Response::new)
     }
 }

@@ -51,29 +51,13 @@ pub(super) fn status(
             conditions: vec![condition("RuntimeReady", "", String::new()), network],
         }),
         info,
-        runtime_handlers: handlers(api),
+        runtime_handlers: api.handlers.features().map(answer::handler).collect(),
         features: Some(wire::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
-            mount_options: false,
+            user_namespaces_host_network: true,
+            mount_options: true,
         }),
     })
-}
-
-/// The handlers by name. The empty name is the default handler's: the kubelet looks it up like any
-/// other.
-fn handlers(api: &RuntimeApi) -> Vec<wire::RuntimeHandler> {
-    let features = wire::RuntimeHandlerFeatures {
-        recursive_read_only_mounts: api.identity.recursive_read_only_mounts,
-        user_namespaces: false,
-    };
-    std::iter::once("")
-        .chain(api.handlers.names())
-        .map(|name| wire::RuntimeHandler {
-            name: name.to_owned(),
-            features: Some(features),
-        })
-        .collect()
 }
 
 pub(super) fn runtime_config(

@@ -11,8 +11,6 @@ use crate::spec::inputs::Host;
 const SECCOMP: &str = "/proc/sys/kernel/seccomp";
 /// `Y` when AppArmor is on.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
-/// There when SELinux is on.
-const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// MAX_ARG_STRLEN of exec(2): 32 pages, whatever their size.
 const EXEC_STRING_PAGES: usize = 32;
@@ -34,7 +32,6 @@ pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
         can_lower_oom: CapSet::own_effective()?.contains(sys_resource),
         seccomp: Path::new(SECCOMP).exists(),
         apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
-        selinux: Path::new(SELINUX).exists(),
         longest_string: Some(EXEC_STRING_PAGES * rustix::param::page_size()),
         kernel: kernel(),
     })

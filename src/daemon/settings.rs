@@ -1,17 +1,20 @@
 //! From the configuration to what each room needs to know of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DaemonError;
+use super::{DaemonError, House, security};
 use crate::config::{
     CgroupManager, CheckpointLevel, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion,
 };
 use crate::container::DeclaredVolumes;
-use crate::runtime::{Handler, Program};
+use crate::cri::HttpApi;
+use crate::runtime::{Features, Handler, Program};
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
+use crate::security::selinux::Selinux;
 use crate::spec::inputs::{Host, Ulimit};
 use crate::storage::Store;
 use crate::{cgroup, container, image, network, sandbox, spec, storage, streaming};
@@ -20,6 +23,9 @@ use crate::{cgroup, container, image, network, sandbox, spec, storage, streaming
 const CNI_ADD: Duration = Duration::from_secs(300);
 /// How long CNI may take for one pod's DEL.
 const CNI_DEL: Duration = Duration::from_secs(60);
+/// The experimental annotations of pods on the default handler when its table says nothing: as
+/// CRI-O has it.
+const ALLOWED_BY_DEFAULT: [&str; 1] = ["devices.crio.io"];
 /// How many pods are attached at once.
 const CNI_AT_ONCE: usize = 32;
 /// How long a streaming session may be idle when the configuration does not say.
@@ -89,7 +95,12 @@ pub(super) fn cgroup_manager(config: &Config) -> cgroup::Manager {
     }
 }
 
-pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler {
+pub(super) fn handler(ready: ReadyHandler, config: &Config, manager: cgroup::Manager) -> Handler {
+    let is_default = ready.name == config.runtime.default_runtime;
+    let mut allowed_annotations = ready.settings.allowed_annotations.clone();
+    if is_default && allowed_annotations.is_empty() {
+        allowed_annotations = ALLOWED_BY_DEFAULT.map(str::to_owned).into();
+    }
     let seconds = u64::try_from(ready.settings.container_create_timeout).unwrap_or(0);
     let bytes = i64::try_from(ready.settings.container_min_memory.0).unwrap_or(i64::MAX);
     Handler {
@@ -107,13 +118,23 @@ pub(super) fn handler(ready: ReadyHandler, manager: cgroup::Manager) -> Handler 
             .collect(),
         monitor_cgroup: ready.monitor_cgroup,
         privileged_without_host_devices: ready.settings.privileged_without_host_devices,
+        allowed_annotations,
+        no_pivot: config.runtime.no_pivot,
         create_timeout: Duration::from_secs(seconds),
         min_memory_bytes: bytes,
+        // Asked for when all handlers are known.
+        features: Features::default(),
     }
 }
 
-pub(super) fn container(config: &Config, host: Host) -> Result<container::Settings, DaemonError> {
+pub(super) fn container(
+    loaded: &Loaded,
+    host: Host,
+    selinux: Option<Arc<Selinux>>,
+) -> Result<container::Settings, DaemonError> {
+    let config = &loaded.config;
     let runtime = &config.runtime;
+    let (apparmor, apparmor_default) = security::apparmor(config, &host)?;
     let target = Target::native(host.kernel);
     let read = |path: &PathBuf| Profile::load(path, target).map(Arc::new);
     let seccomp = match &runtime.seccomp_profile {
@@ -122,8 +143,20 @@ pub(super) fn container(config: &Config, host: Host) -> Result<container::Settin
         None => Some(Arc::new(Profile::embedded(target)?)),
     };
     let kill_wait = runtime.ctr_stop_timeout.max(MIN_KILL_WAIT);
+    let mut handler_seccomp = BTreeMap::new();
+    for (name, handler) in &runtime.runtimes {
+        if let Some(path) = handler.seccomp_profile.as_ref().filter(|_| host.seccomp) {
+            handler_seccomp.insert(name.clone(), read(path)?);
+        }
+    }
     Ok(container::Settings {
-        spec: spec(config)?,
+        spec: spec(config, apparmor_default)?,
+        handler_seccomp,
+        apparmor,
+        selinux,
+        cdi: security::cdi(config),
+        devices: security::devices(config),
+        files: security::files(loaded)?,
         seccomp_target: target,
         seccomp,
         privileged_seccomp: runtime
@@ -140,11 +173,15 @@ pub(super) fn container(config: &Config, host: Host) -> Result<container::Settin
             && config.checkpoint_restore.container_level_enabled != CheckpointLevel::None,
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
         kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
+        stats_max_age: stats_max_age(config),
         host,
     })
 }
 
-fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
+fn spec(
+    config: &Config,
+    apparmor_default: Option<String>,
+) -> Result<spec::inputs::Settings, DaemonError> {
     let runtime = &config.runtime;
     let capabilities: Vec<&str> = runtime
         .default_capabilities
@@ -169,11 +206,11 @@ fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
         // Of the handler, filled in for each container.
         container_min_memory: 0,
         privileged_without_host_devices: false,
+        recursive_read_only: false,
         read_only: runtime.read_only,
         device_ownership_from_security_context: runtime.device_ownership_from_security_context,
-        recursive_read_only: false,
         storage_roots: vec![config.root.clone()],
-        apparmor_default: None,
+        apparmor_default,
     })
 }
 
@@ -195,7 +232,12 @@ pub(super) fn streaming(config: &Config) -> streaming::Settings {
     }
 }
 
-pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Settings {
+pub(super) fn sandbox(
+    config: &Config,
+    pause: &Path,
+    host: Host,
+    selinux: Option<Arc<Selinux>>,
+) -> sandbox::Settings {
     let runtime = &config.runtime;
     let cpuset = runtime.infra_ctr_cpuset.as_ref().map(|set| set.0.clone());
     sandbox::Settings {
@@ -204,10 +246,39 @@ pub(super) fn sandbox(config: &Config, pause: &Path, host: Host) -> sandbox::Set
         host,
         events: runtime.enable_pod_events,
         pause_cpuset: cpuset.unwrap_or_default(),
+        selinux,
+        host_network_without_selinux: runtime.hostnetwork_disable_selinux,
         default_sysctls: runtime
             .default_sysctls
             .iter()
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
+        stats_max_age: stats_max_age(config),
     }
+}
+
+/// What is told over HTTP/1.
+pub(super) fn http(loaded: &Loaded, house: &House) -> HttpApi {
+    let config = &loaded.config;
+    HttpApi {
+        sandboxes: Arc::clone(&house.sandboxes),
+        storage_root: config.root.clone(),
+        storage_image: config.imagestore.clone().unwrap_or_default(),
+        pod_root: house.store.rootless_path(),
+        systemd_cgroup: house.manager == cgroup::Manager::Systemd,
+        pause_image: config.image.pause_image.clone(),
+        config: crate::config::effective_file(loaded).into(),
+    }
+}
+
+/// How old statistics may be: `collection_period`, or the key of old that it has replaced.
+fn stats_max_age(config: &Config) -> Duration {
+    let stats = &config.stats;
+    let periods = [stats.collection_period, stats.stats_collection_period];
+    let seconds = periods.into_iter().find(|period| *period > 0);
+    Duration::from_secs(
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(0),
+    )
 }

@@ -81,6 +81,14 @@ pub enum NetworkError {
         /// Who is in the way.
         waits_for: String,
     },
+    /// The counters of a pod's interfaces could not be read.
+    #[error("network namespace {}: read the counters of its interfaces: {source}", netns.display())]
+    Counters {
+        /// Where it is pinned.
+        netns: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// A plugin did not do its work.
     #[error("sandbox {sandbox_id}: network {network:?}: plugin {plugin:?} {command}: {failure}")]
     Plugin {

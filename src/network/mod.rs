@@ -25,6 +25,7 @@ mod cache;
 mod catalog;
 mod chain;
 mod config;
+mod counters;
 mod current;
 mod detach;
 mod error;
@@ -37,16 +38,23 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 pub use bandwidth::Bandwidth;
+pub use counters::Interface;
 pub use error::{NetworkError, NotReady};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 
 use admission::{Admission, InFlight};
 use cache::Cache;
+use counters::Counters;
 use current::Current;
 use error::Command;
 use watch::Watcher;
@@ -92,6 +100,7 @@ pub struct Networks {
     current: Arc<Current>,
     admission: Arc<Admission>,
     cache: Cache,
+    counters: Counters,
     _watcher: Option<Watcher>,
 }
 
@@ -103,6 +112,7 @@ impl Networks {
         Arc::new(Self {
             admission: Admission::new(settings.concurrency),
             cache: Cache::new(settings.cache_dir.clone()),
+            counters: Counters::default(),
             _watcher: Watcher::start(Arc::clone(&current)),
             current,
             settings,
@@ -132,6 +142,15 @@ impl Networks {
     /// What is under way, oldest first. From memory.
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.admission.in_flight()
+    }
+
+    /// What the interfaces of a pinned network namespace have carried, without loopback. A few
+    /// system calls; they can wait for whoever configures a network at the time.
+    ///
+    /// # Errors
+    /// When the namespace is not there or the kernel cannot tell.
+    pub fn counters(&self, netns: &Path) -> Result<Vec<Interface>, NetworkError> {
+        self.counters.of(netns)
     }
 
     /// Reads the configuration now.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use super::RuntimeError;
+use super::{Features, RuntimeError};
 
 /// An OCI runtime's program and where it keeps its state: what a container must be ended with, also
 /// when the configuration has changed since it was made. Records hold it for that.
@@ -36,11 +37,17 @@ pub struct Handler {
     pub monitor_cgroup: String,
     /// Whether privileged containers go without the host's devices.
     pub privileged_without_host_devices: bool,
+    /// Experimental annotations that its pods may use, as prefixes (`allowed_annotations`).
+    pub allowed_annotations: Vec<String>,
+    /// Whether the root is moved into place instead of pivot_root(2) (`no_pivot`).
+    pub no_pivot: bool,
     /// How long `create` may take.
     pub create_timeout: Duration,
     /// The smallest memory limit that a container may ask for, in bytes: below it the runtime's
     /// own start would be killed for lack of memory.
     pub min_memory_bytes: i64,
+    /// What pods of it can ask for; found out by [`Handlers::new`].
+    pub features: Features,
 }
 
 impl Program {
@@ -65,21 +72,22 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// The handlers of the configuration, the one named `default` serving pods without a class.
+    /// The handlers of the configuration, whose programs have been found, the one named `default`
+    /// serving pods without a class. Asks each runtime what it can do, all at once, and waits for a
+    /// silent one no longer than the deadline of that. `kernel`: its version, major and minor.
     ///
     /// # Errors
-    /// When the default is not among them, or its program or monitor cannot be run. Another
-    /// handler whose program is missing is left out with a warning, as CRI-O does: one missing
-    /// optional runtime must not take the node down.
-    pub fn new(default: String, handlers: Vec<Handler>) -> Result<Self, RuntimeError> {
-        let mut by_name = BTreeMap::new();
-        for handler in handlers {
-            match check_programs(&handler) {
-                Err(error) if handler.program.handler == default => return Err(error),
-                Err(error) => tracing::warn!(%error, "handler left out"),
-                Ok(()) => drop(by_name.insert(handler.program.handler.clone(), Arc::new(handler))),
-            }
-        }
+    /// When the default is not among them.
+    pub async fn new(
+        default: String,
+        handlers: Vec<Handler>,
+        kernel: (u32, u32),
+    ) -> Result<Self, RuntimeError> {
+        let asked = handlers.into_iter().map(|mut handler| async move {
+            handler.features = Features::of(&handler.program).await.with_kernel(kernel);
+            (handler.program.handler.clone(), Arc::new(handler))
+        });
+        let by_name: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
         if by_name.contains_key(&default) {
             Ok(Self { default, by_name })
         } else {
@@ -105,29 +113,16 @@ impl Handlers {
             })
     }
 
-    /// The names of all handlers, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+    /// Names and features of all handlers, in order; the first is the default once more, under the
+    /// empty name: the kubelet looks it up like any other.
+    pub fn features(&self) -> impl Iterator<Item = (&str, Features)> {
+        let default = self.by_name.get(&self.default);
+        let default = default.map(|handler| ("", handler.features));
+        let named = self.by_name.iter();
+        default
+            .into_iter()
+            .chain(named.map(|(name, handler)| (name.as_str(), handler.features)))
     }
-}
-
-fn check_programs(handler: &Handler) -> Result<(), RuntimeError> {
-    use std::os::unix::fs::PermissionsExt;
-    for (key, path) in [
-        ("runtime_path", &handler.program.path),
-        ("monitor_path", &handler.monitor),
-    ] {
-        let runnable = std::fs::metadata(path)
-            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
-        if !path.is_absolute() || !runnable {
-            return Err(RuntimeError::Program {
-                handler: handler.program.handler.clone(),
-                key,
-                path: path.clone(),
-            });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -146,30 +141,40 @@ mod tests {
             environment: Vec::new(),
             monitor_cgroup: String::new(),
             privileged_without_host_devices: false,
+            allowed_annotations: Vec::new(),
+            no_pivot: false,
             create_timeout: Duration::from_secs(240),
             min_memory_bytes: 0,
+            features: Features::default(),
         }
     }
 
-    #[test]
-    fn a_missing_default_runtime_is_an_error_that_names_handler_key_and_path() {
-        let error = Handlers::new("runc".into(), vec![handler("runc", "/nonexistent/runc")])
-            .unwrap_err()
-            .to_string();
-        for part in ["runc", "runtime_path", "/nonexistent/runc"] {
-            assert!(error.contains(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_missing_other_runtime_is_left_out() {
-        let list = vec![
-            handler("runc", "/bin/true"),
-            handler("kata", "/nonexistent/kata"),
-        ];
-        let handlers = Handlers::new("runc".into(), list).unwrap();
+    #[tokio::test]
+    async fn the_empty_name_is_the_default_and_an_unknown_one_is_told_with_those_there_are() {
+        let list = vec![handler("runc", "/bin/true"), handler("old", "/bin/false")];
+        let handlers = Handlers::new("runc".into(), list, (6, 1)).await.unwrap();
         assert_eq!(handlers.get("").unwrap().program.handler, "runc");
+        let names: Vec<&str> = handlers.features().map(|(name, _)| name).collect();
+        assert_eq!(names, ["", "old", "runc"]);
         let error = handlers.get("kata").unwrap_err().to_string();
         assert!(error.contains("kata") && error.contains("runc"), "{error}");
+        let missing = Handlers::new("kata".into(), vec![handler("runc", "/bin/true")], (6, 1));
+        assert!(missing.await.unwrap_err().to_string().contains("kata"));
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_is_a_real_runc_makes_recursive_read_only_mounts() {
+        let runc = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .chain(["/usr/sbin".into()])
+            .map(|dir| dir.join("runc"))
+            .find(|path| path.is_file())
+            .expect("`make deps` installs runc");
+        let list = vec![handler("runc", runc.to_str().unwrap())];
+        let of = async |kernel| {
+            let handlers = Handlers::new("runc".into(), list.clone(), kernel).await;
+            handlers.unwrap().get("").unwrap().features
+        };
+        assert!(of((6, 1)).await.recursive_read_only);
+        assert_eq!(of((5, 4)).await, Features::default());
     }
 }

@@ -6,6 +6,7 @@
 mod attachment;
 mod connection;
 mod execution;
+mod features;
 mod handler;
 mod invoke;
 mod monitor;
@@ -18,6 +19,7 @@ use crate::sys::ShuttingDown;
 pub use attachment::{Attachment, MAX_INPUT, Piece, Room};
 pub use conmon::{Phase, Status};
 pub use execution::{Execution, OnHangup};
+pub use features::Features;
 pub use handler::{Handler, Handlers, Program};
 pub use monitor::{Monitor, NewContainer, Watch};
 
@@ -34,19 +36,6 @@ pub enum RuntimeError {
         name: String,
         /// The names that exist.
         known: Vec<String>,
-    },
-    /// A handler's program is not there or not executable.
-    #[error(
-        "runtime handler `{handler}`: {key} {path} is not a program that can be run; install it or correct {key} in crio.conf",
-        path = path.display()
-    )]
-    Program {
-        /// The handler.
-        handler: String,
-        /// The key of crio.conf that names the program.
-        key: &'static str,
-        /// Where it should be.
-        path: PathBuf,
     },
     /// The program could not be started.
     #[error("{step}: {source}")]

@@ -277,11 +277,16 @@ async fn ask_to_create(
     use std::os::unix::ffi::OsStrExt;
     let arguments = handler.program.global_arguments();
     let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
+    let create_args: &[&[u8]] = if handler.no_pivot {
+        &[b"--no-pivot"]
+    } else {
+        &[]
+    };
     let request = Request::Create(Create {
         runtime: handler.program.path.as_os_str().as_bytes(),
         global_args: List::new(&arguments),
         container_id: new.id.as_bytes(),
-        create_args: List::EMPTY,
+        create_args: List::new(create_args),
         log_path: new.log_path.as_bytes(),
         terminal: new.terminal,
         stdin: new.stdin,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::labels::label_files;
 use super::namespaces::{self, Wanted};
 use super::record::{Phase, PodConfig, Record};
 use super::{SandboxError, Sandboxes, files, pause};
 use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
-use crate::spec::config::NamespaceMode;
+use crate::spec::config::{Mappings, NamespaceMode};
 use crate::state::{Happening, Id, Stage, Versioned};
 use crate::sys::{blocking, clock};
 
@@ -58,16 +59,23 @@ impl Sandboxes {
             };
         }
         stage.enter("validate");
-        config.validate(&self.settings.host)?;
-        let runtime = self.rooms.handlers.get(&handler)?.program.clone();
+        config.validate()?;
+        let found = self.rooms.handlers.get(&handler)?;
+        config.fits(&found)?;
+        let runtime = found.program.clone();
         self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
             stage.enter("wait for the network to be ready");
             self.rooms.networks.ready(NETWORK_WAIT).await?;
         }
-        let record = first_record(config, handler, runtime);
+        let mut record = first_record(config, handler, runtime);
+        stage.enter("choose SELinux labels");
+        record.selinux = self.choose_labels(&record.id, &record.config)?;
         stage.enter("write the record");
-        self.records.write(&record.id, &record)?;
+        if let Err(error) = self.records.write(&record.id, &record) {
+            self.release_labels(&record.id);
+            return Err(error.into());
+        }
         match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
                 let sandbox = self.publish(record, None);
@@ -114,7 +122,9 @@ impl Sandboxes {
     fn make_kernel_objects(&self, mut record: Record) -> Result<Record, SandboxError> {
         let config = &record.config;
         let options = &config.security.namespaces;
+        let root = |ids: Mappings| (ids.uids.host_id, ids.gids.host_id);
         let wanted = Wanted {
+            user: options.mappings(),
             network: record.own_network(),
             ipc: options.ipc != NamespaceMode::Node,
             hostname: record.hostname.clone(),
@@ -128,7 +138,12 @@ impl Sandboxes {
             config.dns.as_ref(),
             &record.hostname,
             wanted.ipc,
+            wanted.user.map_or((0, 0), root),
+            record.selinux.as_ref().map(|labels| labels.mount.as_str()),
         )?;
+        if let Some(labels) = &record.selinux {
+            label_files(&directory, labels)?;
+        }
         if options.pid != NamespaceMode::Pod {
             // The pause process's cgroup is made by its runtime.
             self.rooms
@@ -143,7 +158,10 @@ impl Sandboxes {
     /// listed as not ready, so that the kubelet has it removed, and removing it tries again.
     pub(super) async fn undo(self: &Arc<Self>, mut record: Record) {
         let undone = match self.teardown(&record).await {
-            Ok(()) => self.records.remove(&record.id).map_err(SandboxError::from),
+            Ok(()) => {
+                self.release_labels(&record.id);
+                self.records.remove(&record.id).map_err(SandboxError::from)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = undone {
@@ -195,6 +213,7 @@ fn first_record(config: PodConfig, handler: String, runtime: Program) -> Record 
         ips: Vec::new(),
         cni_result: None,
         attached: config.security.namespaces.network != NamespaceMode::Node,
+        selinux: None,
         pause: None,
         runtime,
         leftover: false,

@@ -128,6 +128,7 @@ mod tests {
         addresses: &'static [&'static str],
     ) -> (PathBuf, Vec<TcpListener>) {
         let wanted = Wanted {
+            user: None,
             network: true,
             ipc: false,
             hostname: "dialled".into(),

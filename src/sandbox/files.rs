@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use super::SandboxError;
@@ -36,8 +37,9 @@ fn render(dns: &Dns) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Writes the files of a pod into its directory and mounts its shared memory there when the pod
-/// has an IPC namespace of its own.
+/// Writes the files of a pod into its directory and mounts its shared memory there, with this
+/// SELinux label, when the pod has an IPC namespace of its own. They belong to `owner`, who is root
+/// in the pod.
 ///
 /// # Errors
 /// Names the file and the step; what was made stays for [`remove`].
@@ -46,10 +48,14 @@ pub fn create(
     dns: Option<&Dns>,
     hostname: &str,
     own_ipc: bool,
+    owner: (u32, u32),
+    label: Option<&str>,
 ) -> Result<(), SandboxError> {
+    let (uid, gid) = owner;
     let write = |name: &str, text: &[u8]| {
         let path = directory.join(name);
-        fs::write(&path, text).map_err(SandboxError::io("write", &path))
+        fs::write(&path, text).map_err(SandboxError::io("write", &path))?;
+        chown(&path, Some(uid), Some(gid)).map_err(SandboxError::io("set the owner of", &path))
     };
     match dns.and_then(render) {
         Some(text) => write(RESOLV_CONF, text.as_bytes())?,
@@ -61,11 +67,18 @@ pub fn create(
         let path = directory.join(SHM);
         fs::create_dir_all(&path).map_err(SandboxError::io("create the mount point", &path))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(SHM_OPTIONS))
+        let options = shm_options(owner, label);
+        mount(Some("shm"), &path, Some("tmpfs"), flags, Some(&*options))
             .map_err(io::Error::from)
             .map_err(SandboxError::io("mount the shared memory at", &path))?;
     }
     Ok(())
+}
+
+/// With the SELinux label of all files in it.
+fn shm_options((uid, gid): (u32, u32), label: Option<&str>) -> String {
+    let label = label.map_or_else(String::new, |label| format!(",context=\"{label}\""));
+    format!("{SHM_OPTIONS},uid={uid},gid={gid}{label}")
 }
 
 /// Unmounts what [`create`] mounted. What is gone already is fine; the files go with the record.
@@ -84,6 +97,8 @@ pub fn remove(directory: &Path) -> Result<(), SandboxError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn dns() -> Dns {
@@ -104,10 +119,29 @@ mod tests {
     }
 
     #[test]
+    fn shared_memory_is_labelled_as_a_whole() {
+        let label = "u:object_r:t:s0:c1,c2";
+        let want = "mode=1777,size=65536k,uid=1,gid=2,context=\"u:object_r:t:s0:c1,c2\"";
+        assert_eq!(shm_options((1, 2), Some(label)), want);
+    }
+
+    #[test]
     fn shared_memory_is_a_bounded_tmpfs_that_goes_with_the_pod() {
         let directory = tempfile::tempdir().unwrap();
-        create(directory.path(), Some(&dns()), "h", true).unwrap();
+        create(
+            directory.path(),
+            Some(&dns()),
+            "h",
+            true,
+            (100_000, 200_000),
+            None,
+        )
+        .unwrap();
         let shm = directory.path().join(SHM);
+        for name in [SHM, HOSTNAME, RESOLV_CONF] {
+            let facts = fs::metadata(directory.path().join(name)).unwrap();
+            assert_eq!((facts.uid(), facts.gid()), (100_000, 200_000), "{name}");
+        }
         let facts = nix::sys::statvfs::statvfs(&shm).unwrap();
         assert_eq!(facts.blocks() * facts.fragment_size(), 64 << 20);
         assert_eq!(

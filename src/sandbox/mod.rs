@@ -9,11 +9,14 @@ mod create;
 mod dial;
 mod events;
 mod files;
+mod labels;
+mod metrics;
 mod namespaces;
 mod pause;
 mod record;
 mod remove;
 mod restore;
+mod stats;
 mod stop;
 mod validate;
 
@@ -21,15 +24,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use events::Event;
+pub use metrics::PodMetrics;
 pub use namespaces::netns_dir;
 pub use record::{Phase, PodConfig, Record};
+pub use stats::{PodNetwork, PodStats};
 
-use crate::cgroup::{CgroupError, Cgroups};
+use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::container::{self, ContainerError, Containers};
 use crate::network::{NetworkError, Networks, NotReady};
 use crate::runtime::{Handlers, RuntimeError};
+use crate::security::selinux::{Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::config::Resources;
 use crate::spec::inputs::PodFiles;
@@ -53,6 +60,14 @@ pub struct Settings {
     pub pause_cpuset: String,
     /// Kernel parameters of every pod, below those that the pod asks for (`default_sysctls`).
     pub default_sysctls: BTreeMap<String, String>,
+    /// SELinux, where the node has it and pods are to be separated by it.
+    pub selinux: Option<Arc<Selinux>>,
+    /// Whether processes of pods on the node's network have no label
+    /// (`hostnetwork_disable_selinux`).
+    pub host_network_without_selinux: bool,
+    /// How old a sample of what a pod uses may be (`collection_period`); zero: taken anew for each
+    /// call.
+    pub stats_max_age: Duration,
     /// Whether what happens can be followed (`enable_pod_events`).
     pub events: bool,
 }
@@ -89,6 +104,8 @@ pub struct Sandboxes {
 #[derive(Debug)]
 pub struct Sandbox {
     record: Recorded<Record>,
+    /// What the rates of its use are computed from.
+    history: History,
     /// What of its life has been announced.
     told: Told,
 }
@@ -227,6 +244,8 @@ impl Sandboxes {
             handler: self.rooms.handlers.get(&record.handler)?,
             log_directory: record.config.log_directory.clone(),
             cgroup_parent: record.config.cgroup_parent.clone(),
+            annotations: record.config.annotations.clone(),
+            selinux: record.selinux.clone(),
             spec: self.spec_of(record),
         })
     }
@@ -256,6 +275,7 @@ impl Sandboxes {
             hostname: record.hostname.clone(),
             privileged: record.config.security.privileged,
             namespaces: record.config.security.namespaces.clone(),
+            userns: record.namespaces.user.clone(),
             netns: record.namespaces.network.clone(),
             ipcns: record.namespaces.ipc.clone(),
             utsns: record.namespaces.uts.clone(),
@@ -318,6 +338,7 @@ impl Sandboxes {
         let (id, name) = (record.id.clone(), record.config.name.clone());
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
+            history: History::default(),
             told: Told::up_to(told),
         });
         self.table.insert(id, name, Arc::clone(&sandbox));
@@ -363,6 +384,34 @@ pub enum SandboxError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The pod's handler or the kernel cannot do what the pod needs.
+    #[error(
+        "userns_options: runtime handler `{handler}` cannot run pods with a user namespace: {needs}"
+    )]
+    NoUserNamespaces {
+        /// The handler.
+        handler: String,
+        /// What is needed and not there.
+        needs: &'static str,
+    },
+    /// The root of a pod with a user namespace cannot get to the pause process's files.
+    #[error(
+        "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \
+         allow it (chmod o+x)", path.display()
+    )]
+    Unreachable {
+        /// The directory above them.
+        path: PathBuf,
+    },
+    /// The kernel refused a user namespace.
+    #[error(
+        "make a user namespace: {source}; the node may allow fewer of them than it has \
+         (/proc/sys/user/max_user_namespaces)"
+    )]
+    UserNamespace {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The kernel refused a parameter.
     #[error("set kernel parameter {name} to `{value}`: {source}")]
     Sysctl {
@@ -394,6 +443,9 @@ pub enum SandboxError {
     /// The network of this pod could not be made or removed.
     #[error("{0}")]
     Network(#[from] NetworkError),
+    /// SELinux labels cannot be, or not be given.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
     /// The user of the pause process cannot be.
     #[error("{0}")]
     User(#[from] UserError),

@@ -1,12 +1,16 @@
 //! A pod's namespaces: made without a process and kept by bind mounts.
 //!
 //! ```text
-//! <namespaces_dir>/{netns,ipcns,utsns}/<sandbox id>
+//! <namespaces_dir>/{netns,ipcns,utsns,userns}/<sandbox id>
 //! ```
 //!
 //! A thread of its own unshares, because `unshare(2)` changes only the calling thread and a worker
 //! of the async runtime must never be left in a pod's namespace. Namespaced sysctls are written by
 //! the same thread: `/proc/sys` shows the namespaces of the task that opens it.
+//!
+//! In a pod with a user namespace that one owns the others, so that the pod's root may do in them
+//! what root does: they are made together with it (`sys::user_namespace`), and the thread enters
+//! them.
 
 use std::fs;
 use std::io;
@@ -15,21 +19,24 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
+use crate::sys::user_namespace::{Holder, Range};
 
 /// The kinds of namespace that a pod's containers may share without a process.
-const KINDS: [(&str, &str, CloneFlags); 3] = [
+const KINDS: [(&str, &str, CloneFlags); 4] = [
     ("netns", "net", CloneFlags::CLONE_NEWNET),
     ("ipcns", "ipc", CloneFlags::CLONE_NEWIPC),
     ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
+    ("userns", "user", CloneFlags::CLONE_NEWUSER),
 ];
 
 /// The directory below `namespaces_dir` that holds network namespaces.
@@ -40,6 +47,8 @@ pub fn netns_dir(directory: &Path) -> PathBuf {
 /// Which namespaces a pod has of its own, and what is set in them.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// A user namespace with these ids, which owns the others.
+    pub user: Option<Mappings>,
     /// A network namespace, its loopback interface up.
     pub network: bool,
     /// An IPC namespace.
@@ -59,6 +68,9 @@ pub struct Namespaces {
     pub ipc: Option<PathBuf>,
     /// The UTS namespace.
     pub uts: Option<PathBuf>,
+    /// The user namespace.
+    #[serde(default)]
+    pub user: Option<PathBuf>,
 }
 
 /// Makes and pins the wanted namespaces of sandbox `id`. Blocks for well under a millisecond.
@@ -88,9 +100,26 @@ fn pin_in_this_thread(
     let mut flags = CloneFlags::CLONE_NEWUTS;
     flags.set(CloneFlags::CLONE_NEWNET, wanted.network);
     flags.set(CloneFlags::CLONE_NEWIPC, wanted.ipc);
-    unshare(flags)
-        .map_err(io::Error::from)
-        .map_err(SandboxError::io("unshare namespaces for", directory))?;
+    let pinned = match wanted.user {
+        None => {
+            unshare(flags)
+                .map_err(io::Error::from)
+                .map_err(SandboxError::io("unshare namespaces for", directory))?;
+            bind_all(directory, id, flags, |name| {
+                format!("/proc/thread-self/ns/{name}").into()
+            })?
+        }
+        Some(ids) => {
+            let holder = Holder::new(flags, range(ids.uids), range(ids.gids))
+                .map_err(|source| SandboxError::UserNamespace { source })?;
+            let all = flags | CloneFlags::CLONE_NEWUSER;
+            let pinned = bind_all(directory, id, all, |name| holder.file(name))?;
+            for path in [&pinned.network, &pinned.ipc, &pinned.uts] {
+                path.iter().try_for_each(|path| enter(path))?;
+            }
+            pinned
+        }
+    };
     nix::unistd::sethostname(&wanted.hostname)
         .map_err(io::Error::from)
         .map_err(SandboxError::io("set the host name in", directory))?;
@@ -100,18 +129,29 @@ fn pin_in_this_thread(
             directory,
         ))?;
     }
-    for (name, value) in &wanted.sysctls {
-        let path = sysctl_file(name);
-        fs::write(&path, value).map_err(|source| SandboxError::Sysctl {
-            name: name.clone(),
-            value: value.clone(),
-            source,
-        })?;
+    set_parameters(wanted)?;
+    Ok(pinned)
+}
+
+fn range(ids: IdMapping) -> Range {
+    Range {
+        inside: ids.container_id,
+        outside: ids.host_id,
+        length: ids.length,
     }
+}
+
+/// Pins those of the namespaces that `flags` names; `file` says which file of the kernel each is.
+fn bind_all(
+    directory: &Path,
+    id: &Id,
+    flags: CloneFlags,
+    file: impl Fn(&str) -> PathBuf,
+) -> Result<Namespaces, SandboxError> {
     let mut paths = KINDS.iter().map(|(parent, name, flag)| {
         flags
             .contains(*flag)
-            .then(|| bind(&directory.join(parent), id, name))
+            .then(|| bind(&directory.join(parent), id, &file(name)))
             .transpose()
     });
     let mut next = || paths.next().unwrap_or(Ok(None));
@@ -119,16 +159,75 @@ fn pin_in_this_thread(
         network: next()?,
         ipc: next()?,
         uts: next()?,
+        user: next()?,
     })
 }
 
-fn bind(parent: &Path, id: &Id, name: &str) -> Result<PathBuf, SandboxError> {
+fn enter(namespace: &Path) -> Result<(), SandboxError> {
+    let file = fs::File::open(namespace).map_err(SandboxError::io("open", namespace))?;
+    setns(file, CloneFlags::empty())
+        .map_err(io::Error::from)
+        .map_err(SandboxError::io("enter the namespace", namespace))
+}
+
+/// Sets the pod's kernel parameters. Those of an IPC namespace belong to the root of the user
+/// namespace that owns it, and are refused to everyone else, also to the node's root (Linux 5.19).
+fn set_parameters(wanted: &Wanted) -> Result<(), SandboxError> {
+    let set = |(name, value): &(String, String)| {
+        let write = |source| SandboxError::Sysctl {
+            name: name.clone(),
+            value: value.clone(),
+            source,
+        };
+        fs::write(sysctl_file(name), value).map_err(write)
+    };
+    let mut refused = Vec::new();
+    for parameter in &wanted.sysctls {
+        match set(parameter) {
+            Err(SandboxError::Sysctl { source, .. })
+                if wanted.user.is_some() && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                refused.push(parameter);
+            }
+            outcome => outcome?,
+        }
+    }
+    match wanted.user {
+        Some(ids) if !refused.is_empty() => {
+            as_root_of(ids, || refused.into_iter().try_for_each(set))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` as the root of the pod, for the rest of this thread's life.
+fn as_root_of<T>(
+    ids: Mappings,
+    work: impl FnOnce() -> Result<T, SandboxError>,
+) -> Result<T, SandboxError> {
+    let error = |source: rustix::io::Errno| SandboxError::UserNamespace {
+        source: source.into(),
+    };
+    let (uid, gid) = (ids.uids.host_id, ids.gids.host_id);
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    );
+    // A change of the user takes core dumps and debuggers away from the whole process.
+    let dumpable = rustix::process::dumpable_behavior().map_err(error)?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(error)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(error)?;
+    let outcome = work();
+    rustix::process::set_dumpable_behavior(dumpable).map_err(error)?;
+    outcome
+}
+
+fn bind(parent: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> {
     let target = parent.join(id.as_str());
     fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
     fs::File::create(&target).map_err(SandboxError::io("create the mount point", &target))?;
-    let source = format!("/proc/thread-self/ns/{name}");
     mount(
-        Some(source.as_str()),
+        Some(source),
         &target,
         None::<&str>,
         MsFlags::MS_BIND,
@@ -230,6 +329,7 @@ mod tests {
 
     fn wanted() -> Wanted {
         Wanted {
+            user: None,
             network: true,
             ipc: true,
             hostname: "pod-under-test".into(),
@@ -251,6 +351,7 @@ mod tests {
             .args(flag("net", &namespaces.network))
             .args(flag("ipc", &namespaces.ipc))
             .args(flag("uts", &namespaces.uts))
+            .args(flag("user", &namespaces.user))
             .args(["sh", "-c", command])
             .output()
             .unwrap();
@@ -259,10 +360,40 @@ mod tests {
 
     #[test]
     fn pinned_namespaces_have_their_name_parameters_and_loopback_and_go_without_trace() {
+        pinned_and_released(&wanted());
+    }
+
+    #[test]
+    fn a_user_namespace_is_pinned_with_those_it_owns_and_sets_their_parameters() {
+        let ids = |host_id| IdMapping {
+            host_id,
+            container_id: 0,
+            length: 65_536,
+        };
+        let user = Mappings {
+            uids: ids(300_000),
+            gids: ids(400_000),
+        };
+        let dumpable = rustix::process::dumpable_behavior().unwrap();
+        pinned_and_released(&Wanted {
+            user: Some(user),
+            ..wanted()
+        });
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), dumpable);
+    }
+
+    fn pinned_and_released(wanted: &Wanted) {
         let directory = tempfile::tempdir().unwrap();
         let id = Id::random();
         let own = fs::read_link("/proc/self/ns/net").unwrap();
-        let namespaces = pin(directory.path(), &id, &wanted()).unwrap();
+        let namespaces = pin(directory.path(), &id, wanted).unwrap();
+        if let Some(ids) = wanted.user {
+            let map = inside(&namespaces, "cat /proc/self/uid_map /proc/self/gid_map");
+            let firsts: Vec<&str> = map.split_whitespace().skip(1).step_by(3).collect();
+            let want = [ids.uids, ids.gids].map(|ids| ids.host_id.to_string());
+            assert_eq!(firsts, want);
+            inside(&namespaces, "ip link set lo down && ip link set lo up");
+        }
         assert_eq!(fs::read_link("/proc/self/ns/net").unwrap(), own);
         assert_eq!(inside(&namespaces, "hostname"), "pod-under-test");
         assert_eq!(

@@ -14,7 +14,8 @@ use crate::runtime::{Monitor, NewContainer, Watch};
 use crate::security::users::{self, Accounts};
 use crate::spec::PauseInputs;
 use crate::spec::{self};
-use crate::sys::{blocking, pidfd};
+use crate::state::RunDir;
+use crate::sys::{blocking, passage, pidfd};
 
 /// Directory of the pause process's bundle within the sandbox's directory.
 const BUNDLE: &str = "pause";
@@ -80,17 +81,42 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
         .await?;
     // What it writes into the bundle would be in the way of removing that.
     Monitor::of(bundle.clone()).gone().await;
-    match fs::remove_dir_all(&bundle) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(SandboxError::io("remove the bundle", &bundle)(error))
+    // The bundle last: it is what says that there is something to remove.
+    let root = sandboxes.rooms.run_dir.pause_root(&record.id);
+    for directory in [&root, &bundle] {
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SandboxError::io("remove the bundle", directory)(error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
+    }
+    Ok(())
+}
+
+/// The root of a pod with a user namespace mounts the root filesystem, so it has to get there and
+/// finds the places of /proc and /dev.
+fn let_in(run_dir: &RunDir, root: &Path) -> Result<(), SandboxError> {
+    for name in ["proc", "dev"] {
+        let place = root.join(name);
+        fs::create_dir_all(&place).map_err(SandboxError::io("create the directory", &place))?;
+    }
+    match passage::open(run_dir.top(), root).map_err(SandboxError::io("open the way to", root))? {
+        None => Ok(()),
+        Some(path) => Err(SandboxError::Unreachable { path }),
     }
 }
 
 fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result<(), SandboxError> {
-    let root = bundle.join("rootfs");
-    fs::create_dir_all(&root).map_err(SandboxError::io("create the directory", &root))?;
+    let run_dir = &sandboxes.rooms.run_dir;
+    let root = run_dir.pause_root(&record.id);
+    for directory in [bundle, &root] {
+        fs::create_dir_all(directory)
+            .map_err(SandboxError::io("create the directory", directory))?;
+    }
+    if record.namespaces.user.is_some() {
+        let_in(run_dir, &root)?;
+    }
     let binary = &sandboxes.settings.pause;
     fs::copy(binary, root.join("pause"))
         .map_err(SandboxError::io("copy the pause binary from", binary))?;
@@ -99,12 +125,19 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
     let user = users::lookup(&request, &Accounts::default())?;
     let created = jiff::Timestamp::from_nanosecond(record.created_at_ns.into());
     let (cgroups, parent) = (&sandboxes.rooms.cgroups, &record.config.cgroup_parent);
+    // a pod that may hold privileged containers keeps nothing in by its pause process
+    let confined = record
+        .selinux
+        .as_ref()
+        .filter(|_| !record.config.security.privileged);
+    let label = confined.map_or("", |labels| labels.process.as_str());
     let inputs = PauseInputs {
         pod: &sandboxes.spec_of(record),
         root: &root,
         binary: "/pause",
         user: &user,
         cgroups_path: &cgroups.container_path(parent, record.id.as_str())?,
+        selinux_label: label,
         cpuset_cpus: &sandboxes.settings.pause_cpuset,
         created: &created.map(|time| time.to_string()).unwrap_or_default(),
         host: &sandboxes.settings.host,

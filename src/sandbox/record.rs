@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::namespaces::Namespaces;
 use crate::network::{Dns, PortMapping};
 use crate::runtime::Program;
+use crate::security::selinux::Labels;
 use crate::spec::config::{NamespaceMode, Resources, SandboxSecurity};
 use crate::state::{Id, PodName, Versioned};
 
@@ -91,6 +92,9 @@ pub struct Record {
     pub cni_result: Option<serde_json::Value>,
     /// Whether CNI may hold something for it: set before ADD, cleared after DEL.
     pub attached: bool,
+    /// Its SELinux labels, where the node separates pods by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux: Option<Labels>,
     /// The process of its PID namespace, where containers share one.
     pub pause: Option<Pause>,
     /// The OCI runtime that its pause process was made by, and has to be ended by.

@@ -44,6 +44,7 @@ impl Sandboxes {
         self.records.remove(&record.id)?;
         self.table.remove(&record.id, &record.config.name);
         self.announce(sandbox, Happening::Deleted);
+        self.release_labels(&record.id);
         Ok(())
     }
 }

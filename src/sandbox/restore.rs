@@ -46,6 +46,7 @@ impl Sandboxes {
 
     async fn restore_one(self: &Arc<Self>, record: Record) {
         let id = record.id.clone();
+        self.reserve_labels(&record);
         if record.phase == Phase::Making {
             tracing::info!(%id, "half-made pod undone");
             return self.undo(record).await;

@@ -7,9 +7,9 @@ use nix::unistd::gethostname;
 use super::record::PodConfig;
 use super::{SandboxError, Settings};
 use crate::network::Dns;
+use crate::runtime::Handler;
 use crate::spec;
 use crate::spec::config::NamespaceMode;
-use crate::spec::inputs::Host;
 use crate::state::Id;
 
 /// The longest host name that the kernel takes (`__NEW_UTS_LEN`).
@@ -19,7 +19,7 @@ const MAX_NAME_BYTES: usize = 4096;
 
 impl PodConfig {
     /// Checks everything that can be checked without making anything.
-    pub(super) fn validate(&self, host: &Host) -> Result<(), SandboxError> {
+    pub(super) fn validate(&self) -> Result<(), SandboxError> {
         self.validate_name()?;
         if self.hostname.len() > MAX_HOSTNAME_BYTES || self.hostname.contains(['\0', '\n', '/']) {
             return Err(invalid(
@@ -46,7 +46,27 @@ impl PodConfig {
                 "is set without run_as_user".to_owned(),
             ));
         }
-        Ok(spec::check_sandbox(security, &self.sysctls, host)?)
+        Ok(spec::check_sandbox(security, &self.sysctls)?)
+    }
+
+    /// Checks that the handler can do what the pod needs of it.
+    pub(super) fn fits(&self, handler: &Handler) -> Result<(), SandboxError> {
+        let namespaces = &self.security.namespaces;
+        let features = handler.features;
+        let needs = match (namespaces.mappings(), namespaces.network) {
+            (None, _) => return Ok(()),
+            _ if !features.user_namespaces => {
+                "it needs Linux 5.19 and an OCI runtime with idmapped mounts (runc 1.2 and later)"
+            }
+            (_, NamespaceMode::Node) if !features.recursive_read_only => {
+                "on the network of the node it needs an OCI runtime with recursive read-only mounts"
+            }
+            _ => return Ok(()),
+        };
+        Err(SandboxError::NoUserNamespaces {
+            handler: handler.program.handler.clone(),
+            needs,
+        })
     }
 
     /// A name becomes part of paths, and of CNI_ARGS, where `;` ends a value.
@@ -132,12 +152,12 @@ mod tests {
     fn problem(change: impl FnOnce(&mut PodConfig)) -> String {
         let mut config = config();
         change(&mut config);
-        config.validate(&Host::default()).unwrap_err().to_string()
+        config.validate().unwrap_err().to_string()
     }
 
     #[test]
     fn a_pod_with_nothing_but_a_name_is_fine() {
-        config().validate(&Host::default()).unwrap();
+        config().validate().unwrap();
     }
 
     #[test]
@@ -204,6 +224,9 @@ mod tests {
             events: false,
             pause_cpuset: String::new(),
             default_sysctls,
+            selinux: None,
+            host_network_without_selinux: true,
+            stats_max_age: Default::default(),
         };
         let mut pod = config();
         pod.security.namespaces.network = NamespaceMode::Node;

@@ -107,7 +107,12 @@ impl CapSet {
             .position(|known| known[4..] == plain)
             .map(|number| CapSet(1 << number))
             .ok_or_else(|| CapabilityError::Unknown {
-                name: name.to_owned(),
+                name: name
+                    .chars()
+                    .take(64)
+                    .collect::<String>()
+                    .escape_debug()
+                    .to_string(),
             })
     }
 

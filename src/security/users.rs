@@ -11,6 +11,10 @@ use std::os::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
+mod generated;
+
+pub use generated::{group as group_with, passwd as passwd_with};
+
 /// The most that is read of /etc/passwd or /etc/group: some 15 000 accounts.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 

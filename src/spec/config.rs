@@ -326,6 +326,27 @@ pub struct UserNamespace {
     pub gids: Vec<IdMapping>,
 }
 
+/// The ids of a pod's user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mappings {
+    /// User ids; id 0 of the container is the first.
+    pub uids: IdMapping,
+    /// Group ids; id 0 of the container is the first.
+    pub gids: IdMapping,
+}
+
+impl NamespaceOptions {
+    /// The ids of the user namespace that is asked for; none for the host's. Needs a checked
+    /// request: what is wrong in it is passed over here.
+    pub fn mappings(&self) -> Option<Mappings> {
+        let userns = self.userns.as_ref()?;
+        match (userns.mode, userns.uids.first(), userns.gids.first()) {
+            (NamespaceMode::Pod, Some(&uids), Some(&gids)) => Some(Mappings { uids, gids }),
+            _ => None,
+        }
+    }
+}
+
 /// A seccomp or AppArmor profile (CRI `SecurityProfile`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -352,15 +373,6 @@ pub struct SelinuxOptions {
     pub kind: String,
     /// MCS level.
     pub level: String,
-}
-
-impl SelinuxOptions {
-    /// Whether the client asked for anything.
-    pub fn is_empty(&self) -> bool {
-        [&self.user, &self.role, &self.kind, &self.level]
-            .iter()
-            .all(|part| part.is_empty())
-    }
 }
 
 /// Environment values in records: text where it is text, so that a record can be read with

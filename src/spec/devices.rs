@@ -3,6 +3,8 @@
 //! The OCI runtime itself makes /dev/null, zero, full, random, urandom, tty, ptmx (and console
 //! for a terminal) and allows them. What stands here comes on top.
 
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::config::{ContainerConfig, Device};
@@ -18,12 +20,6 @@ pub(super) struct Devices {
 
 /// Everything about the request's devices that can be wrong by their text.
 pub fn check_devices(config: &ContainerConfig) -> Result<(), SpecError> {
-    let cdi_annotation = |key: &String| key.starts_with("cdi.k8s.io/");
-    if !config.cdi_devices.is_empty() || config.annotations.keys().any(cdi_annotation) {
-        return Err(SpecError::Unsupported {
-            field: "CDI_devices",
-        });
-    }
     config
         .devices
         .iter()
@@ -75,6 +71,24 @@ pub(super) fn devices(inputs: &Inputs) -> Result<Devices, SpecError> {
             rules: vec![rule(false, None, "rwm")],
         },
     };
+    let asked_for = |path: &Path| {
+        inputs
+            .devices
+            .iter()
+            .flatten()
+            .any(|node| node.path == path)
+    };
+    for (node, access) in inputs.node_devices {
+        // the kubelet's word on a path counts more than the node's
+        if asked_for(&node.path) {
+            continue;
+        }
+        // a privileged container has the host's own already
+        if devices.nodes.iter().all(|known| *known.path() != node.path) {
+            devices.nodes.push(self::node(node, inputs));
+        }
+        devices.rules.push(rule(true, Some(node), access));
+    }
     for (index, (wanted, nodes)) in config.devices.iter().zip(inputs.devices).enumerate() {
         let access = if wanted.permissions.is_empty() {
             "rwm"

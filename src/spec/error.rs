@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::config::NamespaceMode;
 use crate::security::capabilities::CapabilityError;
+use crate::security::selinux::SelinuxError;
 
 /// Why there is no OCI configuration for a container.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +74,7 @@ pub enum SpecError {
     /// first word (cri-api pkg/errors).
     #[error(
         "RROUnsupported: mounts[{index}]: {container_path} asks for a recursive read-only mount, \
-         which this version does not make yet, or the kernel (before 5.12) or OCI runtime cannot"
+         which needs Linux 5.12 and an OCI runtime whose `features` has `rro` (runc 1.1 and later)"
     )]
     RecursiveReadOnlyUnsupported {
         /// Which of the request's mounts.
@@ -99,6 +100,9 @@ pub enum SpecError {
         /// Why not.
         problem: &'static str,
     },
+    /// SELinux labels.
+    #[error("{0}")]
+    Selinux(#[from] SelinuxError),
     /// A seccomp profile on a kernel without seccomp.
     #[error("security_context.seccomp: profile {profile} asked for, the kernel has no seccomp")]
     NoSeccomp {

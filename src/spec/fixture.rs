@@ -11,12 +11,14 @@ use super::config::{
     Security, SecurityProfile,
 };
 use super::inputs::{
-    DeviceKind, DeviceNode, Host, Image, Inputs, MountSource, Peers, Pod, PodFiles,
+    DeviceKind, DeviceNode, Host, Image, Inputs, MountSource, OwnFile, Peers, Pod, PodFiles,
     SeccompProfiles, Settings,
 };
 use super::{SpecError, container};
+use crate::cdi::Edits;
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
+use crate::security::selinux::Labels;
 use crate::security::users::User;
 
 pub(super) const ID: &str = "c0ffee0000000000000000000000000000000000000000000000000000000001";
@@ -32,6 +34,10 @@ pub(super) struct Fixture {
     pub(super) sources: Vec<MountSource>,
     pub(super) devices: Vec<Vec<DeviceNode>>,
     pub(super) host_devices: Vec<DeviceNode>,
+    pub(super) node_devices: Vec<(DeviceNode, String)>,
+    pub(super) cdi: Edits,
+    pub(super) selinux: Option<Labels>,
+    pub(super) own_files: Vec<OwnFile>,
     pub(super) cgroups_path: String,
     pub(super) default_seccomp: Profile,
     pub(super) settings: Settings,
@@ -65,6 +71,10 @@ impl Fixture {
             sources: Vec::new(),
             devices: Vec::new(),
             host_devices: Vec::new(),
+            node_devices: Vec::new(),
+            cdi: Edits::default(),
+            selinux: None,
+            own_files: Vec::new(),
             cgroups_path: format!("/kubepods/pod1/crio-{ID}"),
             default_seccomp: Profile::parse(Path::new("p"), profile, Target::native((6, 1)))
                 .unwrap(),
@@ -174,6 +184,10 @@ impl Fixture {
             declared_volumes: &[],
             devices: &self.devices,
             host_devices: &self.host_devices,
+            node_devices: &self.node_devices,
+            cdi: &self.cdi,
+            selinux: self.selinux.as_ref(),
+            own_files: &self.own_files,
             cgroups_path: &self.cgroups_path,
             seccomp: SeccompProfiles {
                 default: Some(&self.default_seccomp),

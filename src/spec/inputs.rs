@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::{ContainerConfig, NamespaceOptions};
+use crate::cdi;
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::Profile;
+use crate::security::selinux::Labels;
 use crate::security::users::User;
 
 /// What `spec::container` needs.
@@ -40,6 +42,15 @@ pub struct Inputs<'a> {
     pub devices: &'a [Vec<DeviceNode>],
     /// All device nodes of the host that a privileged container gets. Not read for others.
     pub host_devices: &'a [DeviceNode],
+    /// Device nodes that the node's configuration or an annotation of the pod gives, and what the
+    /// container may do with each (letters of `rwm`).
+    pub node_devices: &'a [(DeviceNode, String)],
+    /// What the CDI devices of the container change.
+    pub cdi: &'a cdi::Edits,
+    /// SELinux labels; absent where the daemon does not separate containers by them.
+    pub selinux: Option<&'a Labels>,
+    /// Files and directories that the daemon made for the container, to be mounted into it.
+    pub own_files: &'a [OwnFile],
     /// The cgroup, in the form that the runtime's driver wants.
     pub cgroups_path: &'a str,
     /// The seccomp profiles the container may end up with.
@@ -52,6 +63,16 @@ pub struct Inputs<'a> {
     pub settings: &'a Settings,
     /// What the machine and the daemon's own process can.
     pub host: &'a Host,
+}
+
+/// A file or directory of the daemon's making that is mounted into a container, unless the request
+/// has a mount at its place or above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnFile {
+    /// Where in the container, clean and absolute.
+    pub destination: String,
+    /// Where on the host.
+    pub source: PathBuf,
 }
 
 /// The parts of an image that a container inherits.
@@ -99,6 +120,8 @@ pub struct Pod {
     pub privileged: bool,
     /// The pod's namespace options.
     pub namespaces: NamespaceOptions,
+    /// Where the pod's user namespace is pinned; absent for the host's.
+    pub userns: Option<PathBuf>,
     /// Where the pod's network namespace is pinned; absent for the host's.
     pub netns: Option<PathBuf>,
     /// Where its IPC namespace is pinned; absent for the host's.
@@ -266,8 +289,6 @@ pub struct Host {
     pub seccomp: bool,
     /// AppArmor is on.
     pub apparmor: bool,
-    /// SELinux is on.
-    pub selinux: bool,
     /// The longest argument or `KEY=value` that exec(2) takes, in bytes with the NUL at its end
     /// (MAX_ARG_STRLEN); absent: not known.
     pub longest_string: Option<usize>,
@@ -288,6 +309,8 @@ pub struct PauseInputs<'a> {
     pub user: &'a User,
     /// The cgroup, in the form that the runtime's driver wants.
     pub cgroups_path: &'a str,
+    /// SELinux label of the process; empty: none.
+    pub selinux_label: &'a str,
     /// `infra_ctr_cpuset`; empty inherits.
     pub cpuset_cpus: &'a str,
     /// When the sandbox was made, RFC 3339.

@@ -1,11 +1,20 @@
-//! Linux security modules: AppArmor and SELinux.
+//! Linux security modules: which AppArmor profile and which SELinux labels a container gets.
 //!
-//! SELinux labels and profiles of the node are not built yet: where the host could honour them
-//! they are refused, where it has no such module they mean nothing.
+//! A host without the module: what is asked for means nothing and is passed over, as by CRI-O
+//! (containerd refuses a named AppArmor profile there; the kubelet does not send such a pod).
 
-use super::config::{ContainerConfig, Security, SecurityProfile};
+use super::config::{ContainerConfig, NamespaceMode, Security, SecurityProfile, SelinuxOptions};
 use super::error::SpecError;
-use super::inputs::{Host, Settings};
+use super::inputs::{Host, Inputs, Pod, Settings};
+use crate::security::apparmor::UNCONFINED;
+use crate::security::selinux::{self, Labels, SelinuxError, Wanted};
+
+/// What the deprecated text field begins with for a profile of the node; the newer field's
+/// `localhost_ref` may begin so too.
+const LOCALHOST: &str = "localhost/";
+
+/// The field that says which profile.
+pub const APPARMOR_FIELD: &str = "security_context.apparmor";
 
 /// The AppArmor profile of the process, if any.
 pub(super) fn apparmor(
@@ -14,65 +23,96 @@ pub(super) fn apparmor(
     host: &Host,
 ) -> Result<Option<String>, SpecError> {
     let wanted = wanted(security)?;
-    if let Some(SecurityProfile::Localhost(name)) = &wanted {
-        if !host.apparmor {
-            let problem = format!("profile `{name}` asked for, AppArmor is off on this host");
-            return Err(SpecError::invalid("security_context.apparmor", problem));
-        }
-        return Err(SpecError::Unsupported {
-            field: "security_context.apparmor Localhost",
-        });
-    }
-    if !host.apparmor || security.privileged {
+    if !host.apparmor {
         return Ok(None);
     }
-    match wanted {
-        Some(SecurityProfile::Unconfined) => Ok(None),
-        Some(_) if settings.apparmor_default.is_none() => Err(SpecError::Unsupported {
-            field: "security_context.apparmor RuntimeDefault",
-        }),
-        _ => Ok(settings.apparmor_default.clone()),
-    }
+    Ok(match wanted {
+        Some(SecurityProfile::Localhost(name)) => Some(name),
+        Some(SecurityProfile::Unconfined) => Some(UNCONFINED.to_owned()),
+        _ if security.privileged => Some(UNCONFINED.to_owned()),
+        None | Some(SecurityProfile::RuntimeDefault) => settings.apparmor_default.clone(),
+    })
+}
+
+/// The profile of the node that a container asks for by name. Whoever builds the spec has to see
+/// that it is loaded, where the host has AppArmor.
+pub fn localhost_apparmor(security: &Security) -> Result<Option<String>, SpecError> {
+    Ok(match wanted(security)? {
+        Some(SecurityProfile::Localhost(name)) => Some(name),
+        _ => None,
+    })
 }
 
 /// The newer field wins over the text of the older one.
 fn wanted(security: &Security) -> Result<Option<SecurityProfile>, SpecError> {
-    if security.apparmor.is_some() {
-        return Ok(security.apparmor.clone());
+    let local = |name: &str, field: &str| match name.strip_prefix(LOCALHOST).unwrap_or(name) {
+        "" => Err(SpecError::invalid(
+            field,
+            "the profile of the node has no name",
+        )),
+        name if name.contains(['\0', '\n']) => {
+            let problem = "the profile's name has a NUL or a line break in it";
+            Err(SpecError::invalid(field, problem))
+        }
+        name => Ok(Some(SecurityProfile::Localhost(name.to_owned()))),
+    };
+    match &security.apparmor {
+        Some(SecurityProfile::Localhost(name)) => return local(name, APPARMOR_FIELD),
+        Some(profile) => return Ok(Some(profile.clone())),
+        None => {}
     }
+    let field = "security_context.apparmor_profile";
     match security.apparmor_profile.as_str() {
         "" => Ok(None),
         "runtime/default" => Ok(Some(SecurityProfile::RuntimeDefault)),
         "unconfined" => Ok(Some(SecurityProfile::Unconfined)),
-        text => match text.strip_prefix("localhost/") {
-            Some(name) => Ok(Some(SecurityProfile::Localhost(name.to_owned()))),
-            None => Err(SpecError::invalid(
-                "security_context.apparmor_profile",
-                format!("`{text}` is none of runtime/default, unconfined, localhost/<name>"),
-            )),
-        },
+        text if text.starts_with(LOCALHOST) => local(text, field),
+        text => {
+            let shown: String = text.chars().take(128).collect();
+            let problem =
+                format!("`{shown}` is none of runtime/default, unconfined, localhost/<name>");
+            Err(SpecError::invalid(field, problem))
+        }
     }
 }
 
-/// Refuses SELinux labels on a host that would have to honour them.
-pub(super) fn check_selinux(config: &ContainerConfig, host: &Host) -> Result<(), SpecError> {
-    if !host.selinux {
+/// A request's parts of a label.
+pub fn selinux_options(options: Option<&SelinuxOptions>) -> Wanted<'_> {
+    options.map_or_else(Wanted::default, |options| Wanted {
+        user: &options.user,
+        role: &options.role,
+        kind: &options.kind,
+        level: &options.level,
+    })
+}
+
+/// The labels of a container in a pod with these. Its processes have none where it is privileged
+/// or uses the node's processes or IPC, from which labels could not keep it apart.
+pub fn selinux_labels(
+    labels: &Labels,
+    security: &Security,
+    pod: &Pod,
+) -> Result<Labels, SelinuxError> {
+    let own = labels.of_container(&selinux_options(security.selinux.as_ref()))?;
+    let options = security.namespaces.as_ref().unwrap_or(&pod.namespaces);
+    let shares = [options.pid, options.ipc].contains(&NamespaceMode::Node);
+    Ok(if security.privileged || shares {
+        own.unconfined()
+    } else {
+        own
+    })
+}
+
+/// Refuses to label what belongs to the node.
+pub(super) fn check_relabel(config: &ContainerConfig, inputs: &Inputs) -> Result<(), SelinuxError> {
+    let Some(labels) = inputs.selinux else {
         return Ok(());
-    }
-    if config
-        .security
-        .selinux
-        .as_ref()
-        .is_some_and(|options| !options.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            field: "security_context.selinux_options",
-        });
-    }
-    if config.mounts.iter().any(|mount| mount.selinux_relabel) {
-        return Err(SpecError::Unsupported {
-            field: "mounts.selinux_relabel",
-        });
+    };
+    let wanted = config.mounts.iter().zip(inputs.mount_sources).enumerate();
+    for (index, (mount, source)) in wanted {
+        if mount.selinux_relabel && labels.relabels() {
+            selinux::check_relabel(index, &source.path)?;
+        }
     }
     Ok(())
 }
@@ -84,44 +124,80 @@ mod tests {
     #[test]
     fn apparmor_by_host_field_and_old_text() {
         use SecurityProfile::{Localhost, RuntimeDefault, Unconfined};
-        let local = || Some(Localhost("mine".into()));
-        let ok = |name: &str| Ok((!name.is_empty()).then(|| name.to_owned()));
-        for (on, loaded, new, old, want) in [
-            (false, "", None, "", ok("")),
-            (false, "", Some(RuntimeDefault), "", ok("")),
-            (false, "", None, "runtime/default", ok("")),
-            (false, "", local(), "", Err("AppArmor is off")),
-            (
-                false,
-                "",
-                None,
-                "localhost/mine",
-                Err("profile `mine` asked for"),
-            ),
-            (true, "", None, "", ok("")),
-            (true, "", Some(RuntimeDefault), "", Err("not supported")),
-            (true, "crio-default", None, "", ok("crio-default")),
+        let local = |name: &str| Some(Localhost(name.into()));
+        let (none, free) = (Ok(None), Ok(Some("unconfined")));
+        let (ours, mine) = (Ok(Some("crio-default")), Ok(Some("mine")));
+        for (on, loaded, privileged, new, old, want) in [
+            (false, "", false, None, "", none),
+            (false, "", false, Some(RuntimeDefault), "", none),
+            (false, "", false, None, "runtime/default", none),
+            (false, "", false, local("mine"), "", none),
+            (false, "", false, None, "localhost/mine", none),
+            (true, "", false, None, "", none),
+            (true, "", false, Some(RuntimeDefault), "", none),
+            (true, "crio-default", false, None, "", ours),
+            (true, "crio-default", false, None, "runtime/default", ours),
             (
                 true,
                 "crio-default",
+                false,
                 Some(RuntimeDefault),
                 "unconfined",
-                ok("crio-default"),
+                ours,
             ),
-            (true, "crio-default", Some(Unconfined), "", ok("")),
-            (true, "crio-default", None, "unconfined", ok("")),
-            (true, "crio-default", local(), "", Err("not supported")),
             (
                 true,
                 "crio-default",
+                false,
+                Some(Unconfined),
+                "localhost/mine",
+                free,
+            ),
+            (true, "crio-default", false, None, "unconfined", free),
+            (
+                true,
+                "crio-default",
+                false,
+                local("mine"),
+                "unconfined",
+                mine,
+            ),
+            (
+                true,
+                "crio-default",
+                false,
+                local("localhost/mine"),
+                "",
+                mine,
+            ),
+            (true, "crio-default", false, None, "localhost/mine", mine),
+            (true, "crio-default", true, None, "", free),
+            (true, "crio-default", true, Some(RuntimeDefault), "", free),
+            (true, "crio-default", true, local("mine"), "", mine),
+            (
+                true,
+                "crio-default",
+                false,
                 None,
                 "nonsense",
                 Err("`nonsense` is none of"),
             ),
+            (
+                false,
+                "",
+                false,
+                None,
+                "nonsense",
+                Err("`nonsense` is none of"),
+            ),
+            (true, "", false, local(""), "", Err("has no name")),
+            (true, "", false, None, "localhost/", Err("has no name")),
+            (true, "", false, local("a\nb"), "", Err("line break")),
         ] {
             let security = Security {
                 apparmor: new,
                 apparmor_profile: old.into(),
+                privileged,
                 ..Security::default()
             };
             let settings = Settings {
@@ -133,7 +209,7 @@ mod tests {
                 ..Host::default()
             };
             match (apparmor(&security, &settings, &host), want) {
-                (Ok(got), Ok(want)) => assert_eq!(got, want, "{security:?}"),
+                (Ok(got), Ok(want)) => assert_eq!(got.as_deref(), want, "{security:?}"),
                 (Err(got), Err(want)) => assert!(got.to_string().contains(want), "{got}"),
                 (got, want) => panic!("{got:?}, not {want:?}: {security:?} {loaded} {on}"),
             }
@@ -141,28 +217,42 @@ mod tests {
     }
 
     #[test]
-    fn selinux_is_refused_only_where_it_would_count() {
-        use super::super::config::{Mount, SelinuxOptions};
-        let labelled = ContainerConfig {
-            mounts: vec![Mount {
-                selinux_relabel: true,
-                ..Mount::default()
-            }],
-            security: Security {
-                selinux: Some(SelinuxOptions {
-                    level: "s0".into(),
-                    ..SelinuxOptions::default()
-                }),
+    fn what_shares_the_nodes_processes_has_no_label_for_its_own() {
+        use super::super::config::NamespaceOptions;
+        let labels = Labels {
+            process: "u:r:container_t:s0:c1,c2".into(),
+            mount: "u:object_r:container_file_t:s0:c1,c2".into(),
+        };
+        let options = |pid, ipc| NamespaceOptions {
+            pid,
+            ipc,
+            ..NamespaceOptions::default()
+        };
+        use NamespaceMode::{Container, Node, Pod as OfPod};
+        for (privileged, own, confined) in [
+            (false, None, true),
+            (true, None, false),
+            (false, Some(options(Container, OfPod)), true),
+            (false, Some(options(Node, OfPod)), false),
+            (false, Some(options(Container, Node)), false),
+        ] {
+            let security = Security {
+                privileged,
+                namespaces: own,
                 ..Security::default()
-            },
-            ..ContainerConfig::default()
+            };
+            let got = selinux_labels(&labels, &security, &Pod::default()).unwrap();
+            assert_eq!(got.process.is_empty(), !confined, "{security:?}");
+            assert_eq!(got.mount, labels.mount);
+        }
+        let bad = SelinuxOptions {
+            level: "x".into(),
+            ..SelinuxOptions::default()
         };
-        assert!(check_selinux(&labelled, &Host::default()).is_ok());
-        let on = Host {
-            selinux: true,
-            ..Host::default()
+        let security = Security {
+            selinux: Some(bad),
+            ..Security::default()
         };
-        assert!(check_selinux(&labelled, &on).is_err());
-        assert!(check_selinux(&ContainerConfig::default(), &on).is_ok());
+        assert!(selinux_labels(&labels, &security, &Pod::default()).is_err());
     }
 }

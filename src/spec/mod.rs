@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{Linux, Root, Spec};
 
 mod annotations;
+mod cdi;
 pub mod config;
 mod devices;
 mod env;
@@ -27,6 +28,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod sysctls;
+mod userns;
 
 #[cfg(test)]
 mod fixture;
@@ -38,6 +40,7 @@ mod tests;
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};
+pub use lsm::{APPARMOR_FIELD, localhost_apparmor, selinux_labels, selinux_options};
 pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;
@@ -52,6 +55,9 @@ use inputs::{Host, Pod, Settings};
 /// The version of the OCI runtime spec whose words are used; runc from 1.1 and crun know it.
 const OCI_VERSION: &str = "1.1.0";
 
+/// Longest name of a container; Kubernetes' own have at most 63 bytes.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// Everything about a request that can be wrong without looking at image or host, to be called
 /// before the first side effect.
 pub fn check(
@@ -65,6 +71,7 @@ pub fn check(
             sandbox: pod.id.clone(),
         });
     }
+    check_name(&config.name)?;
     check_namespaces(
         config
             .security
@@ -72,9 +79,9 @@ pub fn check(
             .as_ref()
             .unwrap_or(&pod.namespaces),
     )?;
-    check_mounts(config, settings)?;
+    userns::check_same(&pod.namespaces, config.security.namespaces.as_ref())?;
+    check_mounts(config, &pod.namespaces, settings)?;
     check_devices(config)?;
-    lsm::check_selinux(config, host)?;
     lsm::apparmor(&config.security, settings, host)?;
     localhost_profile(&config.security)?;
     check_strings(config, host)?;
@@ -85,6 +92,19 @@ pub fn check(
         limits(wanted, settings, host)?;
     }
     Ok(())
+}
+
+/// The name is part of names of files, annotations and log lines.
+fn check_name(name: &str) -> Result<(), SpecError> {
+    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['/', '\0', '\n']) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(128).collect();
+    let problem = format!(
+        "`{}` is not a name: it is empty, too long, or holds `/`, NUL or a line break",
+        shown.escape_debug()
+    );
+    Err(SpecError::invalid("config.metadata.name", problem))
 }
 
 /// What the kernel could not start the process with: exec(2) would tell nobody which string it is.
@@ -115,7 +135,6 @@ fn check_strings(config: &ContainerConfig, host: &Host) -> Result<(), SpecError>
 pub fn check_sandbox(
     security: &SandboxSecurity,
     sysctls: &BTreeMap<String, String>,
-    host: &Host,
 ) -> Result<(), SpecError> {
     check_namespaces(&security.namespaces)?;
     if security.namespaces.pid == NamespaceMode::Target {
@@ -126,22 +145,13 @@ pub fn check_sandbox(
             problem,
         });
     }
-    if host.selinux
-        && security
-            .selinux
-            .as_ref()
-            .is_some_and(|options| !options.is_empty())
-    {
-        return Err(SpecError::Unsupported {
-            field: "security_context.selinux_options",
-        });
-    }
     check_sysctls(sysctls, &security.namespaces)
 }
 
 /// The OCI configuration of a container.
 pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     check(inputs.config, inputs.pod, inputs.settings, inputs.host)?;
+    lsm::check_relabel(inputs.config, inputs)?;
     let security = &inputs.config.security;
     let caps = process::caps(security, inputs.settings, inputs.host)?;
     let (mounts, root_propagation) = mounts::mounts(inputs)?;
@@ -171,6 +181,8 @@ pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     );
     spec.set_annotations(Some(annotations::container(inputs)));
     spec.set_linux(Some(linux));
+    // last, so that a device changes what was asked for elsewhere
+    cdi::apply(&mut spec, inputs.cdi);
     Ok(spec)
 }
 
@@ -184,11 +196,22 @@ fn linux(inputs: &Inputs) -> Result<Linux, SpecError> {
     let (masked, readonly) = paths::hidden(&config.security)?;
     let mut linux = Linux::default();
     linux.set_namespaces(Some(namespaces::namespaces(&config.security, pod, host)?));
+    userns(&mut linux, pod);
     linux.set_sysctl(sysctls::sysctls(&pod.sysctls, &pod.namespaces)?);
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
     linux.set_devices(Some(devices.nodes).filter(|nodes| !nodes.is_empty()));
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(readonly));
+    let mount_label = inputs.selinux.map(|labels| labels.mount.clone());
+    linux.set_mount_label(mount_label.filter(|label| !label.is_empty()));
     Ok(linux)
+}
+
+/// The ids of the pod's user namespace, where it has one.
+fn userns(linux: &mut Linux, pod: &Pod) {
+    if let Some([uids, gids]) = userns::sections(&pod.namespaces) {
+        linux.set_uid_mappings(Some(uids));
+        linux.set_gid_mappings(Some(gids));
+    }
 }

@@ -6,12 +6,14 @@
 //! that a mount never hides one that was made before it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use oci_spec::runtime::Mount as OciMount;
 
+use super::config::IdMapping;
 use super::error::SpecError;
 use super::inputs::Inputs;
-use super::paths;
+use super::{paths, userns};
 
 mod defaults;
 mod peers;
@@ -33,6 +35,8 @@ pub(super) struct Mount {
     pub(super) source: String,
     /// Options in the words of the OCI runtime.
     pub(super) options: Vec<String>,
+    /// Ids of an idmapped mount, users and groups.
+    pub(super) ids: Option<[Vec<IdMapping>; 2]>,
 }
 
 impl Mount {
@@ -42,6 +46,7 @@ impl Mount {
             kind,
             source: kind.to_owned(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ids: None,
         }
     }
 
@@ -56,13 +61,18 @@ impl Mount {
         mount.set_typ(Some(self.kind.to_owned()));
         mount.set_source(Some(self.source.into()));
         mount.set_options(Some(self.options));
+        if let Some(ids) = self.ids {
+            let [uids, gids] = ids.map(|ids| ids.into_iter().map(userns::oci).collect());
+            mount.set_uid_mappings(Some(uids));
+            mount.set_gid_mappings(Some(gids));
+        }
         mount
     }
 }
 
 /// The mounts in the order they are made, and the propagation of the root they need.
 pub(super) fn mounts(inputs: &Inputs) -> Result<(Vec<OciMount>, Option<&'static str>), SpecError> {
-    check_mounts(inputs.config, inputs.settings)?;
+    check_mounts(inputs.config, &inputs.pod.namespaces, inputs.settings)?;
     let requested = requested::requested(inputs)?;
     let taken: HashSet<&str> = requested
         .mounts
@@ -79,6 +89,16 @@ pub(super) fn mounts(inputs: &Inputs) -> Result<(Vec<OciMount>, Option<&'static 
         .into_iter()
         .filter(|mount| !hidden(&mount.destination))
         .collect();
+    let own = inputs.own_files.iter().filter(|own| {
+        let at = Path::new(&own.destination);
+        at.ancestors()
+            .all(|above| above.to_str().is_none_or(|above| !taken.contains(above)))
+    });
+    for own in own {
+        // what the daemon brings gives way to nothing but the request's own
+        all.retain(|known| known.destination != own.destination);
+        all.push(defaults::own_file(own, inputs)?);
+    }
     all.extend(requested.mounts.iter().cloned());
     all.sort_by_key(|mount| paths::depth(&mount.destination));
     Ok((

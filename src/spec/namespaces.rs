@@ -1,6 +1,6 @@
 //! The `linux.namespaces` section.
 //!
-//! Network, IPC and UTS follow the pod: its pinned namespaces are joined, or the host's are kept
+//! User, network, IPC and UTS follow the pod: its pinned namespaces are joined, or the host's are kept
 //! where the pod has none. PID is the container's own choice. The mount namespace is always new.
 
 use std::path::Path;
@@ -10,6 +10,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use super::config::{NamespaceMode, NamespaceOptions, Security};
 use super::error::SpecError;
 use super::inputs::{Host, Pod};
+use super::userns::check_userns;
 
 pub(super) fn namespaces(
     security: &Security,
@@ -29,6 +30,7 @@ pub(super) fn namespaces(
 /// Those that every process of the pod shares.
 pub(super) fn shared(pod: &Pod) -> impl Iterator<Item = LinuxNamespace> {
     [
+        (LinuxNamespaceType::User, &pod.userns),
         (LinuxNamespaceType::Network, &pod.netns),
         (LinuxNamespaceType::Ipc, &pod.ipcns),
         (LinuxNamespaceType::Uts, &pod.utsns),
@@ -73,7 +75,7 @@ fn pid(security: &Security, pod: &Pod) -> Result<Option<LinuxNamespace>, SpecErr
     Ok(Some(namespace(LinuxNamespaceType::Pid, path)))
 }
 
-/// Modes that mean nothing for their namespace, and user namespaces, which are not built yet.
+/// Modes that mean nothing for their namespace, and user namespaces that cannot be.
 pub fn check_namespaces(options: &NamespaceOptions) -> Result<(), SpecError> {
     for (namespace, mode) in [("network", options.network), ("ipc", options.ipc)] {
         if !matches!(mode, NamespaceMode::Pod | NamespaceMode::Node) {
@@ -93,24 +95,5 @@ pub fn check_namespaces(options: &NamespaceOptions) -> Result<(), SpecError> {
             problem,
         });
     }
-    let Some(userns) = &options.userns else {
-        return Ok(());
-    };
-    let error = |problem| {
-        Err(SpecError::Namespace {
-            namespace: "userns_options",
-            mode: userns.mode,
-            problem,
-        })
-    };
-    match userns.mode {
-        NamespaceMode::Node if userns.uids.is_empty() && userns.gids.is_empty() => Ok(()),
-        NamespaceMode::Node => error("takes no mappings"),
-        NamespaceMode::Pod => Err(SpecError::Unsupported {
-            field: "namespace_options.userns_options",
-        }),
-        NamespaceMode::Container | NamespaceMode::Target => {
-            error("is not possible, it is the pod's or the node's")
-        }
-    }
+    check_userns(options)
 }

@@ -47,6 +47,8 @@ fn process(inputs: &PauseInputs) -> Result<Process, SpecError> {
     process.set_cwd("/".into());
     process.set_capabilities(Some(process::oci_caps(ProcessCaps::default())));
     process.set_rlimits(None);
+    let label = Some(inputs.selinux_label.to_owned());
+    process.set_selinux_label(label.filter(|label| !label.is_empty()));
     process.set_no_new_privileges(Some(true));
     process.set_oom_score_adj(Some(process::oom_score_adj(OOM_SCORE_ADJ, inputs.host)?));
     Ok(process)
@@ -68,6 +70,7 @@ fn linux(inputs: &PauseInputs) -> Linux {
     resources.set_devices(Some(vec![devices::rule(false, None, "rwm")]));
     let mut linux = Linux::default();
     linux.set_namespaces(Some(kinds));
+    super::userns(&mut linux, inputs.pod);
     linux.set_resources(Some(resources));
     linux.set_cgroups_path(Some(inputs.cgroups_path.into()));
     linux.set_masked_paths(Some(paths::DEFAULT_MASKED.map(str::to_owned).into()));

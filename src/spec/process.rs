@@ -64,6 +64,8 @@ pub(super) fn process(inputs: &Inputs, caps: ProcessCaps) -> Result<Process, Spe
         inputs.settings,
         inputs.host,
     )?);
+    let label = inputs.selinux.map(|labels| labels.process.clone());
+    process.set_selinux_label(label.filter(|label| !label.is_empty()));
     Ok(process)
 }
 

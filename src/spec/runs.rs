@@ -434,6 +434,7 @@ fn the_runtime_takes_the_configuration_of_pause() {
             binary: "/true",
             user: &user,
             cgroups_path: "",
+            selinux_label: "",
             cpuset_cpus: "",
             created: "",
             host: &it.host,

@@ -5,6 +5,7 @@ mod mounts;
 mod process;
 mod refusals;
 mod resources;
+mod security;
 
 use serde_json::Value;
 

@@ -4,6 +4,7 @@
 //! <runroot>/cricket/
 //!   sandboxes/<id>/    record.json, resolv.conf, hostname, hosts, shm/ (tmpfs), pause/ (only with a shared PID namespace)
 //!   containers/<id>/   the OCI bundle: record.json, config.json, conmon.sock, pidfile, exit
+//!   pause/<id>/         the root filesystem of a sandbox's pause process: that program alone
 //!   quarantine/        records that this version could not understand, kept for a person to look at
 //! ```
 //!
@@ -65,6 +66,17 @@ impl RunDir {
     /// The directory of one sandbox.
     pub fn sandbox(&self, id: &Id) -> PathBuf {
         self.sandboxes().join(id.as_str())
+    }
+
+    /// The root filesystem of one sandbox's pause process. It is not in the sandbox's directory, which
+    /// is root's alone: in a user namespace the pod's root has to get to it.
+    pub fn pause_root(&self, id: &Id) -> PathBuf {
+        self.root.join("pause").join(id.as_str())
+    }
+
+    /// The directory that all this is in: `runroot`.
+    pub fn top(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
     }
 
     /// The bundle directory of one container.

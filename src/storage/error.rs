@@ -154,6 +154,15 @@ pub enum StorageError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// The root of a container with a user namespace cannot get to its own files.
+    #[error(
+        "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \
+         allow it (chmod o+x)", path.display()
+    )]
+    Unreachable {
+        /// The directory above the root filesystem.
+        path: PathBuf,
+    },
     /// Mounting, unmounting or making a container's root went wrong.
     #[error("container {container}: root filesystem: {step}: {source}")]
     Root {

@@ -47,6 +47,7 @@
 mod background;
 mod dir;
 mod error;
+mod idmapped;
 mod image;
 mod index;
 mod layer;
@@ -65,4 +66,4 @@ mod volume;
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage, parse_config};
 pub use layer::{LayerInfo, Lease};
-pub use store::{LayerLimits, RootOptions, Settings, Store, Usage};
+pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

@@ -12,6 +12,7 @@ use super::background::Task;
 use super::dir::Dir;
 use super::image;
 use super::index::{Index, LayerEntry, RootEntry};
+use super::layer::DIFF;
 use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::{Trash, unique_name};
@@ -52,6 +53,8 @@ fn open_places(settings: &Settings) -> Result<Places, StorageError> {
     // Searchable by all, because the root of a container in a user namespace walks through here.
     let own = Dir::open_or_create(&settings.root)?.ensure("cricket", 0o711)?;
     let containers = own.ensure("containers", 0o711)?;
+    let rootless = own.ensure("rootless", 0o755)?;
+    rootless.ensure(DIFF, 0o755)?;
     let containers_trash = Arc::new(Trash::new(own.ensure("trash", 0o700)?));
     let mut locks = vec![lock(&own)?];
     let (base, trash) = match &settings.imagestore {
@@ -72,6 +75,7 @@ fn open_places(settings: &Settings) -> Result<Places, StorageError> {
         base,
         trash,
         containers,
+        rootless,
         containers_trash,
         _locks: locks,
     })

@@ -12,6 +12,7 @@ use serde_json::Map;
 
 use super::background::Task;
 use super::dir::Dir;
+use super::idmapped::{self, Idmapped};
 use super::index::{Index, RootEntry};
 use super::layer::{DIFF, sha256_hex};
 use super::overlay::{self, Overlay};
@@ -19,7 +20,7 @@ use super::record::{self, ROOT_FILE, RootRecord};
 use super::store::Shared;
 use super::unpack::RootAttributes;
 use super::usage;
-use super::{RootOptions, StorageError, Store, Usage};
+use super::{RootIds, RootOptions, StorageError, Store, Usage};
 
 /// How old a root's usage may be before it is measured anew when asked for; containerd's period.
 const USAGE_AGE: Duration = Duration::from_secs(10);
@@ -62,6 +63,17 @@ impl Store {
         Ok(containers.join(container_id).join(DIFF))
     }
 
+    /// Where the root of a container is mounted; beside it is its writable layer, `diff`.
+    pub fn root_path(&self, container_id: &str) -> PathBuf {
+        let containers = self.shared.places.containers.path();
+        containers.join(container_id).join(MERGED)
+    }
+
+    /// The same for what has no root: nothing is mounted there, and the `diff` beside it is empty.
+    pub fn rootless_path(&self) -> PathBuf {
+        self.shared.places.rootless.path().join(MERGED)
+    }
+
     /// Unmounts the root and the container's image volumes; its writable layer stays. Not mounted or
     /// not there is fine.
     pub fn unmount_root(&self, container_id: &str) -> Result<(), StorageError> {
@@ -75,6 +87,8 @@ impl Store {
             })
         };
         let root = unmount("unmount", &place.join(MERGED));
+        // Empty, unless a daemon was killed while it made a root.
+        unmount("unmount the layers of", &place.join(idmapped::PLACE))?;
         for volume in self.shared.image_volumes(container_id)? {
             unmount("unmount an image volume of", &volume)?;
         }
@@ -198,6 +212,14 @@ impl Shared {
     ) -> Result<PathBuf, StorageError> {
         let dir = self.places.containers.ensure(id, 0o711)?;
         let merged = dir.ensure(MERGED, 0o755)?;
+        let root_error = |(step, source)| StorageError::Root {
+            container: id.to_owned(),
+            step,
+            source,
+        };
+        if options.ids.is_some() {
+            idmapped::check_reachable(self.places.containers.path(), merged.path())?;
+        }
         if is_mount(&merged)? {
             return Ok(merged.path().to_path_buf());
         }
@@ -217,7 +239,7 @@ impl Shared {
         let diff = dir.ensure(DIFF, 0o755)?;
         if is_new {
             // The root directory of an overlay has the attributes of the upper one.
-            set_root_attributes(&diff, attributes)?;
+            set_root_attributes(&diff, attributes, options.ids.as_ref())?;
         }
         let mut lowers: Vec<PathBuf> = Vec::with_capacity(layers.len().max(1));
         let place = self.places.layers.path();
@@ -230,8 +252,9 @@ impl Shared {
         if lowers.is_empty() {
             lowers.push(self.places.empty.path().to_path_buf());
         }
+        let mapped = Idmapped::of(&dir, &lowers, options).map_err(root_error)?;
         let overlay = Overlay {
-            lowers,
+            lowers: mapped.as_ref().map_or(lowers, Idmapped::paths),
             upper: Some(overlay::Upper {
                 diff: diff.path().to_path_buf(),
                 work: work.path().to_path_buf(),
@@ -239,13 +262,7 @@ impl Shared {
             target: merged.as_fd(),
             options,
         };
-        overlay
-            .mount()
-            .map_err(|(step, source)| StorageError::Root {
-                container: id.to_owned(),
-                step,
-                source,
-            })?;
+        overlay.mount().map_err(root_error)?;
         Ok(merged.path().to_path_buf())
     }
 
@@ -298,12 +315,17 @@ pub(super) fn check_layers(
     }
 }
 
-fn set_root_attributes(diff: &Dir, attributes: Option<RootAttributes>) -> Result<(), StorageError> {
+fn set_root_attributes(
+    diff: &Dir,
+    attributes: Option<RootAttributes>,
+    ids: Option<&RootIds>,
+) -> Result<(), StorageError> {
     let RootAttributes { mode, uid, gid } = attributes.unwrap_or(RootAttributes {
         mode: 0o755,
         uid: 0,
         gid: 0,
     });
+    let (uid, gid) = ids.map_or((uid, gid), |ids| ids.outside(uid, gid));
     rustix::fs::fchown(diff, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
         .and_then(|()| rustix::fs::fchmod(diff, Mode::from_raw_mode(mode)))
         .map_err(StorageError::io(diff.path(), "set owner and mode"))

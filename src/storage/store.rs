@@ -11,6 +11,7 @@ use super::background::{Background, Task};
 use super::dir::Dir;
 use super::index::Index;
 use super::trash::Trash;
+use crate::sys::user_namespace::Range;
 
 /// Where the store lives and what it allows.
 #[derive(Debug, Clone)]
@@ -58,6 +59,19 @@ pub struct RootOptions {
     pub mount_label: Option<String>,
     /// Device nodes in it do not work (storage.conf `mountopt = "nodev"`).
     pub nodev: bool,
+    /// The pod's user namespace, whose root shall own it; none for the host's.
+    pub ids: Option<RootIds>,
+}
+
+/// Whose a root filesystem is, when the container has a user namespace.
+#[derive(Debug, Clone)]
+pub struct RootIds {
+    /// The user namespace.
+    pub userns: PathBuf,
+    /// Its user ids.
+    pub uids: Range,
+    /// Its group ids.
+    pub gids: Range,
 }
 
 /// Space used, known without walking.
@@ -105,6 +119,8 @@ pub(super) struct Places {
     /// On the file system of layers and images.
     pub(super) trash: Arc<Trash>,
     pub(super) containers: Dir,
+    /// Holds an empty `diff`, for those who ask for the writable layer of what has none.
+    pub(super) rootless: Dir,
     /// On the file system of the containers; often the same.
     pub(super) containers_trash: Arc<Trash>,
     /// Keep the store ours while they are open.

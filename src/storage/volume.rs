@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use oci_spec::image::Digest;
 use serde_json::Map;
 
+use super::idmapped::Idmapped;
 use super::layer::{DIFF, sha256_hex};
 use super::overlay::Overlay;
 use super::record::{self, ROOT_FILE, RootRecord};
@@ -61,30 +62,40 @@ impl Store {
         if lowers.len() == 1 {
             lowers.push(target.path().to_path_buf());
         }
+        let root_error = |(step, source)| StorageError::Root {
+            container: container_id.to_owned(),
+            step,
+            source,
+        };
+        let mapped = Idmapped::of(&dir, &lowers, options).map_err(root_error)?;
         let overlay = Overlay {
-            lowers,
+            lowers: mapped.as_ref().map_or(lowers, Idmapped::paths),
             upper: None,
             target: target.as_fd(),
             options,
         };
-        overlay
-            .mount()
-            .map_err(|(step, source)| StorageError::Root {
-                container: container_id.to_owned(),
-                step,
-                source,
-            })?;
+        overlay.mount().map_err(root_error)?;
         Ok(target.path().to_path_buf())
     }
 
     /// Makes the directory that is bound where the image declares its volume `number`, for a container
-    /// that has a root. It goes with the root.
-    pub fn make_volume(&self, container_id: &str, number: usize) -> Result<PathBuf, StorageError> {
+    /// that has a root of these options. It goes with the root.
+    pub fn make_volume(
+        &self,
+        container_id: &str,
+        number: usize,
+        options: &RootOptions,
+    ) -> Result<PathBuf, StorageError> {
         check_container_id(container_id)?;
         let dir = self.shared.places.containers.sub(container_id)?;
         let volume = dir
             .ensure(VOLUMES, 0o711)?
             .ensure(&number.to_string(), 0o755)?;
+        if let Some(ids) = &options.ids {
+            let (uid, gid) = ids.outside(0, 0);
+            std::os::unix::fs::fchown(&volume, Some(uid), Some(gid))
+                .map_err(StorageError::io(volume.path(), "set the owner"))?;
+        }
         Ok(volume.path().to_path_buf())
     }
 }

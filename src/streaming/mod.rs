@@ -21,6 +21,9 @@ mod urls;
 mod websocket;
 
 #[cfg(test)]
+#[path = "far_end_tests.rs"]
+mod far_end;
+#[cfg(test)]
 mod handshake_tests;
 #[cfg(test)]
 mod tls_tests;

@@ -109,11 +109,13 @@ async fn command<Io: AsyncRead + AsyncWrite + Send + 'static>(
     let (stdin, stdin_back) = stdin.unzip();
     // Kept, because dropping one direction of a stream resets it.
     let (resize, _resize_back) = resize.unzip();
-    if let Some(mut back) = stdin_back {
-        // Nothing is ever sent to the client on its standard input.
-        if back.shutdown().await.is_err() {
-            return;
-        }
+    let mut stdin_back = stdin_back;
+    // Later clients take the end of this direction for the end of the session, and stop sending.
+    if protocol == CommandProtocol::V1
+        && let Some(back) = &mut stdin_back
+        && back.shutdown().await.is_err()
+    {
+        return;
     }
     let channels = Channels {
         stdin,
@@ -227,3 +229,7 @@ impl Collected {
         Some(())
     }
 }
+
+#[cfg(test)]
+#[path = "over_spdy_tests.rs"]
+mod tests;

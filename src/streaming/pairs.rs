@@ -102,6 +102,16 @@ impl Halves {
             .collect()
     }
 
+    fn fits(&self, label: &Label) -> Result<(), &'static str> {
+        match self.0.get(&label.request) {
+            Some(half) if matches!(half.side, Side::Data(_)) == label.is_data => {
+                Err("a pair has two streams of one type")
+            }
+            None if self.0.len() >= MAX_HALVES => Err("too many pairs are incomplete"),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a stream, or refuses it when its headers are wrong. The pair, when it is complete.
     async fn take<Io: AsyncRead + AsyncWrite + Send + 'static>(
         &mut self,
@@ -111,13 +121,8 @@ impl Halves {
             Ok(label) => label,
             Err(reason) => return refuse(stream, reason).await,
         };
-        let other = self.0.get(&label.request);
-        let other_is_data = other.map(|half| matches!(half.side, Side::Data(_)));
-        if other_is_data == Some(label.is_data) {
-            return refuse(stream, "a pair has two streams of one type").await;
-        }
-        if other_is_data.is_none() && self.0.len() >= MAX_HALVES {
-            return refuse(stream, "too many pairs are incomplete").await;
+        if let Err(reason) = self.fits(&label) {
+            return refuse(stream, reason).await;
         }
         let (input, output) = stream.accept().await?;
         let (input, output): (Input, Output) = (Box::new(input), Box::new(output));
@@ -193,3 +198,7 @@ impl Label {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "pairs_tests.rs"]
+mod tests;

@@ -118,7 +118,3 @@ async fn while_it_moves(
         }
     }
 }
-
-#[cfg(test)]
-#[path = "port_forward_tests.rs"]
-mod tests;

@@ -276,7 +276,3 @@ async fn read_sizes(
         }
     }
 }
-
-#[cfg(test)]
-#[path = "remote_command_tests.rs"]
-mod tests;

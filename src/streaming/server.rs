@@ -211,7 +211,6 @@ async fn request(transport: Transport, urls: &Urls) -> (Transport, Option<Sessio
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     let mut connection = http1::Builder::new()
-        .keep_alive(false)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .timer(TokioTimer::new())

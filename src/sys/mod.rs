@@ -4,10 +4,13 @@ mod blocking;
 pub mod clock;
 pub mod lock;
 pub mod memory;
+pub mod mounts;
 pub mod notify;
+pub mod passage;
 pub mod pidfd;
 pub mod process_tree;
 pub mod readiness;
 pub mod terminal;
+pub mod user_namespace;
 
 pub use blocking::{ShuttingDown, blocking};

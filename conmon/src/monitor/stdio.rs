@@ -1,7 +1,12 @@
 //! The container's stdin, stdout and stderr, as seen from outside: pipes or a pty's master.
 
 use conmon::{Create, MAX_CHUNK, Stream};
-use nostd_sys::{Errno, Fd, Stdio, map, pipe, release, set_window_size};
+use nostd_sys::{Errno, Fd, Stdio, chmod_file, map, pipe, release, set_window_size};
+
+/// Mode of the container's ends. Programs open them anew by name (/dev/stdout), also in a user
+/// namespace, where the runtime cannot give them to the container's user: their owner, the node's
+/// root, has no id there. Nobody else gets at them: /proc/<pid>/fd is its process's alone.
+const MODE: u16 = 0o666;
 
 /// Our ends.
 pub(super) struct ContainerStdio {
@@ -45,10 +50,13 @@ impl ContainerStdio {
         let (stderr, stderr_end) = pipe()?;
         stdout.set_nonblocking()?;
         stderr.set_nonblocking()?;
+        chmod_file(&stdout_end, MODE)?;
+        chmod_file(&stderr_end, MODE)?;
         let mut stdin_end = None;
         if create.stdin {
             let (end, stdin) = pipe()?;
             stdin.set_nonblocking()?;
+            chmod_file(&end, MODE)?;
             stdin_end = Some(end);
             self.stdin.fd = Some(stdin);
             self.stdin.is_once = create.stdin_once;

@@ -5,11 +5,13 @@
 //! is off, the file is newer than the kernel, or the version of cgroups never had it; and where it
 //! says so because [`StatsReader::sample`] leaves it to [`StatsReader::sample_all`].
 
+mod history;
 mod reader;
 mod text;
 mod v1;
 mod v2;
 
+pub use history::{History, Sample};
 pub use reader::StatsReader;
 
 /// A sample of everything a cgroup accounts for, including the cgroups below it.
@@ -21,8 +23,8 @@ pub struct Stats {
     pub memory: Option<MemoryStats>,
     /// Tasks.
     pub pids: Option<PidsStats>,
-    /// Block devices; only in `sample_all`.
-    pub io: Option<IoStats>,
+    /// Block devices that it has used, in the kernel's order; only in `sample_all`.
+    pub io: Option<Vec<IoStats>>,
     /// Huge pages by size; only in `sample_all`.
     pub hugetlb: Vec<HugetlbStats>,
     /// Time lost waiting for block devices (cgroup v2 with PSI).
@@ -126,9 +128,11 @@ pub struct PidsStats {
     pub limit: Option<u64>,
 }
 
-/// Transfers to and from block devices, all devices together.
+/// Transfers to and from one block device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IoStats {
+    /// The device's number: major and minor.
+    pub device: (u32, u32),
     /// Bytes read.
     pub read_bytes: u64,
     /// Bytes written.

@@ -76,10 +76,12 @@ impl Open {
 }
 
 impl StatsReader {
-    /// Opens a cgroup in all hierarchies that have figures on it.
+    /// Opens a cgroup in the hierarchies that have figures on it; without `all` only in those that
+    /// [`sample`](Self::sample) reads.
     pub(in crate::cgroup) fn open(
         cgroups: &Cgroups,
         path: &CgroupPath,
+        all: bool,
     ) -> Result<StatsReader, CgroupError> {
         let mut reader = StatsReader {
             path: path.to_string(),
@@ -97,7 +99,7 @@ impl StatsReader {
             .iter()
             .filter(|each| each.unified == unified)
         {
-            reader.add(hierarchy, path, unified)?;
+            reader.add(hierarchy, path, unified, all)?;
         }
         if reader.any().is_none() {
             return Err(reader.gone());
@@ -110,6 +112,7 @@ impl StatsReader {
         hierarchy: &Hierarchy,
         path: &CgroupPath,
         unified: bool,
+        all: bool,
     ) -> Result<(), CgroupError> {
         let slots = [
             (&mut self.cpu, Controller::Cpu),
@@ -119,7 +122,10 @@ impl StatsReader {
             (&mut self.io, Controller::Io),
             (&mut self.hugetlb, Controller::Hugetlb),
         ];
-        let wanted = |controller| unified || hierarchy.holds(controller);
+        let usual = [Controller::Cpuacct, Controller::Memory, Controller::Pids];
+        let wanted = |controller| {
+            unified || hierarchy.holds(controller) && (all || usual.contains(&controller))
+        };
         if !slots.iter().any(|slot| wanted(slot.1)) {
             return Ok(());
         }
@@ -322,7 +328,7 @@ impl StatsReader {
             .transpose()
     }
 
-    fn io_stats(&self, buffers: &mut Buffers) -> Result<Option<IoStats>, CgroupError> {
+    fn io_stats(&self, buffers: &mut Buffers) -> Result<Option<Vec<IoStats>>, CgroupError> {
         let Some(dir) = &self.io else { return Ok(None) };
         if self.version == Version::V2 {
             return dir

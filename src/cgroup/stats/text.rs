@@ -21,6 +21,16 @@ pub(super) fn limit(file: &'static str, text: &str) -> Result<Option<u64>, Cgrou
     }
 }
 
+/// Reads a device's number, `8:16`.
+pub(super) fn device(file: &'static str, text: &str) -> Result<(u32, u32), CgroupError> {
+    text.split_once(':')
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
+        .ok_or_else(|| CgroupError::Format {
+            file,
+            text: quote(text),
+        })
+}
+
 /// Calls `take` with each line's key and number.
 pub(super) fn keyed(
     file: &'static str,

@@ -1,6 +1,6 @@
 //! cgroup v1's files as figures. Source: Documentation/admin-guide/cgroup-v1/.
 
-use super::text::{keyed, limit, number};
+use super::text::{device, keyed, limit, number};
 use super::{CpuStats, IoStats, MemoryStats, SwapStats, Throttling};
 use crate::cgroup::error::{CgroupError, quote};
 
@@ -104,20 +104,29 @@ pub(super) fn memory(files: &MemoryFiles<'_>) -> Result<MemoryStats, CgroupError
 
 /// `blkio.throttle.io_service_bytes_recursive` and `blkio.throttle.io_serviced_recursive`: lines
 /// of `8:0 Read 4096`, then a total.
-pub(super) fn io(bytes: &str, requests: &str) -> Result<IoStats, CgroupError> {
-    let mut io = IoStats::default();
+pub(super) fn io(bytes: &str, requests: &str) -> Result<Vec<IoStats>, CgroupError> {
+    let mut all = Vec::new();
     let file = "blkio.throttle.io_service_bytes_recursive";
-    (io.read_bytes, io.write_bytes) = reads_and_writes(file, bytes)?;
+    transfers(file, bytes, &mut all, |io| {
+        (&mut io.read_bytes, &mut io.write_bytes)
+    })?;
     let file = "blkio.throttle.io_serviced_recursive";
-    (io.reads, io.writes) = reads_and_writes(file, requests)?;
-    Ok(io)
+    transfers(file, requests, &mut all, |io| {
+        (&mut io.reads, &mut io.writes)
+    })?;
+    Ok(all)
 }
 
-fn reads_and_writes(file: &'static str, text: &str) -> Result<(u64, u64), CgroupError> {
-    let (mut reads, mut writes) = (0_u64, 0_u64);
+/// Puts each device's figures where `places` says: those of reads and those of writes.
+fn transfers(
+    file: &'static str,
+    text: &str,
+    all: &mut Vec<IoStats>,
+    places: impl Fn(&mut IoStats) -> (&mut u64, &mut u64),
+) -> Result<(), CgroupError> {
     for line in text.lines() {
         let mut fields = line.split_whitespace();
-        let (Some(_device), Some(kind)) = (fields.next(), fields.next()) else {
+        let (Some(first), Some(kind)) = (fields.next(), fields.next()) else {
             return Err(CgroupError::Format {
                 file,
                 text: quote(line),
@@ -125,13 +134,23 @@ fn reads_and_writes(file: &'static str, text: &str) -> Result<(u64, u64), Cgroup
         };
         // The last line, "Total 4096", has two fields only.
         let Some(value) = fields.next() else { continue };
+        let device = device(file, first)?;
+        let at = all.iter().position(|io| io.device == device);
+        let at = at.unwrap_or_else(|| {
+            all.push(IoStats {
+                device,
+                ..IoStats::default()
+            });
+            all.len() - 1
+        });
+        let (reads, writes) = places(&mut all[at]);
         match kind {
-            "Read" => reads = reads.saturating_add(number(file, value)?),
-            "Write" => writes = writes.saturating_add(number(file, value)?),
+            "Read" => *reads = number(file, value)?,
+            "Write" => *writes = number(file, value)?,
             _ => {}
         }
     }
-    Ok((reads, writes))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -240,19 +259,29 @@ total_unevictable 0
     }
 
     #[test]
-    fn transfers_of_all_devices_are_added_up_and_the_total_is_not() {
+    fn transfers_are_told_device_by_device_and_the_total_is_left_out() {
         let bytes = "8:0 Read 4096\n8:0 Write 100\n8:0 Sync 4196\n8:0 Async 0\n8:0 Total 4196\n\
                      8:16 Read 1\n8:16 Write 2\nTotal 4199\n";
         let requests = "8:0 Read 3\n8:0 Write 4\nTotal 7\n";
-        let want = IoStats {
-            read_bytes: 4097,
-            write_bytes: 102,
-            reads: 3,
-            writes: 4,
-        };
+        let want = [
+            IoStats {
+                device: (8, 0),
+                read_bytes: 4096,
+                write_bytes: 100,
+                reads: 3,
+                writes: 4,
+            },
+            IoStats {
+                device: (8, 16),
+                read_bytes: 1,
+                write_bytes: 2,
+                ..IoStats::default()
+            },
+        ];
         assert_eq!(io(bytes, requests).unwrap(), want);
-        assert_eq!(io("Total 0\n", "Total 0\n").unwrap(), IoStats::default());
-        assert!(io("8:0 Read x\n", "").is_err());
-        assert!(io("garbage\n", "").is_err());
+        assert_eq!(io("Total 0\n", "Total 0\n").unwrap(), []);
+        for bad in ["8:0 Read x\n", "8 Read 1\n", "garbage\n"] {
+            assert!(io(bad, "").is_err(), "{bad:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! cgroup v2's files as figures. Source: Documentation/admin-guide/cgroup-v2.rst and psi.rst.
 
-use super::text::{keyed, limit, number};
+use super::text::{device, keyed, limit, number};
 use super::{CpuStats, IoStats, MemoryStats, Pressure, Stall, SwapStats, Throttling};
 use crate::cgroup::error::{CgroupError, quote};
 
@@ -123,19 +123,27 @@ fn stall(file: &'static str, text: &str) -> Result<Stall, CgroupError> {
 }
 
 /// `io.stat`: a line for each device, `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`.
-pub(super) fn io(stat: &str) -> Result<IoStats, CgroupError> {
-    let mut io = IoStats::default();
-    for field in stat.lines().flat_map(|line| line.split(' ').skip(1)) {
-        let sum = match field.split_once('=') {
-            Some(("rbytes", value)) => (&mut io.read_bytes, value),
-            Some(("wbytes", value)) => (&mut io.write_bytes, value),
-            Some(("rios", value)) => (&mut io.reads, value),
-            Some(("wios", value)) => (&mut io.writes, value),
-            _ => continue,
+pub(super) fn io(stat: &str) -> Result<Vec<IoStats>, CgroupError> {
+    let mut all = Vec::new();
+    for line in stat.lines() {
+        let mut fields = line.split(' ');
+        let mut io = IoStats {
+            device: device("io.stat", fields.next().unwrap_or_default())?,
+            ..IoStats::default()
         };
-        *sum.0 = sum.0.saturating_add(number("io.stat", sum.1)?);
+        for field in fields {
+            let (figure, value) = match field.split_once('=') {
+                Some(("rbytes", value)) => (&mut io.read_bytes, value),
+                Some(("wbytes", value)) => (&mut io.write_bytes, value),
+                Some(("rios", value)) => (&mut io.reads, value),
+                Some(("wios", value)) => (&mut io.writes, value),
+                _ => continue,
+            };
+            *figure = number("io.stat", value)?;
+        }
+        all.push(io);
     }
-    Ok(io)
+    Ok(all)
 }
 
 /// `hugetlb.<size>.events`: how often the limit refused a page.
@@ -279,19 +287,41 @@ thp_fault_alloc 0
     }
 
     #[test]
-    fn transfers_of_all_devices_are_added_up() {
+    fn transfers_are_told_device_by_device() {
         let text = "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0\n\
-                    8:0 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 dbytes=5 dios=3\n\
+                    259:3 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 dbytes=5 dios=3\n\
                     7:0\n";
-        let want = IoStats {
-            read_bytes: 91_889_664,
-            write_bytes: 613_781_504,
-            reads: 9142,
-            writes: 1605,
-        };
+        let want = [
+            IoStats {
+                device: (8, 16),
+                read_bytes: 1_459_200,
+                write_bytes: 314_773_504,
+                reads: 192,
+                writes: 353,
+            },
+            IoStats {
+                device: (259, 3),
+                read_bytes: 90_430_464,
+                write_bytes: 299_008_000,
+                reads: 8950,
+                writes: 1252,
+            },
+            IoStats {
+                device: (7, 0),
+                ..IoStats::default()
+            },
+        ];
         assert_eq!(io(text).unwrap(), want);
-        assert_eq!(io("").unwrap(), IoStats::default());
-        assert!(io("8:0 rbytes=many").is_err());
+        assert_eq!(io("").unwrap(), []);
+        for bad in [
+            "8:0 rbytes=many",
+            "8 rbytes=1",
+            ":0",
+            "8:0:1 rbytes=1",
+            "\n",
+        ] {
+            assert!(io(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -47,8 +47,7 @@ table! {
 
         /// Move the root filesystem into place instead of pivot_root(2), which a node whose root is
         /// a ramdisk needs.
-        no_pivot: bool = false, flag = "no-pivot", env = "CONTAINER_NO_PIVOT",
-            status = Accepted("this version always uses pivot_root");
+        no_pivot: bool = false, flag = "no-pivot", env = "CONTAINER_NO_PIVOT";
 
         /// Directory of keys for encrypted images.
         decryption_keys_path: Option<PathBuf> = "/etc/crio/keys/",
@@ -87,9 +86,8 @@ table! {
             flag = "inject-gomaxprocs", env = "CONTAINER_INJECT_GOMAXPROCS",
             status = Accepted("this version does not set GOMAXPROCS");
 
-        /// Separate containers by SELinux labels.
-        selinux: bool = false, flag = "selinux", env = "CONTAINER_SELINUX",
-            status = Accepted("this version sets no SELinux labels");
+        /// Separate pods by SELinux labels, where the node has SELinux.
+        selinux: bool = false, flag = "selinux", env = "CONTAINER_SELINUX";
 
         /// File with the default seccomp profile. Empty means the built-in one.
         seccomp_profile: Option<PathBuf> = None,
@@ -99,10 +97,11 @@ table! {
         privileged_seccomp_profile: Option<PathBuf> = None,
             flag = "privileged-seccomp-profile", env = "CONTAINER_PRIVILEGED_SECCOMP_PROFILE";
 
-        /// AppArmor profile of containers that ask for the runtime's default.
+        /// AppArmor profile of containers that ask for the runtime's default, where the node has
+        /// AppArmor. `crio-default` is loaded when the daemon starts, which needs apparmor_parser;
+        /// another must be loaded; `unconfined` means none.
         apparmor_profile: String = "crio-default",
-            flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE",
-            status = Accepted("this version loads no AppArmor profile of its own");
+            flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE";
 
         /// File with blockio classes.
         blockio_config_file: Option<PathBuf> = None,
@@ -118,8 +117,7 @@ table! {
 
         /// Directories of CDI device specifications; later ones win.
         cdi_spec_dirs: Vec<PathBuf> = ["/etc/cdi", "/var/run/cdi"],
-            flag = "cdi-spec-dirs", env = "CONTAINER_CDI_SPEC_DIRS",
-            status = Accepted("this version adds no CDI devices");
+            flag = "cdi-spec-dirs", env = "CONTAINER_CDI_SPEC_DIRS";
 
         /// Configuration of irqbalance that is edited for pods that ask for CPUs without interrupts.
         irqbalance_config_file: Option<PathBuf> = "/etc/sysconfig/irqbalance",
@@ -146,15 +144,14 @@ table! {
         default_sysctls: Vec<Sysctl> = Vec::new(),
             flag = "default-sysctls", env = "CONTAINER_DEFAULT_SYSCTLS";
 
-        /// Devices that a pod may ask for by the annotation `io.kubernetes.cri-o.Devices`.
+        /// Devices that a pod may ask for by the annotation `devices.crio.io` (older name:
+        /// `io.kubernetes.cri-o.Devices`), where allowed_annotations of its handler has it.
         allowed_devices: Vec<PathBuf> = ["/dev/fuse", "/dev/net/tun"],
-            flag = "allowed-devices", env = "CONTAINER_ALLOWED_DEVICES",
-            status = Accepted("this version does not read the annotation");
+            flag = "allowed-devices", env = "CONTAINER_ALLOWED_DEVICES";
 
         /// Devices for every container, as `/dev/host:/dev/container:rwm`.
         additional_devices: Vec<Device> = Vec::new(),
-            flag = "additional-devices", env = "CONTAINER_ADDITIONAL_DEVICES",
-            status = Accepted("containers get the devices that the kubelet names");
+            flag = "additional-devices", env = "CONTAINER_ADDITIONAL_DEVICES";
 
         /// Give a container's devices to its runAsUser and runAsGroup.
         device_ownership_from_security_context: bool = false,
@@ -169,10 +166,11 @@ table! {
         default_mounts: Vec<String> = [],
             status = Accepted("CRI-O dropped the key; write a mounts.conf for default_mounts_file");
 
-        /// File with mounts for every container instead of containers-mounts.conf.
+        /// File in the format of containers-mounts.conf(5) with files and directories that every
+        /// container gets a copy of. Empty means /etc/containers/mounts.conf, else
+        /// /usr/share/containers/mounts.conf.
         default_mounts_file: Option<PathBuf> = None,
-            flag = "default-mounts-file", env = "CONTAINER_DEFAULT_MOUNTS_FILE",
-            status = Accepted("this version adds no default mounts");
+            flag = "default-mounts-file", env = "CONTAINER_DEFAULT_MOUNTS_FILE";
 
         /// Most processes in one container; 0 or less means no limit.
         pids_limit: i64 = -1, flag = "pids-limit", env = "CONTAINER_PIDS_LIMIT",
@@ -274,8 +272,7 @@ table! {
 
         /// Leave the containers of host-network pods without SELinux label.
         hostnetwork_disable_selinux: bool = true,
-            flag = "hostnetwork-disable-selinux", env = "CONTAINER_HOSTNETWORK_DISABLE_SELINUX",
-            status = Accepted("this version sets no SELinux labels");
+            flag = "hostnetwork-disable-selinux", env = "CONTAINER_HOSTNETWORK_DISABLE_SELINUX";
 
         /// Leave host ports to the CNI plugins.
         disable_hostport_mapping: bool = false,
@@ -285,8 +282,7 @@ table! {
         /// Time zone of containers: a name such as `Europe/Berlin`, or `Local` for the node's. Empty
         /// leaves it to the image.
         timezone: String = "" => rules::timezone,
-            flag = "timezone", alias = "tz", env = "CONTAINER_TIME_ZONE",
-            status = Accepted("this version leaves the time zone to the image");
+            flag = "timezone", alias = "tz", env = "CONTAINER_TIME_ZONE";
 
         nested {
             /// `[crio.runtime.runtimes.NAME]`, by handler name.

@@ -84,20 +84,18 @@ table! {
 table! {
     /// Statistics of pods and containers.
     Stats {
-        /// Seconds between collections of statistics; 0 collects when asked.
+        /// The old name of `collection_period`, which wins over it.
         stats_collection_period: i64 = 0 => rules::period,
-            flag = "stats-collection-period", env = "CONTAINER_STATS_COLLECTION_PERIOD",
-            status = Accepted("statistics are collected when asked");
+            flag = "stats-collection-period", env = "CONTAINER_STATS_COLLECTION_PERIOD";
 
-        /// Seconds between collections of statistics and metrics; 0 collects when asked.
+        /// Seconds for which a sample of a pod or container is answered again; 0 takes one for each
+        /// call. Metrics are always measured anew.
         collection_period: i64 = 0 => rules::period,
-            flag = "collection-period", env = "COLLECTION_PERIOD",
-            status = Accepted("statistics are collected when asked");
+            flag = "collection-period", env = "COLLECTION_PERIOD";
 
-        /// Groups of pod metrics: `cpu`, `disk`, `diskIO`, `hugetlb`, `memory`, `network`, `oom`,
-        /// `pressure`, `process`, `spec` or `all`.
+        /// Groups of metrics that ListPodSandboxMetrics tells: `cpu`, `disk`, `diskIO`, `hugetlb`,
+        /// `memory`, `network`, `oom`, `pressure`, `process`, `spec` or `all`.
         included_pod_metrics: Vec<String> = [] => rules::pod_metrics,
-            flag = "included-pod-metrics", env = "CONTAINER_INCLUDED_POD_METRCIS",
-            status = Accepted("this version reports no pod metrics");
+            flag = "included-pod-metrics", env = "CONTAINER_INCLUDED_POD_METRCIS";
     }
 }

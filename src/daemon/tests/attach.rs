@@ -1,5 +1,7 @@
 //! Attached clients.
 
+use tokio::io::AsyncReadExt;
+
 use super::{Client, Node};
 use crate::container::{ContainerError, Streams, TerminalSize};
 use crate::runtime::RuntimeError;
@@ -38,6 +40,7 @@ async fn several_see_what_comes_and_all_streams_end_with_the_container() {
     );
     first.unwrap();
     second.unwrap();
+    super::until("the end is known", || containers.alive(&id).is_err()).await;
     let ended = containers.attach(&id, Streams::default()).await;
     assert!(matches!(ended, Err(ContainerError::NotAlive { .. })));
     node.finish().await;
@@ -90,28 +93,33 @@ async fn the_end_of_input_closes_stdin_only_where_it_is_meant_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_is_cut_off_and_the_others_are_not() {
     let node = Node::start().await;
-    let id = node.create("seq 1 400000; exec sleep 1000", |_| ()).await;
+    let id = node.create("seq 1 4000000; exec sleep 1000", |_| ()).await;
+    let bytes = (1..=4_000_000_u32)
+        .map(|n| n.ilog10() as usize + 2)
+        .sum::<usize>();
     let containers = node.containers();
-    let (_idle, idle_streams) = Client::new();
+    let (mut idle, idle_streams) = Client::new();
     let (mut brisk, mut brisk_streams) = Client::new();
     brisk_streams.stderr = None;
     let read = async {
         containers.start(&id).await.unwrap();
-        brisk.until("\n400000\n").await.len()
+        let mut buffer = vec![0; 1 << 16];
+        let mut seen = 0;
+        while seen < bytes {
+            seen += brisk.stdout.read(&mut buffer).await.unwrap();
+        }
+        seen
     };
-    let (cut_off, seen) = tokio::join!(containers.attach(&id, idle_streams), async {
+    let talk = async {
         tokio::select! {
             ended = containers.attach(&id, brisk_streams) => panic!("{ended:?}"),
-            seen = read => seen,
+            seen = read => assert_eq!(seen, bytes),
         }
-    });
-    drop(_idle);
-    assert_eq!(
-        seen,
-        (1..=400_000)
-            .map(|n: u32| n.to_string().len() + 1)
-            .sum::<usize>()
-    );
+        // What waits is given, and then the end.
+        idle.rest().await.len()
+    };
+    let (cut_off, given) = tokio::join!(containers.attach(&id, idle_streams), talk);
+    assert!((1 << 24..bytes).contains(&given), "{given}");
     let Err(ContainerError::Runtime(error)) = cut_off else {
         panic!("{cut_off:?}");
     };

@@ -41,7 +41,7 @@ impl Node {
             dir.path(),
             vec![dir.path().to_string_lossy().into_owned(), word.clone()],
         );
-        let house = build(&load(&sources(&dir)).unwrap()).unwrap();
+        let house = build(&load(&sources(&dir)).unwrap()).await.unwrap();
         let image = dir.path().join("busybox.tar");
         let archive = archive::oci_layout_tar(&[(samples::busybox(), "busybox:latest")]);
         std::fs::write(&image, archive).unwrap();

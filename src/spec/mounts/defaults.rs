@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::super::config::NamespaceMode;
+use super::super::config::{NamespaceMode, NamespaceOptions};
 use super::super::error::SpecError;
-use super::super::inputs::Inputs;
+use super::super::inputs::{Inputs, OwnFile};
 use super::super::paths;
 use super::Mount;
 
@@ -15,10 +15,12 @@ pub(in crate::spec) fn proc_mount() -> Mount {
     Mount::new("/proc", "proc", &["nosuid", "noexec", "nodev"])
 }
 
-/// /dev and what is mounted below it. gid 5 is `tty` in every distribution; it exists in no user
-/// namespace that maps fewer ids.
-fn device_mounts() -> Vec<Mount> {
-    vec![
+/// `tty` in every distribution.
+const TTY_GID: u32 = 5;
+
+/// /dev and what is mounted below it.
+fn device_mounts(pod: &NamespaceOptions) -> Vec<Mount> {
+    let mut mounts = vec![
         Mount::new(
             "/dev",
             "tmpfs",
@@ -33,11 +35,27 @@ fn device_mounts() -> Vec<Mount> {
                 "newinstance",
                 "ptmxmode=0666",
                 "mode=0620",
-                "gid=5",
             ],
         ),
         Mount::new("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-    ]
+    ];
+    // a user namespace that maps fewer ids has no such group, and the mount would fail
+    if pod.mappings().is_none_or(|ids| ids.gids.length > TTY_GID) {
+        mounts[1].options.push(format!("gid={TTY_GID}"));
+    }
+    mounts
+}
+
+/// /sys: sysfs shows the network namespace, and may be mounted only by the owner of that. So a pod
+/// with a user namespace and the network of the node gets the node's, which none can write to.
+fn sys_mount(pod: &NamespaceOptions, access: &str) -> Mount {
+    let plain = ["nosuid", "noexec", "nodev"];
+    if pod.mappings().is_some() && pod.network == NamespaceMode::Node {
+        let mut mount = Mount::new("/sys", "bind", &plain).with("rbind").with("rro");
+        "/sys".clone_into(&mut mount.source);
+        return mount;
+    }
+    Mount::new("/sys", "sysfs", &plain).with(access)
 }
 
 pub(super) fn defaults(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
@@ -47,8 +65,9 @@ pub(super) fn defaults(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
         "ro"
     };
     let mut mounts = vec![proc_mount()];
-    mounts.extend(device_mounts());
-    mounts.push(Mount::new("/sys", "sysfs", &["nosuid", "noexec", "nodev"]).with(access));
+    let pod = &inputs.pod.namespaces;
+    mounts.extend(device_mounts(pod));
+    mounts.push(sys_mount(pod, access));
     mounts.push(
         Mount::new(
             "/sys/fs/cgroup",
@@ -106,6 +125,18 @@ fn pod_files(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
         mounts.push(bind("/dev/shm", shm, &PLAIN_FILE)?.with("rw"));
     }
     Ok(mounts)
+}
+
+/// What the daemon made for the container, as writable as its root is.
+pub(super) fn own_file(own: &OwnFile, inputs: &Inputs) -> Result<Mount, SpecError> {
+    let access = if inputs.config.security.readonly_rootfs {
+        "ro"
+    } else {
+        "rw"
+    };
+    Ok(bind(&own.destination, &own.source, &PLAIN_FILE)?
+        .with("rprivate")
+        .with(access))
 }
 
 fn bind(destination: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {

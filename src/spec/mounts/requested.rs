@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::super::config::{ContainerConfig, ImageSpec, Mount as Wanted, Propagation};
+use super::super::config::{
+    ContainerConfig, ImageSpec, Mount as Wanted, NamespaceOptions, Propagation,
+};
 use super::super::error::SpecError;
 use super::super::inputs::{Inputs, MountSource, Peers, Settings};
 use super::super::paths;
@@ -20,28 +22,48 @@ pub(super) struct Requested {
 /// Everything about the request's mounts that can be wrong by their text. To be called before
 /// anything is made on the host: a missing source is created, and should not be for a request
 /// that is refused.
-pub fn check_mounts(config: &ContainerConfig, settings: &Settings) -> Result<(), SpecError> {
+pub fn check_mounts(
+    config: &ContainerConfig,
+    pod: &NamespaceOptions,
+    settings: &Settings,
+) -> Result<(), SpecError> {
+    let mapped = pod.mappings().is_some();
     config
         .mounts
         .iter()
         .enumerate()
-        .try_for_each(|(index, mount)| check(index, mount, settings))
+        .try_for_each(|(index, mount)| {
+            check_ids(index, mount, mapped)?;
+            check(index, mount, settings)
+        })
+}
+
+/// Ids of an idmapped mount: both or neither, and only in a pod with a user namespace. Which ranges
+/// they are the OCI runtime and the kernel judge.
+fn check_ids(index: usize, mount: &Wanted, mapped: bool) -> Result<(), SpecError> {
+    let field = format!("mounts[{index}].uidMappings and gidMappings");
+    match (mount.uid_mappings.len(), mount.gid_mappings.len()) {
+        (0, 0) => Ok(()),
+        (0, _) | (_, 0) => Err(SpecError::invalid(field, "one is set without the other")),
+        _ if !mapped => {
+            let problem = "the pod has no user namespace (userns_options)";
+            Err(SpecError::invalid(field, problem))
+        }
+        (1, 1) => Ok(()),
+        _ => Err(SpecError::invalid(field, "more than one range")),
+    }
 }
 
 fn check(index: usize, mount: &Wanted, settings: &Settings) -> Result<(), SpecError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(SpecError::Unsupported {
-            field: "mounts.uidMappings and gidMappings",
-        });
-    }
     if paths::clean(&field("container_path"), &mount.container_path)? == "/" {
         let problem = "a mount cannot take the place of the root filesystem";
         return Err(SpecError::invalid(field("container_path"), problem));
     }
     check_options(&field("mount_options"), mount)?;
     if is_image(mount) {
-        return check_image(index, mount);
+        check_image(index, mount)?;
+        return check_recursive(index, mount, settings);
     }
     if !mount.image_sub_path.is_empty() {
         let problem = "is given without an image";
@@ -213,5 +235,11 @@ fn bind(
         bind.options.extend(["nosuid", "nodev"].map(str::to_owned));
     }
     bind.options.extend(mount.mount_options.iter().cloned());
+    // an image volume shows the pod's ids of itself
+    if !mount.uid_mappings.is_empty() && !is_image(mount) {
+        // of this mount alone: what is mounted below may be a file system that cannot
+        bind.options.push("idmap".to_owned());
+        bind.ids = Some([mount.uid_mappings.clone(), mount.gid_mappings.clone()]);
+    }
     Ok(bind)
 }

@@ -119,6 +119,7 @@ fn golden_pause() {
         binary: "/pause",
         user: &user,
         cgroups_path: "/kubepods/pod1/crio-x",
+        selinux_label: "",
         cpuset_cpus: "0",
         created: "2026-01-02T03:04:05Z",
         host: &host,

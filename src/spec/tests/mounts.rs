@@ -2,10 +2,85 @@
 
 use serde_json::Value;
 
-use super::super::config::{IdMapping, ImageSpec, Mount, Propagation};
+use super::super::config::{
+    IdMapping, ImageSpec, Mount, NamespaceMode, Propagation, UserNamespace,
+};
 use super::super::fixture::Fixture;
 use super::super::inputs::Peers;
 use super::{destinations, refuses};
+use crate::security::selinux::Labels;
+
+fn range() -> Vec<IdMapping> {
+    vec![IdMapping {
+        host_id: 100_000,
+        container_id: 0,
+        length: 65_536,
+    }]
+}
+
+/// A container in a pod with a user namespace.
+fn mapped() -> Fixture {
+    let mut it = Fixture::minimal();
+    it.pod.namespaces.userns = Some(UserNamespace {
+        mode: NamespaceMode::Pod,
+        uids: range(),
+        gids: range(),
+    });
+    it.pod.userns = Some("/run/userns/pod".into());
+    it
+}
+
+#[test]
+fn a_pods_user_namespace_is_joined_and_its_volumes_are_idmapped() {
+    let mut it = mapped();
+    it.mount("/data", "/srv", |m| {
+        (m.uid_mappings, m.gid_mappings) = (range(), range());
+    });
+    let json = it.json();
+    let ids = serde_json::json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    assert_eq!(json["linux"]["uidMappings"], ids);
+    assert_eq!(json["linux"]["gidMappings"], ids);
+    let spaces = json["linux"]["namespaces"].as_array().unwrap();
+    let user = serde_json::json!({"type": "user", "path": "/run/userns/pod"});
+    assert!(spaces.contains(&user), "{spaces:?}");
+    let data = mount_at(&json, "/data");
+    assert_eq!(data["uidMappings"], ids);
+    assert_eq!(data["gidMappings"], ids);
+    assert!(
+        data["options"]
+            .as_array()
+            .unwrap()
+            .contains(&"idmap".into())
+    );
+    assert_eq!(mount_at(&json, "/sys")["type"], "sysfs");
+}
+
+#[test]
+fn a_user_namespace_without_a_tty_group_or_a_network_gets_mounts_that_it_may_make() {
+    let mut it = mapped();
+    let options = |it: &Fixture, at: &str| mount_at(&it.json(), at)["options"].to_string();
+    assert!(options(&it, "/dev/pts").contains("gid=5"));
+    it.pod.namespaces.userns.as_mut().unwrap().gids[0].length = 5;
+    assert!(!options(&it, "/dev/pts").contains("gid="));
+    it.pod.namespaces.network = NamespaceMode::Node;
+    it.pod.netns = None;
+    let sys = mount_at(&it.json(), "/sys").clone();
+    assert_eq!(
+        (&sys["type"], &sys["source"]),
+        (&"bind".into(), &"/sys".into())
+    );
+    for option in ["rbind", "rro"] {
+        assert!(sys["options"].to_string().contains(option), "{sys}");
+    }
+}
+
+fn mount_at<'a>(json: &'a Value, at: &str) -> &'a Value {
+    let mounts = json["mounts"].as_array().unwrap();
+    mounts
+        .iter()
+        .find(|mount| mount["destination"] == at)
+        .unwrap()
+}
 
 #[test]
 fn a_requested_mount_takes_the_place_of_defaults() {
@@ -133,7 +208,15 @@ fn a_mount_whose_source_or_host_does_not_fit_is_refused() {
         ),
         (
             |it| data(it, |m| m.uid_mappings = vec![IdMapping::default()]),
-            "mounts.uidMappings and gid",
+            "mounts[0].uidMappings and gidMappings: one is set",
+        ),
+        (
+            |it| {
+                data(it, |m| {
+                    (m.uid_mappings, m.gid_mappings) = (range(), range())
+                })
+            },
+            "mounts[0].uidMappings and gidMappings: the pod has no user namespace",
         ),
         (
             |it| {
@@ -145,9 +228,13 @@ fn a_mount_whose_source_or_host_does_not_fit_is_refused() {
         (
             |it| {
                 data(it, |m| m.selinux_relabel = true);
-                it.host.selinux = true;
+                it.sources[0].path = "/var/lib".into();
+                it.selinux = Some(Labels {
+                    process: "u:r:container_t:s0:c1,c2".into(),
+                    mount: "u:object_r:container_file_t:s0:c1,c2".into(),
+                });
             },
-            "mounts.selinux_relabel: not supported",
+            "mounts[0].selinux_relabel: SELinux relabeling of /var/lib is not allowed",
         ),
         (
             |it| {

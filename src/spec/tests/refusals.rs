@@ -2,11 +2,10 @@
 
 use super::super::check_sandbox;
 use super::super::config::{
-    Device, IdMapping, NamespaceMode, NamespaceOptions, SandboxSecurity, SelinuxOptions,
-    UserNamespace,
+    Device, IdMapping, NamespaceMode, NamespaceOptions, SandboxSecurity, UserNamespace,
 };
 use super::super::fixture::{Fixture, map, node};
-use super::super::inputs::{Host, Ulimit};
+use super::super::inputs::Ulimit;
 use super::{linux, refuses};
 
 #[test]
@@ -89,6 +88,19 @@ fn userns(it: &mut Fixture, mode: NamespaceMode, uids: Vec<IdMapping>) {
     });
 }
 
+fn mapped() -> UserNamespace {
+    let range = IdMapping {
+        host_id: 100_000,
+        container_id: 0,
+        length: 65_536,
+    };
+    UserNamespace {
+        mode: NamespaceMode::Pod,
+        uids: vec![range],
+        gids: vec![range],
+    }
+}
+
 fn device(it: &mut Fixture, change: fn(&mut Device)) {
     let mut device = Device {
         container_path: "/dev/x".into(),
@@ -121,7 +133,14 @@ fn namespaces_that_cannot_be_are_refused() {
         ),
         (
             |it| userns(it, NamespaceMode::Pod, vec![]),
-            "namespace_options.userns_options: not supported",
+            "namespace_options.userns_options.uids: 0 mappings",
+        ),
+        (
+            |it| {
+                it.pod.namespaces.userns = Some(mapped());
+                spaces(it, |_| ());
+            },
+            "namespace_options.userns_options: the container's must be the pod's",
         ),
         (
             |it| userns(it, NamespaceMode::Node, vec![IdMapping::default()]),
@@ -137,14 +156,6 @@ fn namespaces_that_cannot_be_are_refused() {
 #[test]
 fn other_fields_are_refused_by_their_name() {
     refuses(&[
-        (
-            |it| it.config.cdi_devices = vec!["v/c=n".into()],
-            "CDI_devices: not supported",
-        ),
-        (
-            |it| it.config.annotations = map(&[("cdi.k8s.io/x", "v/c=n")]),
-            "CDI_devices: not supported",
-        ),
         (
             |it| device(it, |d| d.permissions = "rx".into()),
             "devices[0].permissions: `rx` has letters",
@@ -204,7 +215,7 @@ fn other_fields_are_refused_by_their_name() {
 #[test]
 fn a_sandbox_that_cannot_be_is_refused() {
     type Change = fn(&mut SandboxSecurity);
-    let cases: [(Change, &str); 5] = [
+    let cases: [(Change, &str); 4] = [
         (
             |s| s.namespaces.pid = NamespaceMode::Target,
             "namespace_options.pid: Target needs",
@@ -219,31 +230,15 @@ fn a_sandbox_that_cannot_be_is_refused() {
         ),
         (
             |s| s.namespaces.userns = Some(UserNamespace::default()),
-            "namespace_options.userns_options: not supported",
-        ),
-        (
-            |s| {
-                let level = "s0".into();
-                s.selinux = Some(SelinuxOptions {
-                    level,
-                    ..SelinuxOptions::default()
-                });
-            },
-            "security_context.selinux_options: not supported",
+            "namespace_options.userns_options.uids: 0 mappings",
         ),
     ];
-    let host = Host {
-        selinux: true,
-        ..Host::default()
-    };
     let sysctls = map(&[("net.core.somaxconn", "1")]);
-    assert!(check_sandbox(&SandboxSecurity::default(), &sysctls, &host).is_ok());
+    assert!(check_sandbox(&SandboxSecurity::default(), &sysctls).is_ok());
     for (change, want) in cases {
         let mut security = SandboxSecurity::default();
         change(&mut security);
-        let error = check_sandbox(&security, &sysctls, &host)
-            .unwrap_err()
-            .to_string();
+        let error = check_sandbox(&security, &sysctls).unwrap_err().to_string();
         assert!(error.starts_with(want), "{error}, not {want}");
     }
 }

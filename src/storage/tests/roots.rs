@@ -1,10 +1,12 @@
 //! Root filesystems on the real overlayfs.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::*;
 use super::fixture::*;
+use crate::sys::user_namespace::{self, Range};
 
 fn mount(scratch: &Scratch, id: &str, layers: &[Vec<u8>]) -> PathBuf {
     let layers: Vec<_> = layers.iter().map(|tar| digest(tar)).collect();
@@ -220,6 +222,69 @@ fn mounting_by_option_string_gives_the_same_root() {
     );
 }
 
+/// A user namespace, for as long as the descriptor is open, and a root in it.
+fn mapped() -> (std::os::fd::OwnedFd, RootOptions) {
+    let range = |outside| Range {
+        inside: 0,
+        outside,
+        length: 65_536,
+    };
+    let (uids, gids) = (range(300_000), range(400_000));
+    let file = user_namespace::unpopulated(uids, gids).unwrap();
+    let userns = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+    let options = RootOptions {
+        ids: Some(RootIds { userns, uids, gids }),
+        ..RootOptions::default()
+    };
+    (file, options)
+}
+
+#[test]
+fn a_root_for_a_user_namespace_shows_the_images_ids_as_the_pods_and_leaves_no_layer_attached() {
+    let scratch = Scratch::new();
+    let tars = [
+        Tar::default().file("old", "old").end(),
+        Tar::default().file("new", "new").end(),
+    ];
+    scratch.image(&[], &tars);
+    let (_userns, options) = mapped();
+    let layers: Vec<_> = tars.iter().map(|tar| digest(tar)).collect();
+    let root = scratch.store().mount_root("c1", &layers, &options).unwrap();
+    let plain = mount(&scratch, "c2", &tars);
+    for (name, root, want) in [
+        ("old", &root, (300_000, 400_000)),
+        ("new", &root, (300_000, 400_000)),
+        ("", &root, (300_000, 400_000)),
+        ("old", &plain, (0, 0)),
+    ] {
+        let facts = root.join(name).metadata().unwrap();
+        assert_eq!((facts.uid(), facts.gid()), want, "{name}");
+    }
+    // What is written to is copied up, with the owner that it shows.
+    std::fs::write(root.join("old"), "changed").unwrap();
+    let upper = root.parent().unwrap().join("diff/old").metadata().unwrap();
+    assert_eq!((upper.uid(), upper.gid()), (300_000, 400_000));
+    assert_eq!(read(plain.join("old")), "old");
+    assert!(!read("/proc/self/mountinfo").contains("/c1/idmapped"));
+    scratch.store().remove_root("c1").unwrap();
+    scratch.store().remove_root("c1").unwrap();
+}
+
+#[test]
+fn a_root_that_a_pods_root_cannot_get_to_is_refused_with_the_directory_in_the_way() {
+    let scratch = Scratch::new();
+    let tar = Tar::default().file("x", "").end();
+    scratch.image(&[], std::slice::from_ref(&tar));
+    let (_userns, options) = mapped();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(scratch.dir.path(), mode).unwrap();
+    let error = scratch.store().mount_root("c1", &[digest(&tar)], &options);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("chmod o+x"), "{error}");
+    let path = scratch.dir.path().display().to_string();
+    assert!(error.starts_with(&path), "{error}");
+}
+
 #[test]
 fn a_root_that_cannot_be_made_leaves_nothing() {
     let scratch = Scratch::new();
@@ -233,6 +298,7 @@ fn a_root_that_cannot_be_made_leaves_nothing() {
     let options = RootOptions {
         mount_label: Some("bad label".into()),
         nodev: false,
+        ids: None,
     };
     let error = store.mount_root("c1", &[], &options).unwrap_err();
     assert!(matches!(error, StorageError::Root { .. }), "{error}");

@@ -159,6 +159,12 @@ impl<Io> Shared<Io> {
         Some(taken)
     }
 
+    /// Bytes that wait for readers.
+    #[cfg(test)]
+    pub fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Acquire)
+    }
+
     fn took(&self, bytes: usize) {
         self.buffered.fetch_sub(bytes, Ordering::AcqRel);
         self.space.wake();

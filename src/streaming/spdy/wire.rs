@@ -193,6 +193,12 @@ impl<Io: AsyncRead + AsyncWrite> Wire<Io> {
         self.waiters.wake_all();
     }
 
+    /// Bytes that wait to be sent.
+    #[cfg(test)]
+    pub fn pending(&self) -> usize {
+        self.lock().pending.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<Io>> {
         // Nothing that runs under the lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,27 +1,41 @@
-//! Certificates for registries over HTTPS, made by openssl.
+//! Certificates for servers and clients of TLS, made by openssl.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::tools;
 
-/// A server's certificate and key, and the authority that has signed it.
+/// A certificate and key, and the authority that has signed it.
 #[derive(Debug)]
 pub struct Signed {
-    /// The authority's certificate: who has it among its roots trusts the server.
+    /// The authority's certificate: who has it among its roots trusts the other.
     pub authority: PathBuf,
-    /// The server's certificate, for 127.0.0.1.
+    /// The certificate, for 127.0.0.1.
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
 }
 
-/// Makes an authority of its own and a certificate that it signs, as files in `dir`.
+/// Makes an authority of its own and a server's certificate that it signs, as files in `dir`.
 #[track_caller]
 pub fn signed(dir: &Path) -> Signed {
+    signed_for(dir, "serverAuth")
+}
+
+/// As [`signed`], a client's.
+#[track_caller]
+pub fn client(dir: &Path) -> Signed {
+    signed_for(dir, "clientAuth")
+}
+
+#[track_caller]
+fn signed_for(dir: &Path, usage: &str) -> Signed {
     let at = |name: &str| dir.join(name);
     std::fs::create_dir_all(dir).unwrap();
-    std::fs::write(at("server.ext"), EXTENSIONS).unwrap();
+    let extensions = format!(
+        "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n"
+    );
+    std::fs::write(at("server.ext"), extensions).unwrap();
     let openssl = |line: &str| {
         let mut command = Command::new(tools::need("openssl"));
         tools::run(command.current_dir(dir).args(line.split(' ')));
@@ -43,6 +57,3 @@ pub fn signed(dir: &Path) -> Signed {
         key: at("server.key"),
     }
 }
-
-const EXTENSIONS: &str = "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n\
-                          extendedKeyUsage=serverAuth\n";

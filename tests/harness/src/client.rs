@@ -62,6 +62,13 @@ calls! {
     runtime.container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
     /// Usage of pods by filter.
     runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
+    /// Usage of one pod.
+    runtime.pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
+    /// Which metrics there are.
+    runtime.list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
+    /// The metrics of all pods.
+    runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest)
+        -> ListPodSandboxMetricsResponse;
     /// New overhead and limits of a pod.
     runtime.update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest)
         -> UpdatePodSandboxResourcesResponse;
@@ -81,6 +88,27 @@ calls! {
 }
 
 impl Client {
+    /// Exec: where a command's streams are opened.
+    pub async fn exec_url(&self, request: cri::ExecRequest) -> Reply<cri::ExecResponse> {
+        let reply = Box::pin(self.runtime.clone().exec(request)).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// Attach: where a container's own streams are opened.
+    pub async fn attach_url(&self, request: cri::AttachRequest) -> Reply<cri::AttachResponse> {
+        let reply = Box::pin(self.runtime.clone().attach(request)).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// PortForward: where connections to a pod's ports are opened.
+    pub async fn port_forward_url(
+        &self,
+        request: cri::PortForwardRequest,
+    ) -> Reply<cri::PortForwardResponse> {
+        let reply = Box::pin(self.runtime.clone().port_forward(request)).await?;
+        Ok(reply.into_inner())
+    }
+
     /// Connects as a kubelet does: HTTP/2 with `:authority` localhost.
     pub async fn connect(socket: &Path) -> Result<Client, tonic::transport::Error> {
         let socket: PathBuf = socket.to_owned();

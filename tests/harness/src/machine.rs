@@ -16,7 +16,7 @@ const CGROUPS: [&str; 3] = [CGROUP_PREFIX, "crickettest-", "cricket-bench"];
 /// Bridges that a test's or cricket's example CNI configuration names.
 const BRIDGES: [&str; 2] = [BRIDGE, "cni0"];
 /// Directories below a `namespaces_dir`; a file there is named by its sandbox.
-const NAMESPACES: [&str; 3] = ["netns", "ipcns", "utsns"];
+const NAMESPACES: [&str; 4] = ["netns", "ipcns", "utsns", "userns"];
 /// Programs that the tests start; they are ours if the file or the arguments are.
 const PROGRAMS: [&str; 6] = [
     "cricket",

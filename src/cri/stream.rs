@@ -8,7 +8,7 @@ use futures_util::stream;
 use tonic::Status;
 use tonic::codegen::BoxStream;
 
-use super::{RuntimeApi, containers, pods, stats};
+use super::{RuntimeApi, containers, metrics, pods, stats};
 
 /// How large a message may become before the next item begins another.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -41,6 +41,27 @@ pub(super) async fn container_stats(
     let items = stats::container_items(api, request.filter).await?;
     Ok(messages(items.into_iter(), |container_stats| {
         wire::StreamContainerStatsResponse { container_stats }
+    }))
+}
+
+pub(super) async fn pod_stats(
+    api: &RuntimeApi,
+    request: wire::StreamPodSandboxStatsRequest,
+) -> Result<Messages<wire::StreamPodSandboxStatsResponse>, Status> {
+    let items = stats::pod_items(api, request.filter).await?;
+    Ok(messages(items.into_iter(), |pod_sandbox_stats| {
+        wire::StreamPodSandboxStatsResponse { pod_sandbox_stats }
+    }))
+}
+
+pub(super) async fn pod_metrics(
+    api: &RuntimeApi,
+) -> Result<Messages<wire::StreamPodSandboxMetricsResponse>, Status> {
+    let items = metrics::pod_items(api).await?;
+    Ok(messages(items.into_iter(), |pod_sandbox_metrics| {
+        wire::StreamPodSandboxMetricsResponse {
+            pod_sandbox_metrics,
+        }
     }))
 }
 

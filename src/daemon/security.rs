@@ -1,0 +1,76 @@
+//! What the node's security modules and device specifications give to containers: opened once, at
+//! the start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::DaemonError;
+use crate::cdi;
+use crate::config::{self, Config, Loaded};
+use crate::container::{NodeDevice, NodeDevices, NodeFiles};
+use crate::security::apparmor::{self, AppArmor};
+use crate::security::selinux::{self, Selinux};
+use crate::spec::inputs::Host;
+
+/// AppArmor and the profile of containers that ask for none; neither where the node has it off.
+///
+/// # Errors
+/// When the configured profile is not there.
+pub(super) fn apparmor(
+    config: &Config,
+    host: &Host,
+) -> Result<(Option<AppArmor>, Option<String>), DaemonError> {
+    if !host.apparmor {
+        return Ok((None, None));
+    }
+    let node = AppArmor::at(Path::new(apparmor::KERNEL));
+    let profile = node.prepare(&config.runtime.apparmor_profile)?;
+    Ok((Some(node), profile))
+}
+
+/// SELinux, where the configuration wants it and the node has it.
+///
+/// # Errors
+/// When the node's policy knows no containers.
+pub(super) fn selinux(config: &Config) -> Result<Option<Arc<Selinux>>, DaemonError> {
+    if !config.runtime.selinux {
+        return Ok(None);
+    }
+    let opened = Selinux::open(Path::new(selinux::POLICIES), Path::new(selinux::KERNEL))?;
+    if opened.is_none() {
+        tracing::warn!("selinux = true has no effect: SELinux is off on this node");
+    }
+    Ok(opened.map(Arc::new))
+}
+
+pub(super) fn cdi(config: &Config) -> cdi::Registry {
+    cdi::Registry::new(config.runtime.cdi_spec_dirs.clone())
+}
+
+pub(super) fn devices(config: &Config) -> NodeDevices {
+    let device = |device: &config::Device| NodeDevice {
+        host: device.host.clone(),
+        container: device.container.clone(),
+        access: device.access.clone(),
+    };
+    NodeDevices {
+        for_all: config
+            .runtime
+            .additional_devices
+            .iter()
+            .map(device)
+            .collect(),
+        by_annotation: config.runtime.allowed_devices.clone(),
+    }
+}
+
+/// Files of the node for every container.
+///
+/// # Errors
+/// When one that the configuration names cannot be read.
+pub(super) fn files(loaded: &Loaded) -> Result<NodeFiles, DaemonError> {
+    Ok(NodeFiles {
+        localtime: config::localtime(loaded)?,
+        subscriptions: config::default_mounts(loaded)?,
+    })
+}

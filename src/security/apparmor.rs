@@ -1,0 +1,265 @@
+//! AppArmor: the default profile of containers, and which profiles the kernel has.
+//!
+//! Profiles are text that `apparmor_parser` compiles and loads; the kernel takes the compiled form
+//! alone. Which are loaded it tells in securityfs. Putting one on a process is the OCI runtime's
+//! part.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where securityfs shows AppArmor.
+pub const KERNEL: &str = "/sys/kernel/security/apparmor";
+/// The profile that the daemon brings along.
+pub const DEFAULT: &str = "crio-default";
+/// The word for no profile.
+pub const UNCONFINED: &str = "unconfined";
+
+/// The compiler of profiles.
+const PARSER: &str = "apparmor_parser";
+/// The most that is read of the kernel's list; a profile has a line of some dozen bytes.
+const MAX_LIST_BYTES: u64 = 4 << 20;
+/// The longest name of a profile.
+const MAX_NAME_BYTES: usize = 4096;
+
+/// The default profile. It takes away what a container has no use for and what has been a way out
+/// of one: writing kernel settings in /proc and /sys, mounting, tracing others, raw memory.
+const PROFILE: &str = include_str!("../../contrib/apparmor/crio-default");
+
+/// What can be wrong with profiles.
+#[derive(Debug, thiserror::Error)]
+pub enum AppArmorError {
+    /// The compiler is not there.
+    #[error(
+        "AppArmor profile {DEFAULT}: {PARSER} is not in $PATH; install it (package apparmor), or \
+         set apparmor_profile = \"unconfined\" or to a profile that is loaded"
+    )]
+    NoParser,
+    /// The compiler did not take the profile.
+    #[error("AppArmor profile {DEFAULT}: {PARSER}: {problem}")]
+    Parser {
+        /// What it said.
+        problem: String,
+    },
+    /// A profile that the kernel does not have.
+    #[error(
+        "{field}: AppArmor profile `{name}` is not loaded on this node ({} does not list it); \
+         load it with {PARSER}", list.display()
+    )]
+    NotLoaded {
+        /// The CRI field or the key of crio.conf.
+        field: &'static str,
+        /// The profile.
+        name: String,
+        /// The kernel's list.
+        list: PathBuf,
+    },
+    /// A text that is no name.
+    #[error("{field}: `{name}` is not the name of an AppArmor profile")]
+    Name {
+        /// The CRI field or the key of crio.conf.
+        field: &'static str,
+        /// As sent, cut to a length that can be shown.
+        name: String,
+    },
+    /// The kernel's list cannot be read.
+    #[error("read {}: {source}", list.display())]
+    List {
+        /// The kernel's list.
+        list: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// AppArmor on this node.
+#[derive(Clone, Debug)]
+pub struct AppArmor {
+    kernel: PathBuf,
+}
+
+impl AppArmor {
+    /// What [`KERNEL`], or a directory of that shape, shows.
+    pub fn at(kernel: &Path) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+        }
+    }
+
+    /// Makes sure that the configured profile (`apparmor_profile`) is loaded and returns its name:
+    /// ours is compiled and loaded anew, so that an upgrade of the daemon brings its own; another
+    /// must be there. `None`: containers are unconfined. Blocks.
+    ///
+    /// # Errors
+    /// When the profile is not there and cannot be loaded.
+    pub fn prepare(&self, profile: &str) -> Result<Option<String>, AppArmorError> {
+        match profile {
+            UNCONFINED => return Ok(None),
+            "" | DEFAULT => load(PARSER)?,
+            other => self.check("apparmor_profile", other)?,
+        }
+        let name = if profile.is_empty() { DEFAULT } else { profile };
+        Ok(Some(name.to_owned()))
+    }
+
+    /// Whether the kernel has the profile. Reads the kernel's list: profiles come and go.
+    ///
+    /// # Errors
+    /// When it has not, or the text is no name.
+    pub fn check(&self, field: &'static str, name: &str) -> Result<(), AppArmorError> {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(['\0', '\n']) {
+            let name: String = name.chars().take(128).collect();
+            return Err(AppArmorError::Name {
+                field,
+                name: name.escape_debug().to_string(),
+            });
+        }
+        let list = self.kernel.join("profiles");
+        let fault = |source| AppArmorError::List {
+            list: list.clone(),
+            source,
+        };
+        let file = fs::File::open(&list).map_err(fault)?;
+        for line in BufReader::new(file.take(MAX_LIST_BYTES)).split(b'\n') {
+            // `name (mode)`; a name may have spaces
+            let line = line.map_err(fault)?;
+            let known = line.windows(2).rposition(|two| two == b" (");
+            if known.map(|end| &line[..end]) == Some(name.as_bytes()) {
+                return Ok(());
+            }
+        }
+        Err(AppArmorError::NotLoaded {
+            field,
+            name: name.to_owned(),
+            list,
+        })
+    }
+}
+
+/// Compiles and loads the default profile with this program, over an older one of its name.
+fn load(parser: &str) -> Result<(), AppArmorError> {
+    let problem = |problem: String| AppArmorError::Parser { problem };
+    let mut child = Command::new(parser)
+        .args(["--skip-cache", "--replace"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => AppArmorError::NoParser,
+            _ => problem(error.to_string()),
+        })?;
+    if let Some(mut input) = child.stdin.take()
+        && let Err(error) = input.write_all(PROFILE.as_bytes())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(problem(error.to_string()));
+    }
+    let output = child
+        .wait_with_output()
+        .map_err(|error| problem(error.to_string()))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said: String = said.trim().chars().take(500).collect();
+            Err(problem(format!("{}: {said}", output.status)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn node(list: &str) -> (tempfile::TempDir, AppArmor) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("profiles"), list).unwrap();
+        let apparmor = AppArmor::at(dir.path());
+        (dir, apparmor)
+    }
+
+    #[test]
+    fn a_profile_is_known_by_its_whole_name() {
+        let (_dir, node) =
+            node("crio-default (enforce)\nmy profile (complain)\n/usr/bin/x//y (kill)\n");
+        for (name, want) in [
+            ("crio-default", ""),
+            ("my profile", ""),
+            ("/usr/bin/x//y", ""),
+            ("crio", "`crio` is not loaded on this node"),
+            ("my profile (complain)", "is not loaded"),
+            ("", "is not the name"),
+            ("a\nb", "`a\\nb` is not the name"),
+            ("a\0", "is not the name"),
+        ] {
+            match node.check("security_context.apparmor", name) {
+                Ok(()) => assert_eq!(want, "", "{name}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.starts_with("security_context.apparmor: "), "{error}");
+                    assert!(!want.is_empty() && error.contains(want), "{error}");
+                }
+            }
+        }
+        assert!(
+            node.check("f", &"x".repeat(5000))
+                .unwrap_err()
+                .to_string()
+                .len()
+                < 300
+        );
+    }
+
+    #[test]
+    fn the_configured_profile_is_there_or_the_key_is_named() {
+        let (_dir, node) = node("mine (enforce)\n");
+        assert_eq!(node.prepare("unconfined").unwrap(), None);
+        assert_eq!(node.prepare("mine").unwrap().as_deref(), Some("mine"));
+        let error = node.prepare("theirs").unwrap_err().to_string();
+        assert!(
+            error.starts_with("apparmor_profile: ") && error.contains("`theirs`"),
+            "{error}"
+        );
+        let gone = AppArmor::at(Path::new("/nonexistent-apparmor"));
+        assert!(
+            gone.check("f", "mine")
+                .unwrap_err()
+                .to_string()
+                .contains("/nonexistent-apparmor/profiles")
+        );
+    }
+
+    #[test]
+    fn the_default_profile_goes_through_the_parser_and_its_word_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (parser, got) = (dir.path().join("parser"), dir.path().join("got"));
+        let script = |end: &str| {
+            format!(
+                "#!/bin/sh\necho \"$@\" > {0}\ncat >> {0}\n{end}\n",
+                got.display()
+            )
+        };
+        let write = |text: String| {
+            fs::write(&parser, text).unwrap();
+            fs::set_permissions(&parser, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        write(script("exit 0"));
+        load(parser.to_str().unwrap()).unwrap();
+        let text = fs::read_to_string(&got).unwrap();
+        assert!(
+            text.starts_with("--skip-cache --replace") && text.contains("profile crio-default "),
+            "{text}"
+        );
+        write(script("echo no such abstraction >&2; exit 3"));
+        let error = load(parser.to_str().unwrap()).unwrap_err().to_string();
+        assert!(
+            error.contains("no such abstraction") && error.contains('3'),
+            "{error}"
+        );
+        let error = load("/nonexistent/parser").unwrap_err().to_string();
+        assert!(error.contains("install it"), "{error}");
+    }
+}

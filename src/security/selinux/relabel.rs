@@ -1,0 +1,200 @@
+//! Files of the host get the label of a container.
+//!
+//! The walk is relative to directory descriptors and follows no symbolic link: whoever can write
+//! to the volume could put one in its way and have the node's own files labelled. A file that has
+//! the label already is not written to, so the second container of a volume costs only reading.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, XattrFlags};
+use rustix::io::Errno;
+
+use super::SelinuxError;
+
+/// Where the kernel keeps a file's label; its text ends with a NUL there.
+const NAME: &str = "security.selinux";
+/// How deep directories are followed: each level holds a descriptor.
+const MAX_DEPTH: usize = 256;
+/// Directories that are the node's, not a volume's: labelled for one container they would be lost
+/// to everything else (the list of CRI-O and podman).
+const NODES_OWN: [&str; 24] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/etc/passwd",
+    "/etc/pki",
+    "/etc/shadow",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/media",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/log",
+];
+
+/// What a walk has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relabelled {
+    /// Files and directories looked at.
+    pub seen: u64,
+    /// Those whose label was changed.
+    pub changed: u64,
+}
+
+/// Whether a host path may be labelled for a container: no directory that is the node's own, and
+/// no home directory.
+///
+/// # Errors
+/// When it may not.
+pub fn check(index: usize, path: &Path) -> Result<(), SelinuxError> {
+    let home = path.parent() == Some(Path::new("/home"));
+    let own = NODES_OWN.iter().any(|own| Path::new(own) == path);
+    let clean = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    match path.is_absolute() && clean && !own && !home {
+        true => Ok(()),
+        false => Err(SelinuxError::NotAllowed {
+            index,
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Labels a file or directory of the daemon's making, and nothing below it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set(path: &Path, label: &str) -> Result<(), SelinuxError> {
+    let fault = |errno: Errno| fault("set the SELinux label of", path)(errno.into());
+    let file = rustix::fs::openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let file = file.map_err(fault)?;
+    label_one(file.as_fd(), label).map(drop).map_err(fault)
+}
+
+/// Labels a volume: the path, which must have no symbolic link in it, and everything below it. A
+/// file system that has no labels is left alone. Blocks for as long as the volume is large.
+///
+/// # Errors
+/// At the first file that cannot be labelled; those before it are.
+pub fn relabel(path: &Path, label: &str) -> Result<Relabelled, SelinuxError> {
+    let mut done = Relabelled::default();
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .map_err(|errno| fault("open the volume", path)(errno.into()))?;
+    match label_one(root.as_fd(), label) {
+        Err(Errno::OPNOTSUPP) => return Ok(done),
+        result => count(&mut done, result),
+    }
+    .map_err(|errno| fault("set the SELinux label of", path)(errno.into()))?;
+    if kind(root.as_fd()) == FileType::Directory {
+        walk(root.as_fd(), path, label, 0, &mut done)?;
+    }
+    Ok(done)
+}
+
+fn walk(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    label: &str,
+    depth: usize,
+    done: &mut Relabelled,
+) -> Result<(), SelinuxError> {
+    if depth == MAX_DEPTH {
+        let error = io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}"));
+        return Err(fault("walk the volume", path)(error));
+    }
+    let list = |errno: Errno| fault("list the directory", path)(errno.into());
+    let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let readable = rustix::fs::openat(directory, c".", open, Mode::empty()).map_err(list)?;
+    let mut buffer = Vec::with_capacity(8192);
+    let mut entries = RawDir::new(&readable, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(list)?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let Some(file) = open_entry(&readable, name, path)? else {
+            continue;
+        };
+        let below = || path.join(name.to_string_lossy().as_ref());
+        match label_one(file.as_fd(), label) {
+            // another file system below, or a file of the kernel's
+            Err(Errno::OPNOTSUPP) => continue,
+            result => count(done, result),
+        }
+        .map_err(|errno| fault("set the SELinux label of", &below())(errno.into()))?;
+        if kind(file.as_fd()) == FileType::Directory {
+            walk(file.as_fd(), &below(), label, depth + 1, done)?;
+        }
+    }
+    Ok(())
+}
+
+/// `None`: it went away meanwhile.
+fn open_entry(
+    directory: &OwnedFd,
+    name: &CStr,
+    path: &Path,
+) -> Result<Option<OwnedFd>, SelinuxError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(fault("open a file in", path)(errno.into())),
+    }
+}
+
+fn kind(file: BorrowedFd<'_>) -> FileType {
+    let facts = rustix::fs::statat(file, c"", AtFlags::EMPTY_PATH);
+    facts.map_or(FileType::Unknown, |facts| {
+        FileType::from_raw_mode(facts.st_mode)
+    })
+}
+
+/// Whether the label was another one. The descriptor names the file itself, also where it is a
+/// symbolic link, so what stands at its path now does not matter.
+fn label_one(file: BorrowedFd<'_>, label: &str) -> Result<bool, Errno> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let value = [label.as_bytes(), b"\0"].concat();
+    let mut current = vec![0; value.len() + 1];
+    if let Ok(length) = rustix::fs::getxattr(&*path, NAME, &mut *current)
+        && current[..length] == value
+    {
+        return Ok(false);
+    }
+    rustix::fs::setxattr(&*path, NAME, &value, XattrFlags::empty())?;
+    Ok(true)
+}
+
+fn count(done: &mut Relabelled, result: Result<bool, Errno>) -> Result<(), Errno> {
+    done.changed += u64::from(result?);
+    done.seen += 1;
+    Ok(())
+}
+
+fn fault(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SelinuxError {
+    let path = path.to_owned();
+    move |source| SelinuxError::Relabel { step, path, source }
+}
