@@ -223,6 +223,20 @@ async fn lists_in_parts_hold_what_the_plain_lists_hold_each_once() {
         .map(|stats| stats.attributes.unwrap().id)
         .collect();
     assert_eq!(of, flat.iter().map(|one| one.id.clone()).collect());
+    let usage = runtime.stream_pod_sandbox_stats(StreamPodSandboxStatsRequest::default());
+    let usage = parts(usage.await).await.into_iter();
+    let of: Vec<_> = usage
+        .flat_map(|part| part.pod_sandbox_stats)
+        .map(|stats| stats.attributes.unwrap().id)
+        .collect();
+    assert_eq!(of, [pod.clone()]);
+    let metrics = runtime.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest {});
+    let metrics = parts(metrics.await).await.into_iter();
+    let of: Vec<_> = metrics
+        .flat_map(|part| part.pod_sandbox_metrics)
+        .map(|metrics| metrics.pod_sandbox_id)
+        .collect();
+    assert_eq!(of, [pod]);
     let stored = parts(images.stream_images(StreamImagesRequest::default()).await).await;
     let stored: Vec<_> = stored.into_iter().flat_map(|part| part.images).collect();
     assert_eq!(stored, node.cri.images().await.unwrap());
