@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::backlog::{Backlog, Stream};
 use super::pump::besides;
-use super::{ContainerError, Containers, Input, Output, Record, Streams, TerminalSize};
+use super::{
+    Container, ContainerError, Containers, Input, Output, Phase, Record, Streams, TerminalSize,
+};
 use crate::runtime::{Attachment, MAX_INPUT, Room, RuntimeError};
 
 /// Most clients that are attached to one container at one time: what the monitor's 64 connections
@@ -15,6 +17,22 @@ use crate::runtime::{Attachment, MAX_INPUT, Room, RuntimeError};
 pub(super) const MAX_ATTACHMENTS: usize = 8;
 
 impl Containers {
+    /// The created or running container of an id or a unique prefix of one, which can be attached
+    /// to.
+    ///
+    /// # Errors
+    /// When there is none, or more than one, or it has ended.
+    pub fn alive(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
+        let container = self.find(prefix)?;
+        let record = container.record();
+        match record.phase {
+            Phase::Created | Phase::Running { .. } => Ok(container),
+            Phase::Making | Phase::Exited(_) => Err(ContainerError::NotAlive {
+                id: record.id.clone(),
+            }),
+        }
+    }
+
     /// Joins a client to the streams of a created or running container, from now on: nothing that
     /// was written before is shown. Returns when the container has ended and all that it wrote has
     /// been passed on, or when the client has gone; the client's ends are then shut down.

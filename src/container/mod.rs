@@ -257,22 +257,6 @@ impl Containers {
         }
     }
 
-    /// The created or running container of an id or a unique prefix of one, which can be attached
-    /// to.
-    ///
-    /// # Errors
-    /// When there is none, or more than one, or it has ended.
-    pub fn alive(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
-        let container = self.find(prefix)?;
-        let record = container.record();
-        match record.phase {
-            Phase::Created | Phase::Running { .. } => Ok(container),
-            Phase::Making | Phase::Exited(_) => Err(ContainerError::NotAlive {
-                id: record.id.clone(),
-            }),
-        }
-    }
-
     /// The container of an id or a unique prefix of one.
     ///
     /// # Errors
