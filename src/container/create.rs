@@ -16,7 +16,7 @@ use crate::runtime::{Handler, Monitor, NewContainer, Watch};
 use crate::security::seccomp::Profile;
 use crate::security::users::{self, Accounts, User};
 use crate::spec::config::{IdMapping, NamespaceMode};
-use crate::spec::inputs::{Image, Inputs, SeccompProfiles};
+use crate::spec::inputs::{Image, Inputs, MountSource, SeccompProfiles};
 use crate::spec::{self};
 use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootIds, RootOptions};
@@ -214,11 +214,7 @@ impl Containers {
     ) -> Result<Record, ContainerError> {
         let config = &record.config;
         stage.enter("find mount sources and devices");
-        let mut mount_sources =
-            sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
-        if let Some(userns) = &pod.spec.userns {
-            sources::check_idmapped(&config.mounts, &mount_sources, userns)?;
-        }
+        let mut mount_sources = self.mount_sources(pod, config)?;
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
@@ -295,6 +291,19 @@ impl Containers {
             groups: user.groups,
         };
         Ok(record)
+    }
+
+    /// What the mounts show of the host; it can be mounted for the pod's user namespace.
+    fn mount_sources(
+        &self,
+        pod: &Pod,
+        config: &Config,
+    ) -> Result<Vec<MountSource>, ContainerError> {
+        let found = sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
+        if let Some(userns) = &pod.spec.userns {
+            sources::check_idmapped(&config.mounts, &found, userns)?;
+        }
+        Ok(found)
     }
 
     /// What the configuration says, with what it says about the handler.
