@@ -65,7 +65,7 @@ fn names() -> Vec<Case> {
         case("envs", |c| {
             c.envs = vec![KeyValue {
                 key: "A".into(),
-                value: vec![0xff, 0xfe].into(),
+                value: vec![0xff, 0xfe],
             }];
         }),
         case("envs", |c| {
@@ -246,7 +246,7 @@ async fn much_is_carried_whole() {
     // execve takes 128 KiB a string
     container.envs = vec![KeyValue {
         key: "BIG".into(),
-        value: vec![b'x'; 100_000].into(),
+        value: vec![b'x'; 100_000],
     }];
     let id = node.run_in(&pod, &config, &container).await;
     let shown = node
@@ -264,7 +264,7 @@ async fn much_is_carried_whole() {
     let mut container = requests::container("million", &image, &["sleep", "1000"]);
     container.envs = vec![KeyValue {
         key: "BIG".into(),
-        value: vec![b'x'; 1_000_000].into(),
+        value: vec![b'x'; 1_000_000],
     }];
     let error = node
         .cri
