@@ -168,7 +168,7 @@ fn set_limits(spec: &mut Spec, limits: LinuxResources) {
     let mut linux = spec.linux().clone().unwrap_or_default();
     let mut resources = linux.resources().clone().unwrap_or_default();
     resources.set_cpu(limits.cpu().clone());
-    resources.set_memory(limits.memory().clone());
+    resources.set_memory(*limits.memory());
     resources.set_unified(limits.unified().clone());
     linux.set_resources(Some(resources));
     spec.set_linux(Some(linux));
