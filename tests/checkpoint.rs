@@ -69,33 +69,13 @@ fn in_directory(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-#[tokio::test]
-async fn a_checkpoint_holds_processes_changes_and_log_and_the_container_goes_on() {
-    let (mut node, doubles) = node(true).await;
-    let image = node.busybox().await;
-    let work = "echo new > /tmp/new; rm /bin/vi; echo logged; while true; do sleep 0.1; done";
-    let (_, id, config) = node.run("frozen", &image, &["sh", "-c", work]).await;
-    let log = node.log_file(&config, "main");
-    node.until("the line is logged", || {
-        std::fs::read_to_string(&log).unwrap().contains("logged")
-    })
-    .await;
-    let place = node.dir().join("checkpoints");
-    std::fs::create_dir(&place).unwrap();
-    let archive = place.join("one.tar");
-    checkpoint(&node, &id, &archive).await.unwrap();
-    assert_eq!(
-        in_directory(&place),
-        [archive.clone()],
-        "nothing else is left"
-    );
-    let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+/// The archive is CRI-O's, of the container that the test has made.
+fn holds_everything(archive: &Path, id: &str) {
     let unpacked = tempfile::tempdir().unwrap();
     tools::run(
         Command::new("tar")
             .arg("-xf")
-            .arg(&archive)
+            .arg(archive)
             .arg("-C")
             .arg(unpacked.path()),
     );
@@ -124,6 +104,31 @@ async fn a_checkpoint_holds_processes_changes_and_log_and_the_container_goes_on(
     let changes = unpacked.path().join("rootfs-diff.tar");
     let changes = tools::run(Command::new("tar").arg("-tf").arg(changes));
     assert!(changes.lines().any(|line| line == "tmp/new"), "{changes}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_holds_processes_changes_and_log_and_the_container_goes_on() {
+    let (mut node, doubles) = node(true).await;
+    let image = node.busybox().await;
+    let work = "echo new > /tmp/new; rm /bin/vi; echo logged; while true; do sleep 0.1; done";
+    let (_, id, config) = node.run("frozen", &image, &["sh", "-c", work]).await;
+    let log = node.log_file(&config, "main");
+    node.until("the line is logged", || {
+        std::fs::read_to_string(&log).unwrap().contains("logged")
+    })
+    .await;
+    let place = node.dir().join("checkpoints");
+    std::fs::create_dir(&place).unwrap();
+    let archive = place.join("one.tar");
+    checkpoint(&node, &id, &archive).await.unwrap();
+    assert_eq!(
+        in_directory(&place),
+        std::slice::from_ref(&archive),
+        "nothing else is left"
+    );
+    let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    holds_everything(&archive, &id);
 
     let alive = node.cri.exec(&id, &["echo", "on"], 20).await.unwrap();
     assert_eq!(alive.stdout, b"on\n", "it is not frozen any more");

@@ -229,7 +229,7 @@ async fn lists_in_parts_hold_what_the_plain_lists_hold_each_once() {
         .flat_map(|part| part.pod_sandbox_stats)
         .map(|stats| stats.attributes.unwrap().id)
         .collect();
-    assert_eq!(of, [pod.clone()]);
+    assert_eq!(of, std::slice::from_ref(&pod));
     let metrics = runtime.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest {});
     let metrics = parts(metrics.await).await.into_iter();
     let of: Vec<_> = metrics

@@ -286,7 +286,7 @@ async fn point_10_ids_are_64_hex_digits_and_any_unique_beginning_will_do() {
         pod_sandbox_id: pod[..20].to_owned(),
         ..Default::default()
     };
-    assert_eq!(listed(&node, filter).await, [running.clone()]);
+    assert_eq!(listed(&node, filter).await, std::slice::from_ref(&running));
     for (call, code) in calls_on_a_container(&node, &running[..20]).await {
         assert_eq!(code, Code::Ok, "{call}");
     }

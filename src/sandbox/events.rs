@@ -112,11 +112,8 @@ impl Sandboxes {
         // Held for all of it: the time must not be later than what is read, and events must be
         // sent in the order of their times. Reading takes other locks, for map operations only.
         let mut hub = self.events.lock();
-        if hub
-            .followers
-            .as_ref()
-            .is_none_or(|followers| followers.receiver_count() <= 0)
-        {
+        let followed = hub.followers.as_ref();
+        if followed.is_none_or(|followers| followers.receiver_count() == 0) {
             return;
         }
         let at_ns = hub.now_ns();

@@ -121,78 +121,47 @@ pub(super) fn check_relabel(config: &ContainerConfig, inputs: &Inputs) -> Result
 mod tests {
     use super::*;
 
+    /// What the kernel has.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Kernel {
+        Off,
+        NoDefault,
+        On,
+    }
+
     #[test]
     fn apparmor_by_host_field_and_old_text() {
+        use Kernel::{NoDefault, Off, On};
         use SecurityProfile::{Localhost, RuntimeDefault, Unconfined};
         let local = |name: &str| Some(Localhost(name.into()));
         let (none, free) = (Ok(None), Ok(Some("unconfined")));
         let (ours, mine) = (Ok(Some("crio-default")), Ok(Some("mine")));
-        for (on, loaded, privileged, new, old, want) in [
-            (false, "", false, None, "", none),
-            (false, "", false, Some(RuntimeDefault), "", none),
-            (false, "", false, None, "runtime/default", none),
-            (false, "", false, local("mine"), "", none),
-            (false, "", false, None, "localhost/mine", none),
-            (true, "", false, None, "", none),
-            (true, "", false, Some(RuntimeDefault), "", none),
-            (true, "crio-default", false, None, "", ours),
-            (true, "crio-default", false, None, "runtime/default", ours),
-            (
-                true,
-                "crio-default",
-                false,
-                Some(RuntimeDefault),
-                "unconfined",
-                ours,
-            ),
-            (
-                true,
-                "crio-default",
-                false,
-                Some(Unconfined),
-                "localhost/mine",
-                free,
-            ),
-            (true, "crio-default", false, None, "unconfined", free),
-            (
-                true,
-                "crio-default",
-                false,
-                local("mine"),
-                "unconfined",
-                mine,
-            ),
-            (
-                true,
-                "crio-default",
-                false,
-                local("localhost/mine"),
-                "",
-                mine,
-            ),
-            (true, "crio-default", false, None, "localhost/mine", mine),
-            (true, "crio-default", true, None, "", free),
-            (true, "crio-default", true, Some(RuntimeDefault), "", free),
-            (true, "crio-default", true, local("mine"), "", mine),
-            (
-                true,
-                "crio-default",
-                false,
-                None,
-                "nonsense",
-                Err("`nonsense` is none of"),
-            ),
-            (
-                false,
-                "",
-                false,
-                None,
-                "nonsense",
-                Err("`nonsense` is none of"),
-            ),
-            (true, "", false, local(""), "", Err("has no name")),
-            (true, "", false, None, "localhost/", Err("has no name")),
-            (true, "", false, local("a\nb"), "", Err("line break")),
+        let (unknown, nameless) = (Err("`nonsense` is none of"), Err("has no name"));
+        let broken = Err("line break");
+        for (kernel, privileged, new, old, want) in [
+            (Off, false, None, "", none),
+            (Off, false, Some(RuntimeDefault), "", none),
+            (Off, false, None, "runtime/default", none),
+            (Off, false, local("mine"), "", none),
+            (Off, false, None, "localhost/mine", none),
+            (Off, false, None, "nonsense", unknown),
+            (NoDefault, false, None, "", none),
+            (NoDefault, false, Some(RuntimeDefault), "", none),
+            (NoDefault, false, local(""), "", nameless),
+            (NoDefault, false, None, "localhost/", nameless),
+            (NoDefault, false, local("a\nb"), "", broken),
+            (On, false, None, "", ours),
+            (On, false, None, "runtime/default", ours),
+            (On, false, Some(RuntimeDefault), "unconfined", ours),
+            (On, false, Some(Unconfined), "localhost/mine", free),
+            (On, false, None, "unconfined", free),
+            (On, false, local("mine"), "unconfined", mine),
+            (On, false, local("localhost/mine"), "", mine),
+            (On, false, None, "localhost/mine", mine),
+            (On, false, None, "nonsense", unknown),
+            (On, true, None, "", free),
+            (On, true, Some(RuntimeDefault), "", free),
+            (On, true, local("mine"), "", mine),
         ] {
             let security = Security {
                 apparmor: new,
@@ -201,17 +170,17 @@ mod tests {
                 ..Security::default()
             };
             let settings = Settings {
-                apparmor_default: (!loaded.is_empty()).then(|| loaded.to_owned()),
+                apparmor_default: (kernel == On).then(|| "crio-default".to_owned()),
                 ..Settings::default()
             };
             let host = Host {
-                apparmor: on,
+                apparmor: kernel != Off,
                 ..Host::default()
             };
             match (apparmor(&security, &settings, &host), want) {
                 (Ok(got), Ok(want)) => assert_eq!(got.as_deref(), want, "{security:?}"),
                 (Err(got), Err(want)) => assert!(got.to_string().contains(want), "{got}"),
-                (got, want) => panic!("{got:?}, not {want:?}: {security:?} {loaded} {on}"),
+                (got, want) => panic!("{got:?}, not {want:?}: {security:?} {kernel:?}"),
             }
         }
     }
