@@ -62,8 +62,14 @@ fn long_lines_and_bulk_come_out_as_they_went_in() {
 fn reopening_under_load_loses_and_doubles_nothing() {
     let script = "while [ ! -e /tmp/go ]; do seq 1 5000; done";
     let container = Container::run(&Wanted::script(script));
+    let block: String = (1..=5000).map(|number| format!("{number}\n")).collect();
     let mut parts = Vec::new();
-    for turn in 0..50 {
+    let mut logged = 0;
+    // On a busy machine fifty turns may pass before the container has written much. A record is
+    // longer than its content, so this is at least one whole block; the bound is not a timing.
+    while parts.len() < 50 || logged < 20 * block.len() as u64 {
+        let turn = parts.len();
+        assert!(turn < 100_000, "the container writes nothing");
         let rotated = container.scratch.join(format!("0.log.{turn}"));
         fs::rename(container.log(), &rotated).unwrap();
         let (packet, _) = container.call(&Request::ReopenLog { path: b"" });
@@ -72,7 +78,9 @@ fn reopening_under_load_loses_and_doubles_nothing() {
             container.log().exists(),
             "the new log is there when the answer is"
         );
-        parts.push((fs::metadata(&rotated).unwrap().len(), rotated));
+        let length = fs::metadata(&rotated).unwrap().len();
+        logged += length;
+        parts.push((length, rotated));
     }
     container.release();
     container.wait();
@@ -86,7 +94,6 @@ fn reopening_under_load_loses_and_doubles_nothing() {
         output.extend_from_slice(&joined(&records(path), "stdout"));
     }
     output.extend_from_slice(&joined(&container.records(), "stdout"));
-    let block: String = (1..=5000).map(|number| format!("{number}\n")).collect();
     assert!(output.len() > block.len());
     let mut blocks = output.chunks(block.len());
     assert!(
