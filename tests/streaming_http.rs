@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use cricket_harness::cri::{AttachRequest, ExecRequest, PortForwardRequest};
-use cricket_harness::{Node, certificate, tools};
+use cricket_harness::{Node, certificate, requests, tools};
 use tonic::Code;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -305,6 +305,69 @@ async fn a_port_that_is_taken_is_named_with_the_key_that_sets_it() {
     drop(taken);
     node.daemon.launch();
     node.reconnect().await;
+    node.finish().await;
+}
+
+/// Hangs up on an attachment whose container takes no input, with more of it under way than fits
+/// anywhere: the daemon waits for the container then, and does not read.
+fn leave_in_the_middle(node: &Node, url: &str, head: &[u8]) {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (address, path) = rest.split_once('/').unwrap();
+    let mut stream = connect(node, address.parse().unwrap());
+    let patience = Some(Duration::from_millis(500));
+    stream.set_write_timeout(patience).unwrap();
+    let line = format!("GET /{path} HTTP/1.1\r\nHost: x\r\n{WEBSOCKET}\r\n");
+    stream.write_all(line.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 101");
+    stream.write_all(head).unwrap();
+    let zeros = vec![0; 1 << 20];
+    let is_full = (0..64).any(|_| stream.write_all(&zeros).is_err());
+    assert!(is_full, "64 MiB were taken");
+    // Closed with the rest of the answer unread, so that the kernel resets the connection.
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_input_is_not_taken_leaves_its_place() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let config = node.pod_config("leaves");
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let mut container = requests::container("main", &image, &["sleep", "1000"]);
+    container.stdin = true;
+    let id = node.run_in(&pod, &config, &container).await;
+    let request = AttachRequest {
+        container_id: id.clone(),
+        stdin: true,
+        stdout: true,
+        ..Default::default()
+    };
+    // A masked message of 1 GiB for channel 0, with a mask that changes nothing.
+    let message = [0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0];
+    // As many as there are places.
+    for _ in 0..8 {
+        let url = node.cri.attach_url(request.clone()).await.unwrap().url;
+        leave_in_the_middle(&node, &url, &message);
+    }
+    node.until("a place is free", || {
+        let mut command = node.net().command(&tools::crictl());
+        let endpoint = format!("unix://{}", node.daemon.socket().display());
+        command
+            .args(["--config", "/dev/null", "--runtime-endpoint", &endpoint])
+            .args(["attach", &id])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // One that is refused ends at once.
+        std::thread::sleep(Duration::from_secs(1));
+        let attached = child.try_wait().unwrap().is_none();
+        drop(child.kill());
+        drop(child.wait());
+        attached
+    })
+    .await;
     node.finish().await;
 }
 
