@@ -373,6 +373,13 @@ async fn a_client_that_leaves_while_its_input_is_not_taken_leaves_its_place() {
 
 /// What openssl's client gets for a GET, and whether TLS was agreed on.
 fn over_tls(node: &Node, address: &str, arguments: &[&str]) -> (bool, String) {
+    let head = b"GET /exec/none HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = say_over_tls(node, address, arguments, head);
+    (answer.starts_with("HTTP/1.1 404"), answer)
+}
+
+/// What openssl's client gets for these bytes until the server hangs up.
+fn say_over_tls(node: &Node, address: &str, arguments: &[&str], bytes: &[u8]) -> String {
     let mut command = node.net().command(&tools::need("openssl"));
     command
         .args([
@@ -388,11 +395,10 @@ fn over_tls(node: &Node, address: &str, arguments: &[&str]) -> (bool, String) {
         .stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    drop(stdin.write_all(b"GET /exec/none HTTP/1.1\r\nHost: x\r\n\r\n"));
+    drop(stdin.write_all(bytes));
     let output = child.wait_with_output().unwrap();
     drop(stdin);
-    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    (answer.starts_with("HTTP/1.1 404"), answer)
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[tokio::test]
@@ -433,6 +439,27 @@ async fn tls_lets_in_who_has_a_certificate_of_the_right_authority() {
     assert!(!served, "without a certificate: {answer}");
     let (served, answer) = ask(&identity(&strangers));
     assert!(!served, "with a stranger's: {answer}");
+    // A whole session: "hello" to cat, the end of its input, and the answer to the server's close.
+    let path = url.strip_prefix("https://").unwrap();
+    let path = path.strip_prefix(address).unwrap();
+    let mut session = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{WEBSOCKET}\r\n").into_bytes();
+    for payload in [&b"\0hello"[..], b"\xff\0"] {
+        session.extend([
+            0x82,
+            0x80 | u8::try_from(payload.len()).unwrap(),
+            0,
+            0,
+            0,
+            0,
+        ]);
+        session.extend(payload);
+    }
+    let all = [&trust[..], &identity(&clients)].concat();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    let answer = say_over_tls(&node, address, &all, &session);
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("\u{1}hello"), "{answer}");
+    assert!(answer.contains(r#""status":"Success""#), "{answer}");
     let old = [&identity(&clients)[..], &["-tls1_2".to_owned()]].concat();
     let (served, answer) = ask(&old);
     assert!(!served, "with TLS 1.2: {answer}");
