@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 /// How long anything here may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node whose daemon has `enable_pod_events`.
 async fn node_with_events() -> Node {
