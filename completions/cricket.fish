@@ -102,7 +102,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l ctr-stop-timeout -d 'Se
 complete -c cricket -n "__fish_cricket_needs_command" -l drop-infra-ctr -d 'Start a pause process only for pods that share one PID namespace. [env: CONTAINER_DROP_INFRA_CTR]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l infra-ctr-cpuset -d 'CPUs for pause processes. Empty means all. [env: CONTAINER_INFRA_CTR_CPUSET]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l shared-cpuset -d 'CPUs that guaranteed containers may share when they ask for it. [env: CONTAINER_SHARED_CPUSET]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l namespaces-dir -d 'Directory whose subdirectories netns, ipcns and utsns pin the pods\' namespaces. [env: CONTAINER_NAMESPACES_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l namespaces-dir -d 'Directory whose subdirectories netns, ipcns, utsns and userns pin the pods\' namespaces. [env: CONTAINER_NAMESPACES_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pinns-path -d 'Path of CRI-O\'s pinns binary. [env: CONTAINER_PINNS_PATH]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l absent-mount-sources-to-reject -d 'Mount sources that must exist: a container that names a missing one fails, where any other missing source is created as a directory. [env: CONTAINER_ABSENT_MOUNT_SOURCES_TO_REJECT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-criu-support -d 'Checkpoint and restore with criu. [env: CONTAINER_ENABLE_CRIU_SUPPORT]' -r

@@ -18,7 +18,7 @@ use tonic::Code;
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
 /// So that a server that hangs fails the test instead of hanging it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const SPDY: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
     X-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
