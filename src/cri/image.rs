@@ -81,10 +81,9 @@ impl wire::image_service_server::ImageService for ImageApi {
         request: Request<wire::RemoveImageRequest>,
     ) -> Answer<wire::RemoveImageResponse> {
         let wanted = named(request.into_inner().image)?;
-        let containers = self.sandboxes.containers();
-        let user = |id: &str| containers.user_of_image(id);
+        let containers = std::sync::Arc::clone(self.sandboxes.containers());
         self.images
-            .remove(&wanted, &user)
+            .remove(&wanted, move |id| containers.user_of_image(id))
             .await
             .map_err(|error| of_image(&error))?;
         Ok(Response::new(wire::RemoveImageResponse {}))

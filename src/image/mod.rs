@@ -9,6 +9,7 @@
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
 
+mod artifact;
 mod credentials;
 mod error;
 mod fetch;
