@@ -48,7 +48,10 @@ impl wire::image_service_server::ImageService for ImageApi {
         let found = self.images.get(&wanted).map_err(|error| of_image(&error))?;
         let mut info = std::collections::BTreeMap::new();
         if let Some(image) = found.as_ref().filter(|_| request.verbose) {
-            let facts = serde_json::json!({ "imageSpec": image.record.config.as_ref() });
+            let facts = match &image.record.artifact_type {
+                Some(kind) => serde_json::json!({ "artifactType": kind }),
+                None => serde_json::json!({ "imageSpec": image.record.config.as_ref() }),
+            };
             info.insert("info".to_owned(), facts.to_string());
         }
         let image = found.as_ref().map(answer::image);

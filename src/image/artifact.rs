@@ -12,8 +12,8 @@ use crate::storage::{ArtifactFile, NewArtifact};
 
 /// The blob's file name (image-spec annotations.md); what `oras push` writes.
 const TITLE: &str = "org.opencontainers.image.title";
-/// The same by the ModelPack specification, which CRI-O reads where there is no title.
-const MODEL_PATH: &str = "org.cnai.model.filepath";
+/// The same by the ModelPack specification, old and new, which CRI-O reads where there is no title.
+const MODEL_PATHS: [&str; 2] = ["org.cnai.model.filepath", "org.cncf.model.filepath"];
 
 /// An artifact that is to be fetched.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(super) fn of(manifest: &Manifest, what: &str) -> Result<Option<Artifact>, Im
 
 fn title(blob: &Descriptor) -> Option<&str> {
     let annotations = blob.annotations().as_ref()?;
-    let named = [TITLE, MODEL_PATH];
-    let title = named.iter().find_map(|key| annotations.get(*key))?;
+    let model = || MODEL_PATHS.iter().find_map(|key| annotations.get(*key));
+    let title = annotations.get(TITLE).or_else(model)?;
     Some(title.as_str()).filter(|title| !title.is_empty())
 }

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use super::artifact;
 use super::Images;
+use super::artifact;
 use super::credentials::{self, RegistryAuth};
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
@@ -191,7 +191,6 @@ impl<'a> Fetch<'a> {
     ) -> Result<Vec<u8>, ImageError> {
         let store = self.images.settings.store.clone();
         let id = descriptor.digest().digest().to_owned();
-        // an artifact's config has no image of its id; it is small
         let known = blocking::<_, ImageError>(move || {
             Ok(store.image(&id).and_then(|_| store.raw_config(&id).ok()))
         });

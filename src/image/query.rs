@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::ImageError;
+use super::pinned::Pinned;
 use super::reference::Name;
 use super::registries::Registries;
 use super::{Images, reference};
@@ -120,13 +121,18 @@ impl Images {
         .await
     }
 
+    /// Pins other images from now on (a reload of `pinned_images` or `pause_image`).
+    pub fn pin(&self, pinned: Pinned) {
+        self.pinned.store(Arc::new(pinned));
+    }
+
     /// What images occupy.
     pub fn usage(&self) -> Usage {
         self.settings.store.usage()
     }
 
     fn image(&self, record: Arc<ImageRecord>) -> Image {
-        let pinned = self.settings.pinned.matches(&record);
+        let pinned = self.pinned.load().matches(&record);
         Image { record, pinned }
     }
 

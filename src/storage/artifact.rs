@@ -165,8 +165,8 @@ impl Lease {
         reserve: u64,
     ) -> Result<(), StorageError> {
         let path = self.store.shared.places.base.path();
-        let stat = rustix::fs::fstatvfs(at)
-            .map_err(StorageError::io(path, "look at its file system"))?;
+        let stat =
+            rustix::fs::fstatvfs(at).map_err(StorageError::io(path, "look at its file system"))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if free >= reserve {
             return Ok(());

@@ -413,14 +413,21 @@ pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, St
 /// everything hangs on it.
 pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, StorageError> {
     let dir = places.images.sub(&file.id)?;
-    let named = if file.artifact.is_some() { MANIFEST } else { CONFIG };
+    let named = if file.artifact.is_some() {
+        MANIFEST
+    } else {
+        CONFIG
+    };
     let bytes = dir.read(named, MAX_DOCUMENT_BYTES)?;
     if hex::encode(sha2::Sha256::digest(&bytes)) != file.id {
         let reason = "its digest is not the image's id".to_owned();
         return Err(document(&file.id, named, reason));
     }
     let (config, layers) = match &file.artifact {
-        Some(artifact) => (ImageConfiguration::default(), artifact::layers(&file.id, artifact)?),
+        Some(artifact) => (
+            ImageConfiguration::default(),
+            artifact::layers(&file.id, artifact)?,
+        ),
         None => parse_config(&file.id, &bytes)?,
     };
     let id = file.id;

@@ -233,3 +233,24 @@ fn pulls_and_removals_at_once_end_well() {
         4
     );
 }
+
+#[test]
+fn a_used_image_is_not_removed_and_the_user_is_asked_as_it_leaves_the_list() {
+    let scratch = Scratch::new();
+    let image = scratch.image(&["a:1"], &[layer("x")]);
+    let error = scratch
+        .store()
+        .remove_image(&image.id, &|| Some("me".into()))
+        .unwrap_err();
+    assert!(matches!(error, StorageError::ImageInUse { .. }), "{error}");
+    assert_eq!(scratch.store().images().len(), 1);
+    assert_eq!(scratch.names("images").len(), 1);
+    // Nobody is asked about what is not there.
+    let nobody = || panic!("asked");
+    assert!(
+        !scratch
+            .store()
+            .remove_image(&"0".repeat(64), &nobody)
+            .unwrap()
+    );
+}
