@@ -4,14 +4,17 @@
 //! tables ([`flags`]); what a subcommand prints goes to standard output, an error to standard error
 //! once, as one chain, and its exit code stands in [`exit`].
 
+mod client;
 mod completion;
 mod config;
 mod daemon;
 mod exit;
 mod flags;
+mod images;
 mod load;
 mod man;
 mod markdown;
+mod rmi;
 mod version;
 
 #[cfg(test)]
@@ -47,7 +50,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     match matches.subcommand() {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
         Some(("config", own)) => config::run(matches, own),
+        Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("rmi", own)) => rmi::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -73,7 +78,9 @@ pub fn command() -> Command {
         .args(flags::all())
         .arg(version::flag())
         .subcommand(config::command())
+        .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(rmi::command())
         .subcommand(version::command())
         .subcommand(completion::command())
         .subcommand(man::command())

@@ -7,7 +7,7 @@ use super::pinned::Pinned;
 use super::reference::Name;
 use super::registries::Registries;
 use super::{Images, reference};
-use crate::storage::{ImageRecord, StorageError, Usage};
+use crate::storage::{Census, ImageRecord, StorageError, Usage};
 use crate::sys::blocking;
 
 /// Shortest id prefix taken for one, as in containers/storage.
@@ -131,7 +131,13 @@ impl Images {
         self.settings.store.usage()
     }
 
-    fn image(&self, record: Arc<ImageRecord>) -> Image {
+    /// Images and layers at one instant. From memory.
+    pub fn census(&self) -> Census {
+        self.settings.store.census()
+    }
+
+    /// What the room adds to a record of storage's.
+    pub fn image(&self, record: Arc<ImageRecord>) -> Image {
         let pinned = self.pinned.load().matches(&record);
         Image { record, pinned }
     }

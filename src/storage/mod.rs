@@ -47,6 +47,7 @@
 
 mod artifact;
 mod background;
+mod census;
 mod config;
 mod dir;
 mod error;
@@ -67,6 +68,7 @@ mod usage;
 mod volume;
 
 pub use artifact::{ArtifactFile, NewArtifact};
+pub use census::Census;
 pub use config::parse_config;
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage};
