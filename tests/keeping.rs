@@ -88,7 +88,10 @@ async fn what_the_tree_says_that_a_removal_frees_is_what_it_frees() {
     let table = out(&cricket(&node, &["images"]));
     assert_eq!(table.lines().count(), 5, "one row a name: {table}");
     let tree = out(&cricket(&node, &["images", "--tree", &ids[0][..12]]));
-    assert!(tree.contains("shared with 127.0.0.1:5000/sized:1"), "{tree}");
+    assert!(
+        tree.contains("shared with 127.0.0.1:5000/sized:1"),
+        "{tree}"
+    );
     assert!(!tree.contains(&ids[1][..12]), "{tree}");
 
     let all = listed(&node);
@@ -129,7 +132,10 @@ async fn a_used_image_stays_and_its_user_is_named() {
 
     let all = listed(&node);
     let used_by = of(&all, image.id())["usedBy"][0].as_str().unwrap();
-    assert!(used_by.contains("main") && used_by.contains(&container), "{used_by}");
+    assert!(
+        used_by.contains("main") && used_by.contains(&container),
+        "{used_by}"
+    );
     assert!(used_by.contains("user"), "the pod's name: {used_by}");
     assert_eq!(of(&all, image.id())["freedBytes"], 0);
     assert_eq!(of(&all, image.id())["pinned"], false);
@@ -222,7 +228,9 @@ impl Tmpfs {
     fn mount(at: &Path) -> Tmpfs {
         std::fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
-        let mount = mount.args(["-t", "tmpfs", "-o", "size=1g", "tmpfs"]).arg(at);
+        let mount = mount
+            .args(["-t", "tmpfs", "-o", "size=1g", "tmpfs"])
+            .arg(at);
         assert!(mount.status().unwrap().success());
         Tmpfs(at.to_owned())
     }
@@ -240,8 +248,9 @@ async fn an_imagestore_of_its_own_is_told_apart_from_the_containers_file_system(
     let scratch = tempfile::tempdir().unwrap();
     let store = scratch.path().join("store");
     let tmpfs = Tmpfs::mount(&store);
-    let line = format!("[crio]\nimagestore = \"{}\"\n", store.display());
-    let mut node = Node::start_with(CRICKET, |options| options.extra_config = line).await;
+    let mut node = Node::start(CRICKET).await;
+    node.daemon.set_env("CONTAINER_IMAGESTORE", &store);
+    node.crash().await;
     let name = node.busybox().await;
     let info = node.cri.image_fs_info(ImageFsInfoRequest {}).await.unwrap();
     let at = |usage: &FilesystemUsage| PathBuf::from(&usage.fs_id.as_ref().unwrap().mountpoint);
@@ -257,19 +266,30 @@ async fn an_imagestore_of_its_own_is_told_apart_from_the_containers_file_system(
     let (_, id, _) = node.run("writer", &name, &["sh", "-c", script]).await;
     let images_before = images.used_bytes.unwrap().value;
     for asked in 0.. {
-        assert!(asked < 600, "what the container wrote is not counted after a minute");
+        assert!(
+            asked < 600,
+            "what the container wrote is not counted after a minute"
+        );
         // Asking is what has the writable layer measured.
-        let stats = ContainerStatsRequest { container_id: id.clone() };
+        let stats = ContainerStatsRequest {
+            container_id: id.clone(),
+        };
         node.cri.container_stats(stats).await.unwrap();
         let info = node.cri.image_fs_info(ImageFsInfoRequest {}).await.unwrap();
-        assert_eq!(info.image_filesystems[0].used_bytes.unwrap().value, images_before);
+        assert_eq!(
+            info.image_filesystems[0].used_bytes.unwrap().value,
+            images_before
+        );
         if info.container_filesystems[0].used_bytes.unwrap().value >= 4 << 20 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     node.crash().await;
-    assert!(node.cri.image(&name).await.unwrap().is_some(), "found again there");
+    assert!(
+        node.cri.image(&name).await.unwrap().is_some(),
+        "found again there"
+    );
     node.finish().await;
     drop(tmpfs);
 }

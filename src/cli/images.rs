@@ -10,7 +10,8 @@ use cricket_proto::admin::admin_service_client::AdminServiceClient;
 use cricket_proto::admin::{Image, Layer, ListImagesRequest, ListImagesResponse};
 use serde_json::json;
 
-use super::{CliError, client, exit, load_config, print};
+use super::client::connect;
+use super::{CliError, converse, exit, load_config, print};
 
 /// Bytes of an answer: a hundred thousand layers.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -48,7 +49,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let socket = load_config(matches)?.config.api.listen;
     let named = own.get_many::<String>("image").into_iter().flatten();
-    let answer = client::run(ask(&socket, named.cloned().collect()))?;
+    let answer = converse(ask(&socket, named.cloned().collect()))?;
     let is_json = own.get_one::<String>("output").is_some_and(|o| o == "json");
     let text = match (is_json, own.get_flag("tree")) {
         (true, _) => format!("{:#}\n", as_json(&answer)),
@@ -66,7 +67,7 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
 }
 
 async fn ask(socket: &Path, images: Vec<String>) -> Result<ListImagesResponse, CliError> {
-    let channel = client::connect(socket).await?;
+    let channel = connect(socket).await?;
     let mut client = AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     match client.list_images(ListImagesRequest { images }).await {
         Ok(answer) => Ok(answer.into_inner()),
@@ -86,7 +87,15 @@ fn shown(answer: &ListImagesResponse) -> impl Iterator<Item = &Image> {
 
 /// One row a name.
 fn table(answer: &ListImagesResponse) -> String {
-    let head = ["NAME", "ID", "SIZE", "ON DISK", "CREATED", "PINNED", "IN USE BY"];
+    let head = [
+        "NAME",
+        "ID",
+        "SIZE",
+        "ON DISK",
+        "CREATED",
+        "PINNED",
+        "IN USE BY",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     for image in shown(answer) {
         let used_by = match image.used_by.as_slice() {
@@ -122,7 +131,9 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let mut out = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths);
-        let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         out.push_str(line.join("  ").trim_end());
         out.push('\n');
     }
@@ -131,8 +142,11 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// Each image with its layers, lowest first.
 fn tree(answer: &ListImagesResponse) -> String {
-    let layers: BTreeMap<&str, &Layer> =
-        answer.layers.iter().map(|layer| (layer.id.as_str(), layer)).collect();
+    let layers: BTreeMap<&str, &Layer> = answer
+        .layers
+        .iter()
+        .map(|layer| (layer.id.as_str(), layer))
+        .collect();
     let mut having: BTreeMap<&str, Vec<&Image>> = BTreeMap::new();
     for image in &answer.images {
         for layer in &image.layers {
@@ -150,7 +164,11 @@ fn tree(answer: &ListImagesResponse) -> String {
         }
         out.push_str(&format!("│ {}\n", fate(image)));
         for (number, id) in image.layers.iter().enumerate() {
-            let branch = if number + 1 == image.layers.len() { "└─" } else { "├─" };
+            let branch = if number + 1 == image.layers.len() {
+                "└─"
+            } else {
+                "├─"
+            };
             let layer = layers.get(id.as_str());
             let size = layer.map_or(0, |layer| layer.bytes);
             let sharing = having.get(id.as_str()).into_iter().flatten();
@@ -163,7 +181,11 @@ fn tree(answer: &ListImagesResponse) -> String {
                 ([], true) => "  needed by a container or a pull".to_owned(),
                 (others, _) => format!("  shared with {}", others.join(", ")),
             };
-            out.push_str(&format!("{branch} {}  {:>8}{kept}\n", short(id), bytes(size)));
+            out.push_str(&format!(
+                "{branch} {}  {:>8}{kept}\n",
+                short(id),
+                bytes(size)
+            ));
         }
     }
     out
@@ -281,7 +303,10 @@ mod tests {
         answer.selected = vec!["b".repeat(64)];
         assert_eq!(table(&answer).lines().count(), 2);
         let tree = tree(&answer);
-        assert!(tree.contains("shared with r/a:1") && !tree.contains("r/a:2"), "{tree}");
+        assert!(
+            tree.contains("shared with r/a:1") && !tree.contains("r/a:2"),
+            "{tree}"
+        );
         answer.selected.clear();
         answer.missing = vec!["nothing".into()];
         assert_eq!(table(&answer).lines().count(), 1);

@@ -93,6 +93,15 @@ fn load_config(matches: &ArgMatches) -> Result<Loaded, CliError> {
     Ok(crate::config::load(&sources)?)
 }
 
+/// Runs a conversation with the daemon on this thread.
+fn converse<T>(conversation: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(conversation)
+}
+
 /// Writes to standard output. A reader that has gone (`cricket config | head`) is no error.
 fn print(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();

@@ -7,7 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use cricket_proto::cri::image_service_client::ImageServiceClient;
 use cricket_proto::cri::{ImageSpec, ImageStatusRequest, RemoveImageRequest};
 
-use super::{CliError, client, exit, load_config, print};
+use super::client::connect;
+use super::{CliError, converse, exit, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("rmi")
@@ -25,12 +26,12 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let socket = load_config(matches)?.config.api.listen;
     let named: Vec<&String> = own.get_many("image").into_iter().flatten().collect();
-    client::run(remove_all(&socket, &named))
+    converse(remove_all(&socket, &named))
 }
 
 /// Removes one after the other, whatever becomes of those before.
 async fn remove_all(socket: &Path, named: &[&String]) -> Result<ExitCode, CliError> {
-    let mut images = ImageServiceClient::new(client::connect(socket).await?);
+    let mut images = ImageServiceClient::new(connect(socket).await?);
     let mut code = ExitCode::SUCCESS;
     for name in named {
         match remove(&mut images, name).await {

@@ -385,6 +385,10 @@ async fn an_image_in_use_stays_and_a_removed_one_leaves_nothing() {
     }
     // the layer that both had is still whole
     assert_eq!(node.file(&one.id, 0, "shared"), b"layer0");
+    let pinned = || node.images.get(&one.id).unwrap().unwrap().pinned;
+    assert!(!pinned());
+    node.images.pin(Pinned::new(["*/ONE*"]));
+    assert!(pinned(), "at once");
     node.images.remove(&one.id[..10], |_| None).await.unwrap();
     assert_eq!(node.on_disk().await, before);
 }
