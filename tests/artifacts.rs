@@ -8,7 +8,7 @@
 
 use cricket_harness::client::spec;
 use cricket_harness::cri::*;
-use cricket_harness::image::{Blob, Image as Built};
+use cricket_harness::image::{Blob, Image as Built, architecture};
 use cricket_harness::{Node, requests};
 use serde_json::{Value, json};
 
@@ -221,6 +221,13 @@ async fn what_is_no_image_is_told_by_config_or_type_and_helm_charts_are_artifact
             .unwrap()
             .remove("annotations");
     });
+    // The entry of an index may be an artifact too.
+    let listed = [(architecture(), &typed)];
+    node.registry().push_index("kinds", "index", &listed);
+    let index = node.registry().name("kinds:index");
+    let id = node.cri.pull(&index).await.unwrap();
+    assert_eq!(id, typed.manifest.hex());
+    node.cri.remove_image(&index).await.unwrap();
     let cases = [(typed, "f\n"), (chart, "chart.tgz\n"), (untitled, "g\n")];
     for (number, (built, files)) in cases.iter().enumerate() {
         let name = node.registry().push("kinds", &number.to_string(), built);

@@ -104,7 +104,7 @@ impl Lease {
         for part in above.into_iter().flat_map(|above| above.split('/')) {
             parent = Some(directory(parent.as_ref().unwrap_or(&root), part)?);
         }
-        let parent = parent.unwrap_or_else(|| root);
+        let parent = parent.unwrap_or(root);
         let path = parent.path().join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
