@@ -122,6 +122,27 @@ pub enum StorageError {
         /// The digest of the bytes read, hex.
         found: String,
     },
+    /// The tar of a layer cannot be made again.
+    #[error(
+        "layer {diff_id}: what its tar held beside files was not kept: an earlier version unpacked it, or \
+         the tar has too much of it; to have it kept remove the image and pull it again"
+    )]
+    NoLayerTar {
+        /// The layer.
+        diff_id: String,
+    },
+    /// A file of a layer is not as it was unpacked.
+    #[error(
+        "layer {diff_id}: {}: {reason}; remove the image and pull it again", path.display()
+    )]
+    LayerChanged {
+        /// The layer.
+        diff_id: String,
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        reason: String,
+    },
     /// A layer that is needed is not there.
     #[error("layer {diff_id}: not in the store, but {wanted_by} needs it; pull the image again")]
     LayerMissing {

@@ -191,6 +191,7 @@ impl Shared {
         let job = Job {
             diff_id,
             into: &into,
+            beside: staging,
             trash: &self.places.trash,
             limits: &self.settings.limits,
             compressed,
@@ -204,12 +205,17 @@ impl Shared {
         } else {
             usage::measure(into.as_fd()).map_err(StorageError::io(into.path(), "measure"))?
         };
+        let tally = Tally {
+            bytes: tally.bytes + unpacked.beside.bytes,
+            inodes: tally.inodes + unpacked.beside.inodes,
+        };
         let hex = diff_id.digest().to_owned();
         let record = LayerRecord {
             version: record::VERSION,
             diff_id: hex.clone(),
             bytes: tally.bytes,
             inodes: tally.inodes,
+            tar_bytes: unpacked.tar_bytes,
             root: unpacked.root,
             unknown: Map::new(),
         };
@@ -222,6 +228,7 @@ impl Shared {
         Ok(LayerEntry {
             info,
             root: unpacked.root,
+            tar_bytes: unpacked.tar_bytes,
             leases: 0,
         })
     }

@@ -11,6 +11,8 @@
 //!   lock                             flock'ed: one daemon a store
 //!   layers/<diff id hex>/diff/       the unpacked layer, overlay whiteouts, parents do not matter
 //!   layers/<diff id hex>/layer.json  its record (version 1)
+//!   layers/<diff id hex>/tar-split.zst  the rest of its tar, see `split`
+//!   layers/<diff id hex>/lost/       what of the tar the directory has no place for
 //!   images/<image id>/image.json     the record (version 1): names, digests, durable or not
 //!   images/<image id>/manifest       the manifest as it was pulled
 //!   images/<image id>/config         the config blob; its sha256 is the image id
@@ -51,10 +53,12 @@ mod idmapped;
 mod image;
 mod index;
 mod layer;
+mod layer_tar;
 mod open;
 mod overlay;
 mod record;
 mod root;
+mod split;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -66,4 +70,5 @@ mod volume;
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage, parse_config};
 pub use layer::{LayerInfo, Lease};
+pub use layer_tar::LayerTar;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

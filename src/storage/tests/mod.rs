@@ -6,5 +6,6 @@ mod hostile;
 mod images;
 mod property;
 mod roots;
+mod tars;
 mod unpacking;
 mod volumes;
