@@ -1,5 +1,7 @@
-//! cricket's own gRPC service beside the CRI: offline images now; progress, timelines and
+//! cricket's own gRPC service beside the CRI: offline images (`save`); progress, timelines and
 //! explanations later.
+
+mod save;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,13 @@ pub struct AdminApi {
 
 #[tonic::async_trait]
 impl wire::admin_service_server::AdminService for AdminApi {
+    async fn save_images(
+        &self,
+        request: Request<wire::SaveImagesRequest>,
+    ) -> Result<Response<save::Parts>, Status> {
+        save::save(&self.images, request.into_inner()).await
+    }
+
     async fn load_images(
         &self,
         request: Request<wire::LoadImagesRequest>,

@@ -2,21 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::builder::ValueHint;
 use clap::{Arg, ArgMatches, Command};
 use cricket_proto::admin::LoadImagesRequest;
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
 
+use super::client::connect;
 use super::{CliError, load_config, print};
-
-/// How long the daemon may take to answer the connection. Loading itself takes as long as the
-/// archive is large and ends with ^C.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn command() -> Command {
     Command::new("load")
@@ -75,26 +68,6 @@ async fn load(socket: &Path, path: &Path) -> Result<String, CliError> {
         }
     }
     Ok(out)
-}
-
-async fn connect(socket: &Path) -> Result<Channel, CliError> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let no_daemon = |source| CliError::NoDaemon {
-        socket: socket.to_owned(),
-        source,
-    };
-    // The name is only for HTTP's authority; the connector decides where it goes.
-    let endpoint = Endpoint::from_static("http://localhost");
-    let connecting = endpoint.connect_with_connector(connector);
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(no_daemon(Box::new(error))),
-        Err(late) => Err(no_daemon(Box::new(late))),
-    }
 }
 
 #[cfg(test)]

@@ -112,6 +112,22 @@ pub enum StorageError {
         /// Bytes to be kept.
         reserve: u64,
     },
+    /// A file of this size would fill the file system.
+    #[error(
+        "{}: {bytes} bytes are needed, {free} are left, {reserve} are kept free; \
+         remove images or enlarge the file system",
+        path.display()
+    )]
+    NoRoom {
+        /// The store's directory.
+        path: PathBuf,
+        /// Bytes wanted.
+        bytes: u64,
+        /// Bytes available.
+        free: u64,
+        /// Bytes to be kept.
+        reserve: u64,
+    },
     /// What was unpacked is not what the image's config promises.
     #[error(
         "layer {expected}: the content's digest is sha256:{found}: the image is corrupt, or was tampered with"

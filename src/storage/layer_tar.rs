@@ -10,6 +10,7 @@ use super::split::reader::Reader;
 use super::{Lease, StorageError, Store};
 
 /// Bytes that are read at once where nobody gives a buffer.
+#[cfg(test)]
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// A layer's tar as it was when it was unpacked. The last read, the one that gives 0, comes only
@@ -19,7 +20,7 @@ const BUFFER_BYTES: usize = 128 << 10;
 pub struct LayerTar {
     reader: Reader,
     diff_id: Digest,
-    bytes: u64,
+    length: u64,
     hash: Option<Sha256>,
     _lease: Lease,
 }
@@ -37,34 +38,36 @@ impl Store {
     /// [`StorageError::LayerMissing`], and [`StorageError::NoLayerTar`] for a layer that keeps too
     /// little of its tar.
     pub fn layer_tar(&self, diff_id: &Digest) -> Result<LayerTar, StorageError> {
-        let hex = sha256_hex(diff_id)?;
         let lease = self.lease();
-        if !lease.has_layer(diff_id) {
-            return Err(StorageError::LayerMissing {
-                diff_id: diff_id.to_string(),
-                wanted_by: "reading its tar".into(),
-            });
-        }
-        let bytes = self
-            .shared
-            .index()
-            .layers
-            .get(hex)
-            .and_then(|layer| layer.tar_bytes);
-        let Some(bytes) = bytes else {
-            return Err(StorageError::NoLayerTar {
-                diff_id: diff_id.to_string(),
-            });
-        };
-        let layer = self.shared.places.layers.sub(hex)?;
+        lease.has_layer(diff_id);
+        let length = self.layer_tar_length(diff_id)?;
+        let layer = self.shared.places.layers.sub(sha256_hex(diff_id)?)?;
         let diff = layer.sub(DIFF)?;
         Ok(LayerTar {
             reader: Reader::open(diff_id.as_ref(), &layer, diff)?,
             diff_id: diff_id.clone(),
-            bytes,
+            length,
             hash: Some(Sha256::new()),
             _lease: lease,
         })
+    }
+
+    /// The length of a layer's tar in bytes. From memory.
+    ///
+    /// # Errors
+    /// As [`Store::layer_tar`].
+    pub fn layer_tar_length(&self, diff_id: &Digest) -> Result<u64, StorageError> {
+        let hex = sha256_hex(diff_id)?;
+        let index = self.shared.index();
+        let diff_id = diff_id.to_string();
+        match index.layers.get(hex).map(|layer| layer.tar_bytes) {
+            Some(Some(length)) => Ok(length),
+            Some(None) => Err(StorageError::NoLayerTar { diff_id }),
+            None => Err(StorageError::LayerMissing {
+                diff_id,
+                wanted_by: "reading its tar".into(),
+            }),
+        }
     }
 
     /// Reads a layer's tar to its end: whether every file of it still holds what was unpacked. Of an
@@ -74,18 +77,19 @@ impl Store {
     /// # Errors
     /// [`StorageError::LayerChanged`] names the first file that is not as it was; otherwise as
     /// [`Store::layer_tar`].
+    #[cfg(test)]
     pub fn verify_layer(&self, diff_id: &Digest) -> Result<u64, StorageError> {
         let mut tar = self.layer_tar(diff_id)?;
         let mut buffer = vec![0; BUFFER_BYTES];
         while tar.next(&mut buffer)? > 0 {}
-        Ok(tar.bytes)
+        Ok(tar.length)
     }
 }
 
 impl LayerTar {
     /// How long the tar is.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// What an error of [`Read`] for this says.

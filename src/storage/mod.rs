@@ -58,6 +58,7 @@ mod open;
 mod overlay;
 mod record;
 mod root;
+mod scratch;
 mod split;
 mod store;
 #[cfg(test)]

@@ -260,7 +260,7 @@ pub(super) fn layer_tar(scratch: &Scratch, tar: &[u8]) -> Result<Vec<u8>, String
             ToString::to_string,
         )
     })?;
-    assert_eq!(opened.bytes(), again.len() as u64);
+    assert_eq!(opened.length(), again.len() as u64);
     Ok(again)
 }
 
