@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicU64;
 
-use super::super::*;
 use super::fixture::*;
 
 /// Unpacks `tar` and compares what the store gives back.
