@@ -235,7 +235,7 @@ async fn what_cannot_be_saved_is_told_and_leaves_nothing() {
     refused(&["--format=oci-dir", &name], "name it with -o");
     refused(&["-o", "/nonexistent/x", &name], "/nonexistent/x");
     // A file that the image has is changed behind our back.
-    let layers = node.daemon.root().join("cricket/layers");
+    let layers = node.daemon.root().join("layers");
     let changed = std::fs::read_dir(layers).unwrap().find_map(|layer| {
         let file = layer.unwrap().path().join("diff/data1/file0");
         file.is_file().then_some(file)
