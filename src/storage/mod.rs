@@ -19,6 +19,7 @@
 //!   staging/                         what is being built; swept at open
 //!   trash/                           what is being deleted; emptied in the background
 //!   quarantine/                      what could not be understood; never deleted by us
+//!   archives.json                    note of the image room: which archives it has loaded
 //!   empty/                           the lower directory of an image without layers
 //! <root>/cricket/containers/
 //!   <container id>/root.json         the layers that the root uses (version 1)
@@ -54,6 +55,7 @@ mod image;
 mod index;
 mod layer;
 mod layer_tar;
+mod note;
 mod open;
 mod overlay;
 mod record;
