@@ -216,6 +216,14 @@ pub enum ImageError {
         /// What is wrong in it.
         reason: String,
     },
+    /// An image that cannot be saved.
+    #[error("save {image}: {reason}")]
+    NotSaved {
+        /// The image or layer.
+        image: String,
+        /// Why not.
+        reason: String,
+    },
     /// A layer that could not be stored.
     #[error("{what}: {source}")]
     Storage {

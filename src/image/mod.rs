@@ -3,7 +3,7 @@
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `load` brings archives. It does not know what a layer looks like on disk
+//! are the operation, `load` brings archives, `save` makes them. It does not know what a layer looks like on disk
 //! (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
@@ -22,6 +22,7 @@ mod query;
 mod reference;
 mod registries;
 mod registry;
+mod save;
 mod trust;
 mod turns;
 mod unpack;
@@ -44,6 +45,7 @@ pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
 pub use registry::Timeouts;
+pub use save::{Format, Packing, Part, SaveRequest};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ pub struct Images {
     pulls: pull::Pulls,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
+    saves: Arc<Semaphore>,
     /// What registries.conf said last; for questions, which must not read files each time.
     registries: ArcSwapOption<registries::Registries>,
     pinned: ArcSwap<Pinned>,
@@ -108,6 +111,7 @@ impl Images {
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
             registries: ArcSwapOption::empty(),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,

@@ -80,6 +80,13 @@ table! {
         pull_progress_timeout: Duration = Duration::ZERO,
             flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
 
+        /// Directory whose archives (`*.tar`, also gzip or zstd) and OCI layouts are loaded when the
+        /// daemon starts, those that are new or have changed since. The socket does not wait for
+        /// them: until an image is loaded, the kubelet sees it missing and tries again. Empty loads
+        /// none. CRI-O has no such key.
+        image_archives_dir: Option<PathBuf> = None,
+            flag = "image-archives-dir", env = "CONTAINER_IMAGE_ARCHIVES_DIR";
+
         /// Mount OCI artifacts as image volumes: each blob is a file, named by its title.
         oci_artifact_mount_support: bool = true,
             flag = "oci-artifact-mount-support", env = "CONTAINER_OCI_ARTIFACT_SUPPORT";
