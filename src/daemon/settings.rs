@@ -59,8 +59,10 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
         settings.policy.clone_from(policy);
     }
     settings.auth_files = image.global_auth_file.iter().cloned().collect();
+    settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
+    settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
     if !image.pull_progress_timeout.is_zero() {
-        settings.timeouts.stall = image.pull_progress_timeout;
+        settings.network.timeouts.stall = image.pull_progress_timeout;
     }
     let pinned = image.pinned_images.iter().map(String::as_str);
     settings.pinned = image::Pinned::new(pinned.chain([image.pause_image.as_str()]));

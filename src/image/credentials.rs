@@ -31,7 +31,7 @@ pub struct RegistryAuth {
 }
 
 /// How to prove who we are.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// User and password.
     Basic {

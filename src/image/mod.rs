@@ -42,7 +42,9 @@ pub use platform::Platform;
 pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
-pub use registry::Timeouts;
+#[cfg(test)]
+use registry::Timeouts;
+pub use registry::{InsecureHosts, Network, Proxies};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -61,8 +63,8 @@ pub struct Settings {
     pub parallel_layers: usize,
     /// Images that the kubelet must not collect.
     pub pinned: Pinned,
-    /// Deadlines towards registries.
-    pub timeouts: Timeouts,
+    /// How registries are reached.
+    pub network: Network,
 }
 
 impl Settings {
@@ -81,7 +83,7 @@ impl Settings {
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
             parallel_layers: 6,
             pinned: Pinned::default(),
-            timeouts: Timeouts::default(),
+            network: Network::default(),
         }
     }
 }
@@ -102,7 +104,7 @@ impl Images {
     /// Makes the room. Reads nothing and connects nowhere.
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
-            transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            transport: Arc::new(registry::Transport::new(settings.network.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),

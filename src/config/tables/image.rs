@@ -52,10 +52,11 @@ table! {
             flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR",
             status = Accepted("this version has one policy for all namespaces");
 
-        /// Registries that are spoken to without TLS or without checking it.
+        /// Registries that are spoken to without TLS or without checking it: `host`, `host:port` or a
+        /// range of addresses such as `10.0.0.0/8`, beside those with `insecure = true` in
+        /// registries.conf. CRI-O from 1.35 on ignores this key.
         insecure_registries: Vec<String> = [],
-            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY",
-            status = Accepted("set insecure = true for the registry in registries.conf");
+            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY";
 
         /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
         image_volumes: ImageVolumes = ImageVolumes::Mkdir,

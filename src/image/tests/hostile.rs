@@ -223,9 +223,10 @@ async fn silence_has_an_end() {
     let fixture = Fixture::serving(&content).await;
     let node = Node::with(&insecure(&fixture.address), |settings| {
         let short = Duration::from_millis(300);
-        settings.timeouts = Timeouts {
+        settings.network.timeouts = Timeouts {
             first_byte: short,
             stall: short,
+            backoff: Duration::from_millis(1),
             ..Timeouts::default()
         };
     });

@@ -51,6 +51,7 @@ impl Node {
         settings.registries.drop_ins = dir.path().join("registries.conf.d");
         settings.policy = dir.path().join("policy.json");
         settings.platform = platform();
+        settings.network.timeouts.backoff = Duration::from_millis(1);
         std::fs::write(&settings.registries.file, registries_conf).unwrap();
         std::fs::write(&settings.policy, ACCEPT).unwrap();
         change(&mut settings);
