@@ -111,14 +111,14 @@ complete -c cricket -n "__fish_cricket_needs_command" -l hostnetwork-disable-sel
 complete -c cricket -n "__fish_cricket_needs_command" -l disable-hostport-mapping -d 'Leave host ports to the CNI plugins. [env: DISABLE_HOSTPORT_MAPPING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l timezone -d 'Time zone of containers: a name such as Europe/Berlin, or Local for the node\'s. Empty leaves it to the image. [env: CONTAINER_TIME_ZONE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-transport -d 'What a name without a transport is read as; images come from registries only. [env: CONTAINER_DEFAULT_TRANSPORT]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5). Empty uses what the kubelet sends. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the user that the daemon runs as. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-image -d 'Image that is reported as the pause image and kept from the kubelet\'s image collection. cricket runs its own pause binary and never pulls it. [env: CONTAINER_PAUSE_IMAGE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-image-auth-file -d 'File with credentials for the pause image. [env: CONTAINER_PAUSE_IMAGE_AUTH_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-command -d 'Command of the pause image. [env: CONTAINER_PAUSE_COMMAND]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pinned-images -d 'Images that the kubelet may not remove: a name, name* for a beginning or *word* for a part. [env: CONTAINER_PINNED_IMAGES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy -d 'Trust policy instead of /etc/containers/policy.json. [env: CONTAINER_SIGNATURE_POLICY]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy-dir -d 'Directory of trust policies per namespace, NAMESPACE.json. [env: CONTAINER_SIGNATURE_POLICY_DIR]' -r -F
-complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it. [env: CONTAINER_INSECURE_REGISTRY]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it: host, host:port or a range of addresses such as 10.0.0.0/8, beside those with insecure = true in registries.conf. CRI-O from 1.35 on ignores this key. [env: CONTAINER_INSECURE_REGISTRY]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l image-volumes -d 'What becomes of volumes that an image declares: mkdir, bind or ignore. [env: CONTAINER_IMAGE_VOLUMES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l big-files-temporary-dir -d 'Directory for blobs during a pull. [env: CONTAINER_BIG_FILES_TEMPORARY_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l separate-pull-cgroup -d 'Cgroup that images are pulled in, or pod. [env: PULL_IN_A_CGROUP]' -r

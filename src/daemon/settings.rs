@@ -58,7 +58,7 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     if let Some(policy) = &image.signature_policy {
         settings.policy.clone_from(policy);
     }
-    settings.auth_files = image.global_auth_file.iter().cloned().collect();
+    settings.credentials = credentials(&loaded.config);
     settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
     settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
     if !image.pull_progress_timeout.is_zero() {
@@ -67,6 +67,23 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     let pinned = image.pinned_images.iter().map(String::as_str);
     settings.pinned = image::Pinned::new(pinned.chain([image.pause_image.as_str()]));
     settings
+}
+
+fn credentials(config: &Config) -> image::CredentialPlaces {
+    let image = &config.image;
+    let uid = nix::unistd::geteuid();
+    // a service of systemd's has no HOME
+    let home = std::env::var_os("HOME").map(PathBuf::from).or_else(|| {
+        let user = nix::unistd::User::from_uid(uid).ok().flatten()?;
+        Some(user.dir)
+    });
+    let home = home.unwrap_or_else(|| "/root".into());
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    image::CredentialPlaces {
+        namespaced: image.namespaced_auth_dir.clone(),
+        global: image.global_auth_file.clone(),
+        user: image::CredentialPlaces::of_user(uid.as_raw(), &home, variable),
+    }
 }
 
 pub(super) fn network(config: &Config) -> network::Settings {

@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
-pub use credentials::RegistryAuth;
+pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 #[cfg(test)]
 use load::Loaded;
@@ -55,8 +55,8 @@ pub struct Settings {
     pub registries: Sources,
     /// policy.json.
     pub policy: PathBuf,
-    /// Auth files, the first that has an entry wins.
-    pub auth_files: Vec<PathBuf>,
+    /// Where credentials are looked for.
+    pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
     /// Layers that are downloaded and unpacked at the same time, over all pulls.
@@ -78,7 +78,7 @@ impl Settings {
                 short_name_mode: None,
             },
             policy: "/etc/containers/policy.json".into(),
-            auth_files: Vec::new(),
+            credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
             parallel_layers: 6,

@@ -15,13 +15,15 @@ table! {
             flag = "default-transport", env = "CONTAINER_DEFAULT_TRANSPORT";
 
         /// File with registry credentials for the whole node, in the format of
-        /// containers-auth.json(5). Empty uses what the kubelet sends.
+        /// containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the
+        /// user that the daemon runs as.
         global_auth_file: Option<PathBuf> = None,
             flag = "global-auth-file", env = "CONTAINER_GLOBAL_AUTH_FILE";
 
-        /// Directory with credentials per namespace and image.
-        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth",
-            status = Accepted("this version takes credentials from the kubelet and global_auth_file");
+        /// Directory with credentials for one pull of one namespace, `NAMESPACE-SHA256.json` with the
+        /// SHA-256 of the repository's name, as crio-credential-provider writes them. The pull removes
+        /// its file.
+        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth";
 
         /// Image that is reported as the pause image and kept from the kubelet's image collection.
         /// cricket runs its own pause binary and never pulls it.

@@ -102,7 +102,11 @@ fn is_own(host: &str) -> bool {
 
 fn parse_proxy(text: &str) -> Option<Url> {
     let with_host = |text: &str| Url::parse(text).ok().filter(Url::has_host);
-    let mut url = with_host(text).or_else(|| with_host(&format!("http://{text}")))?;
+    let mut url = if text.contains("://") {
+        with_host(text)?
+    } else {
+        with_host(&format!("http://{text}"))?
+    };
     match url.scheme() {
         "http" | "https" | "socks5h" => Some(url),
         // Go lets the proxy look names up for both; the client library has a name for that

@@ -15,7 +15,7 @@ use super::retry::Patience;
 use super::token::{Tokens, bearer};
 use super::transport::{Client, Timeouts, Transport, chain};
 use super::{Blob, MAX_REDIRECTS};
-use crate::image::credentials::Credential;
+use crate::image::credentials::{Credential, Found};
 use crate::image::error::{ImageError, Repository};
 use crate::image::manifest;
 use crate::image::reference::DOCKER_HUB;
@@ -32,8 +32,8 @@ pub struct Target {
     pub repository: Repository,
     /// Certificates are not checked, and plain HTTP is tried where HTTPS fails.
     pub insecure: bool,
-    /// Who we are there.
-    pub credential: Option<Credential>,
+    /// Who we are there, and how we know.
+    pub found: Found,
 }
 
 /// See the module.
@@ -85,7 +85,7 @@ impl Session {
         target.insecure |= listed.cover(&registry, timeouts.connect).await;
         let (clients, insecure) = (Arc::clone(transport), target.insecure);
         let client = blocking(move || clients.client(&registry, insecure)).await?;
-        let authorization = match &target.credential {
+        let authorization = match &target.found.credential {
             Some(Credential::RegistryToken(token)) => bearer(token),
             Some(Credential::Basic { .. } | Credential::IdentityToken(_)) | None => None,
         };
@@ -206,11 +206,11 @@ impl Session {
     }
 
     pub(super) fn credential(&self) -> Option<&Credential> {
-        self.target.credential.as_ref()
+        self.target.found.credential.as_ref()
     }
 
     pub(super) fn basic_header(&self) -> Option<HeaderValue> {
-        let Some(Credential::Basic { username, password }) = &self.target.credential else {
+        let Some(Credential::Basic { username, password }) = self.credential() else {
             return None;
         };
         let pair =
@@ -418,7 +418,7 @@ impl Session {
             } => Some((realm, service, scope)),
             Challenge::Basic => None,
         });
-        let fixed = matches!(self.target.credential, Some(Credential::RegistryToken(_)));
+        let fixed = matches!(self.credential(), Some(Credential::RegistryToken(_)));
         let value = match bearer {
             Some((realm, service, scope)) if !fixed => {
                 let wanted = self.wanted(realm, service.as_deref(), scope.as_deref());
@@ -457,9 +457,11 @@ impl Session {
         else {
             return error;
         };
-        let tried = match &self.target.credential {
-            None => "no credentials were given for it; the repository may need some, or not exist",
-            Some(_) => "the given credentials were not accepted for it",
+        let origin = &self.target.found.origin;
+        let tried = match self.credential() {
+            None if origin.is_empty() => NO_CREDENTIALS.to_owned(),
+            None => format!("{NO_CREDENTIALS}; looked for in {origin}"),
+            Some(_) => format!("the given credentials were not accepted for it: {origin}"),
         };
         ImageError::Denied {
             repository,
@@ -481,6 +483,9 @@ impl Session {
             .map_err(|error| exchange.protocol(error.to_string()))
     }
 }
+
+const NO_CREDENTIALS: &str =
+    "no credentials were given for it; the repository may need some, or not exist";
 
 const CHECK: &str =
     "check that the name is right, that the registry runs, and the firewall between";
