@@ -83,6 +83,7 @@ fn credentials(config: &Config) -> image::CredentialPlaces {
         namespaced: image.namespaced_auth_dir.clone(),
         global: image.global_auth_file.clone(),
         user: image::CredentialPlaces::of_user(uid.as_raw(), &home, variable),
+        helper_path: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! runs with the daemon's environment, for helpers of clouds are configured there, without what the
 //! service manager has put in for the daemon alone.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::Credential;
 use crate::image::error::ImageError;
 
 /// How long a helper may take: some ask a service of their cloud.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer; a token has some kilobytes.
 const MAX_ANSWER: u64 = 256 << 10;
 /// How much of an error is shown.
@@ -39,99 +40,110 @@ struct Answer {
     secret: String,
 }
 
-/// Asks the helper `name` for the credential of `server`; `None` when it knows of none. `origin`
-/// is the file that names the helper, for the error.
-pub(super) async fn get(
-    name: &str,
-    server: &str,
-    origin: &str,
-) -> Result<Option<Credential>, ImageError> {
-    get_within(name, server, origin, TIMEOUT).await
+/// What a helper is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    /// The helper's name, what follows `docker-credential-`.
+    pub name: &'a str,
+    /// The registry.
+    pub server: &'a str,
+    /// The file that names the helper, for the error.
+    pub origin: &'a str,
+    /// `PATH` to look for it, if not the daemon's own.
+    pub path: Option<&'a OsStr>,
 }
 
-pub(super) async fn get_within(
-    name: &str,
-    server: &str,
-    origin: &str,
-    limit: Duration,
-) -> Result<Option<Credential>, ImageError> {
-    let program = format!("docker-credential-{name}");
-    let failed = |reason: String| ImageError::CredentialHelper {
-        program: program.clone(),
-        origin: origin.to_owned(),
-        registry: server.to_owned(),
-        reason,
-    };
-    // it is looked for in PATH, and nowhere else
-    if name.is_empty() || name.contains('/') {
-        return Err(failed(
-            "its name is not that of a program in PATH".to_owned(),
-        ));
-    }
-    let mut child = spawn(&program).await.map_err(|error| {
-        failed(match error.kind() {
-            ErrorKind::NotFound => "there is no such program in PATH".to_owned(),
-            _ => format!("cannot be started: {error}"),
-        })
-    })?;
-    let group = child.id();
-    let Ok(talked) = tokio::time::timeout(limit, talk(&mut child, server)).await else {
-        // the leader was not waited for, so the number is still its group's
-        if let Some(group) = group.and_then(|pid| i32::try_from(pid).ok()) {
-            let _gone = killpg(Pid::from_raw(group), Signal::SIGKILL);
+impl Question<'_> {
+    /// Asks, and waits at most `limit`; `None` when the helper knows of no credential.
+    pub async fn ask(&self, limit: Duration) -> Result<Option<Credential>, ImageError> {
+        // it is looked for in PATH, and nowhere else
+        if self.name.is_empty() || self.name.contains('/') {
+            return Err(self.failed("its name is not that of a program in PATH"));
         }
-        return Err(failed(format!("did not end within {limit:?}")));
-    };
-    let (succeeded, output) = talked.map_err(|error| failed(error.to_string()))?;
-    if output.len() as u64 > MAX_ANSWER {
-        return Err(failed(format!(
-            "its answer is larger than {MAX_ANSWER} bytes"
-        )));
-    }
-    if !succeeded {
+        let mut child = self.spawn().await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => self.failed("there is no such program in PATH"),
+            _ => self.failed(format!("cannot be started: {error}")),
+        })?;
+        let group = child.id();
+        let Ok(talked) = tokio::time::timeout(limit, talk(&mut child, self.server)).await else {
+            // the leader was not waited for, so the number is still its group's
+            if let Some(group) = group.and_then(|pid| i32::try_from(pid).ok()) {
+                let _gone = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
+            return Err(self.failed(format!("did not end within {limit:?}")));
+        };
+        let (succeeded, output) = talked.map_err(|error| self.failed(error.to_string()))?;
+        if output.len() as u64 > MAX_ANSWER {
+            return Err(self.failed(format!("its answer is larger than {MAX_ANSWER} bytes")));
+        }
+        if succeeded {
+            return self.read(&output);
+        }
         let words = String::from_utf8_lossy(&output);
         if words.contains(NOT_FOUND) {
             return Ok(None);
         }
-        return Err(failed(format!("failed: {}", shown(&words))));
+        Err(self.failed(format!("failed: {}", shown(&words))))
     }
-    // serde would quote what it cannot read, and that may be a secret
-    let answer: Answer = serde_json::from_slice(&output)
-        .map_err(|_| failed("its answer is not JSON with Username and Secret".to_owned()))?;
-    let (username, secret) = (answer.username, answer.secret);
-    Ok(match (username.as_str(), secret.is_empty()) {
-        ("", true) => None,
-        (TOKEN_USER, _) => Some(Credential::IdentityToken(secret)),
-        _ => Some(Credential::Basic {
-            username,
-            password: secret,
-        }),
-    })
-}
 
-async fn spawn(program: &str) -> std::io::Result<Child> {
-    let mut command = Command::new(program);
-    command
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        // by the protocol errors stand in the output
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
-    let ours = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID"];
-    let sockets = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-    for name in ours.iter().chain(&sockets) {
-        command.env_remove(name);
+    fn read(&self, output: &[u8]) -> Result<Option<Credential>, ImageError> {
+        // serde would quote what it cannot read, and that may be a secret
+        let answer: Answer = serde_json::from_slice(output)
+            .map_err(|_| self.failed("its answer is not JSON with Username and Secret"))?;
+        let (username, secret) = (answer.username, answer.secret);
+        Ok(match (username.as_str(), secret.is_empty()) {
+            ("", true) => None,
+            (TOKEN_USER, _) => Some(Credential::IdentityToken(secret)),
+            _ => Some(Credential::Basic {
+                username,
+                password: secret,
+            }),
+        })
     }
-    let mut tries = 0;
-    loop {
-        match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(10)).await;
+
+    fn program(&self) -> String {
+        format!("docker-credential-{}", self.name)
+    }
+
+    fn failed(&self, reason: impl Into<String>) -> ImageError {
+        ImageError::CredentialHelper {
+            program: self.program(),
+            origin: self.origin.to_owned(),
+            registry: self.server.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    async fn spawn(&self) -> std::io::Result<Child> {
+        let mut command = Command::new(self.program());
+        command
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // by the protocol errors stand in the output
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true);
+        let ours = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID"];
+        let sockets = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+        for name in ours.iter().chain(&sockets) {
+            command.env_remove(name);
+        }
+        if let Some(path) = self.path {
+            // exec(3) takes the child's PATH
+            command.env("PATH", path);
+        }
+        let mut tries = 0;
+        loop {
+            match command.spawn() {
+                Err(error)
+                    if error.kind() == ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                other => return other,
             }
-            other => return other,
         }
     }
 }

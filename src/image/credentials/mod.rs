@@ -14,6 +14,7 @@ mod namespaced;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::error::ImageError;
@@ -118,6 +119,8 @@ pub struct Places {
     pub global: Option<PathBuf>,
     /// The user's own: [`Places::of_user`].
     pub user: Vec<AuthFile>,
+    /// `PATH` in which credential helpers are looked for; `None`: the daemon's own.
+    pub helper_path: Option<OsString>,
 }
 
 impl Places {
@@ -145,6 +148,7 @@ pub struct Keyring {
     given: Option<RegistryAuth>,
     files: Vec<Source>,
     helpers: Vec<String>,
+    helper_path: Option<OsString>,
 }
 
 /// An auth file, or what one said before it was removed.
@@ -191,6 +195,7 @@ impl Keyring {
             given,
             files,
             helpers,
+            helper_path: places.helper_path.clone(),
         })
     }
 
@@ -212,7 +217,8 @@ impl Keyring {
                 self.find_in_files(actual, &mut looked).await
             } else {
                 let origin = format!("credential helper {helper} of registries.conf");
-                let answer = helper::get(helper, &actual.registry, "registries.conf").await;
+                let server = &actual.registry;
+                let answer = self.ask(helper, server, "registries.conf").await;
                 looked.push(origin.clone());
                 answer.map(|found| found.map(|credential| (credential, origin)))
             };
@@ -234,6 +240,21 @@ impl Keyring {
                 origin,
             }),
         }
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+        server: &str,
+        origin: &str,
+    ) -> Result<Option<Credential>, ImageError> {
+        let question = helper::Question {
+            name,
+            server,
+            origin,
+            path: self.helper_path.as_deref(),
+        };
+        question.ask(helper::TIMEOUT).await
     }
 
     async fn find_in_files(
@@ -263,7 +284,7 @@ impl Keyring {
                     return Ok(Some((credential, format!("{key:?} in {path}"))));
                 }
                 Some(Entry::Helper { name, server }) => {
-                    let found = helper::get(&name, &server, &path).await?;
+                    let found = self.ask(&name, &server, &path).await?;
                     let origin = format!("credential helper {name} of {path}");
                     if let Some(credential) = found {
                         return Ok(Some((credential, origin)));

@@ -255,7 +255,7 @@ async fn a_namespaces_file_is_used_once_and_hides_the_others() {
     let places = Places {
         namespaced: Some(dir.path().to_owned()),
         global: Some(dir.path().join("global")),
-        user: Vec::new(),
+        ..Places::default()
     };
     write(
         &dir.path().join("global"),
@@ -309,58 +309,47 @@ impl std::fmt::LowerHex for Hex {
     }
 }
 
-/// A helper of that name in `dir`, and its name with the path from PATH's first directory to it:
-/// the tests of one process share an environment, so they cannot change PATH.
-fn helper_script(name: &str, body: &str) -> String {
-    let path = format!("/usr/local/bin/docker-credential-{name}");
+/// Writes the program `docker-credential-NAME`.
+fn helper(dir: &Path, name: &str, body: &str) {
+    let path = dir.join(format!("docker-credential-{name}"));
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `PATH` with `dir` in front.
+fn path_with(dir: &Path) -> OsString {
+    let mut path = dir.as_os_str().to_owned();
+    path.push(":/usr/bin:/bin");
     path
-}
-
-/// Removes the helper again, whatever becomes of the test.
-struct Helper(String);
-
-impl Helper {
-    /// Its name is the test process's own: tests of several trees may run at once.
-    fn new(name: &str, body: &str) -> Helper {
-        let name = format!("cricket-{}-{name}", std::process::id());
-        helper_script(&name, body);
-        Helper(name)
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let path = format!("/usr/local/bin/docker-credential-{}", self.0);
-        std::fs::remove_file(path).unwrap();
-    }
 }
 
 #[tokio::test]
 async fn helpers_are_asked_for_their_registry() {
-    let user = Helper::new(
+    let dir = tempfile::tempdir().unwrap();
+    helper(
+        dir.path(),
         "user",
         r#"[ "$1" = get ] || exit 1
 read -r server
 echo "{\"ServerURL\":\"$server\",\"Username\":\"u\",\"Secret\":\"for $server\"}""#,
     );
-    let token = Helper::new("token", r#"echo '{"Username":"<token>","Secret":"t"}'"#);
-    let none = Helper::new(
-        "none",
-        "echo 'credentials not found in native keychain'; exit 1",
-    );
-    let dir = tempfile::tempdir().unwrap();
+    let token = r#"echo '{"Username":"<token>","Secret":"t"}'"#;
+    helper(dir.path(), "token", token);
+    let none = "echo 'credentials not found in native keychain'; exit 1";
+    helper(dir.path(), "none", none);
     let path = dir.path().join("config.json");
     write(
         &path,
         &serde_json::json!({
             "auths": {"stored.io": {}, "plain.io": entry("plain:p"), "none.io/ns": entry("not:asked")},
-            "credHelpers": {"user.io": user.0, "token.io:5000": token.0, "none.io": none.0},
-            "credsStore": user.0,
+            "credHelpers": {"user.io": "user", "token.io:5000": "token", "none.io": "none"},
+            "credsStore": "user",
         }),
     );
-    let places = user_files(&[path.clone()]);
+    let places = Places {
+        helper_path: Some(path_with(dir.path())),
+        ..user_files(&[path])
+    };
     let table = [
         ("user.io/a", basic("u", "for user.io")),
         (
@@ -380,14 +369,14 @@ echo "{\"ServerURL\":\"$server\",\"Username\":\"u\",\"Secret\":\"for $server\"}"
     let name = reference("plain.io/a");
     let lists = [
         (
-            vec![none.0.clone(), AUTH_FILES.to_owned()],
+            vec!["none".to_owned(), AUTH_FILES.to_owned()],
             basic("plain", "p"),
         ),
         (
-            vec![user.0.clone(), AUTH_FILES.to_owned()],
+            vec!["user".to_owned(), AUTH_FILES.to_owned()],
             basic("u", "for plain.io"),
         ),
-        (vec![none.0.clone()], None),
+        (vec!["none".to_owned()], None),
         (
             vec!["no-such-helper".to_owned(), AUTH_FILES.to_owned()],
             basic("plain", "p"),
@@ -408,29 +397,33 @@ async fn a_helper_that_fails_is_named() {
         ("yes", "larger than"),
         ("sleep 1000", "did not end within"),
     ];
-    for (index, (body, says)) in cases.into_iter().enumerate() {
-        let helper = Helper::new(&format!("bad{index}"), body);
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_with(dir.path());
+    let ask = |name: &'static str, limit: Duration| {
+        let question = helper::Question {
+            name,
+            server: "quay.io",
+            origin: "/some/file",
+            path: Some(&path),
+        };
+        async move { question.ask(limit).await.unwrap_err().to_string() }
+    };
+    for (body, says) in cases {
+        helper(dir.path(), "bad", body);
         let limit = match says.starts_with("did not") {
             true => Duration::from_millis(200),
             false => Duration::from_secs(60),
         };
-        let error = helper::get_within(&helper.0, "quay.io", "/some/file", limit).await;
-        let error = error.unwrap_err().to_string();
-        let named = format!(
-            "docker-credential-{} (named in /some/file), asked for quay.io",
-            helper.0
-        );
-        assert!(error.contains(says) && error.contains(&named), "{error}");
+        let error = ask("bad", limit).await;
+        let named = "docker-credential-bad (named in /some/file), asked for quay.io";
+        assert!(error.contains(says) && error.contains(named), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
     }
     for (name, says) in [
         ("no-such-helper", "no such program in PATH"),
         ("../x", "not that of a program"),
     ] {
-        let error = helper::get(name, "quay.io", "f")
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = ask(name, Duration::from_secs(60)).await;
         assert!(error.contains(says), "{error}");
     }
 }

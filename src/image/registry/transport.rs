@@ -198,8 +198,24 @@ impl Transport {
 }
 
 impl Client {
-    /// What to do about a certificate that was not accepted; empty for other errors.
+    /// What to do about a certificate that was not accepted, on either side; empty for other errors.
     pub(super) fn advice(&self, host: &str, cause: &str) -> String {
+        let ours = [
+            "BadCertificate",
+            "CertificateRequired",
+            "CertificateUnknown",
+            "UnknownCA",
+        ];
+        let ours = ours.map(|alert| format!("received fatal alert: {alert}"));
+        if ours.iter().any(|alert| cause.contains(alert)) {
+            let place = format!("/etc/containers/certs.d/{host}");
+            return match self.certificates.identities.as_slice() {
+                [] => format!(
+                    "; the registry wants a client certificate: NAME.cert and NAME.key in {place}"
+                ),
+                _ => "; the registry does not accept our client certificate".to_owned(),
+            };
+        }
         if !cause.contains("certificate") {
             return String::new();
         }

@@ -2,6 +2,7 @@
 //! archives (`archives`, `hostile_archives`), all into a real store on disk.
 
 mod access;
+mod access_real;
 mod archives;
 mod case;
 mod content;
@@ -10,7 +11,9 @@ mod fixture;
 mod hostile;
 mod hostile_archives;
 mod measure;
+mod proxies;
 mod real;
+mod retries;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
