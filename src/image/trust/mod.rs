@@ -4,6 +4,7 @@
 //! verified by this build: a requirement that needs them refuses the image.
 
 mod policy;
+mod sigstore;
 
 use std::path::Path;
 

@@ -111,7 +111,7 @@ impl TryFrom<RawRequirement> for Requirement {
 
 /// A JSON object whose keys may appear once only (serde's own maps let the last one win).
 #[derive(Debug)]
-struct Unique<T>(BTreeMap<String, T>);
+pub(super) struct Unique<T>(pub(super) BTreeMap<String, T>);
 
 impl<T> Default for Unique<T> {
     fn default() -> Unique<T> {
