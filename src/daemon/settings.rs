@@ -56,8 +56,12 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
         crate::config::ShortNameMode::Disabled => Some(image::ShortNameMode::Disabled),
     };
     if let Some(policy) = &image.signature_policy {
-        settings.policy.clone_from(policy);
+        settings.trust.policy.clone_from(policy);
     }
+    settings
+        .trust
+        .namespaces
+        .clone_from(&image.signature_policy_dir);
     settings.auth_files = image.global_auth_file.iter().cloned().collect();
     if !image.pull_progress_timeout.is_zero() {
         settings.timeouts.stall = image.pull_progress_timeout;

@@ -10,6 +10,7 @@
 //! [`Images::get`] are answered from memory.
 
 mod credentials;
+mod decide;
 mod error;
 mod fetch;
 mod load;
@@ -43,6 +44,7 @@ pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
 pub use registry::Timeouts;
+pub use trust::Settings as TrustSettings;
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -51,8 +53,8 @@ pub struct Settings {
     pub store: Store,
     /// registries.conf and its drop-ins.
     pub registries: Sources,
-    /// policy.json.
-    pub policy: PathBuf,
+    /// policy.json and what belongs to it.
+    pub trust: TrustSettings,
     /// Auth files, the first that has an entry wins.
     pub auth_files: Vec<PathBuf>,
     /// What to pick from an index.
@@ -75,7 +77,7 @@ impl Settings {
                 drop_ins: "/etc/containers/registries.conf.d".into(),
                 short_name_mode: None,
             },
-            policy: "/etc/containers/policy.json".into(),
+            trust: TrustSettings::default(),
             auth_files: Vec::new(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
@@ -91,6 +93,7 @@ impl Settings {
 pub struct Images {
     settings: Settings,
     transport: Arc<registry::Transport>,
+    trust: Arc<trust::Trust>,
     pulls: pull::Pulls,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
@@ -103,6 +106,7 @@ impl Images {
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
             transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            trust: Arc::new(trust::Trust::new(settings.trust.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),

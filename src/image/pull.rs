@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
+use super::Images;
 use super::credentials::RegistryAuth;
 use super::error::ImageError;
 use super::fetch::Fetch;
 use super::reference::Reference;
 use super::registries::Registries;
-use super::{Images, trust};
 use crate::sys::{self, blocking};
 
 /// What to pull and for whom. Two equal requests are one pull.
@@ -145,8 +145,12 @@ async fn pull_reference(
     request: &PullRequest,
 ) -> Outcome {
     let endpoints = registries.endpoints(reference)?;
-    let (policy, origin) = (images.settings.policy.clone(), reference.clone());
-    blocking(move || trust::check(&policy, &trust::Origin::Registry(&origin))).await?;
+    let (room, asked, namespace) = (
+        Arc::clone(images),
+        reference.clone(),
+        request.namespace.clone(),
+    );
+    blocking(move || room.refuse_early(&asked, &namespace)).await?;
     // one lease for all endpoints: what a mirror gave before it broke need not come again
     let mut fetch = Fetch::new(images, reference, request.auth.as_ref());
     let mut failures = Vec::new();

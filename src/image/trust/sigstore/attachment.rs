@@ -1,8 +1,6 @@
 //! A sigstore signature as registries keep it: a layer of the image that is tagged
 //! `sha256-<hex>.sig`, whose annotations hold the signature over the layer's bytes.
 
-use std::collections::BTreeMap;
-
 /// The media type of a layer that is a signature's payload.
 pub(super) const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
@@ -14,12 +12,3 @@ pub(super) const SET: &str = "dev.sigstore.cosign/bundle";
 pub(super) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Annotation: the certificates of its issuers, PEM, the root last.
 pub(super) const CHAIN: &str = "dev.sigstore.cosign/chain";
-
-/// What came with an image; nothing of it is to be believed yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attachment {
-    /// The layer's bytes.
-    pub payload: Vec<u8>,
-    /// The layer's annotations, all of them: a later version may know more.
-    pub annotations: BTreeMap<String, String>,
-}

@@ -5,6 +5,7 @@
 //! Curves other than P-256 and P-384 and RSA keys below 2048 bits are refused by name, where
 //! containers/image takes P-521 and RSA from 1024 bits too.
 
+use ring::digest;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
 use x509_cert::der::{Decode, Encode, Reader, SliceReader};
@@ -104,6 +105,11 @@ impl PublicKey {
         &self.spki
     }
 
+    /// A name for people: the SHA-256 of [`PublicKey::spki`], as `openssl` and Rekor show it.
+    pub(super) fn fingerprint(&self) -> String {
+        hex::encode(digest::digest(&digest::SHA256, &self.spki))
+    }
+
     /// Whether it is an ECDSA key.
     pub(super) fn is_ecdsa(&self) -> bool {
         matches!(self.kind, Kind::P256 | Kind::P384)
@@ -162,7 +168,7 @@ fn asn1_of_fixed(signature: &[u8]) -> Option<Vec<u8>> {
     }
     let (r, s) = signature.split_at(signature.len() / 2);
     let numbers = [UintRef::new(r).ok()?, UintRef::new(s).ok()?];
-    numbers.to_vec().to_der().ok()
+    numbers.to_der().ok()
 }
 
 #[cfg(test)]

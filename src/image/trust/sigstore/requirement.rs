@@ -4,16 +4,36 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::pem;
+use crate::image::trust::identity::SignedIdentity;
+use crate::image::trust::strict::Fields;
 
-/// A `sigstoreSigned` requirement, without its `signedIdentity`.
+/// A requirement of type `sigstoreSigned`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::image) struct SigstoreSigned {
+pub struct SigstoreSigned {
     /// Whose signatures are accepted.
     pub(super) signer: Signer,
     /// Keys of logs of which one must have taken the signature up; empty where none is asked for.
     pub(super) rekor: Vec<Source>,
+    /// For which image a signature must be.
+    pub(super) identity: SignedIdentity,
+}
+
+impl SigstoreSigned {
+    /// Reads the fields of a requirement; `type` is taken already.
+    ///
+    /// # Errors
+    /// Says what is wrong, in words.
+    pub fn parse(mut fields: Fields) -> Result<SigstoreSigned, String> {
+        let identity = SignedIdentity::parse(fields.take("signedIdentity"))?;
+        let rest = Value::Object(fields.rest().into_iter().collect());
+        serde_json::from_value::<Given>(rest)
+            .map_err(|error| error.to_string())
+            .and_then(|given| given.requirement(identity))
+            .map_err(|reason| format!("sigstoreSigned: {reason}"))
+    }
 }
 
 /// Where the text of a key or certificate stands.
@@ -52,7 +72,7 @@ pub(super) struct Pki {
 /// The fields as they stand, `type` and `signedIdentity` apart.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(in crate::image) struct Fields {
+struct Given {
     key_path: Option<String>,
     key_paths: Option<Vec<String>>,
     key_data: Option<Inline>,
@@ -103,10 +123,9 @@ impl<'de> Deserialize<'de> for Inline {
     }
 }
 
-impl TryFrom<Fields> for SigstoreSigned {
-    type Error = String;
-
-    fn try_from(fields: Fields) -> Result<SigstoreSigned, String> {
+impl Given {
+    fn requirement(self, identity: SignedIdentity) -> Result<SigstoreSigned, String> {
+        let fields = self;
         let keys = several(
             ["keyPath", "keyPaths", "keyData", "keyDatas"],
             (fields.key_path, fields.key_paths),
@@ -144,6 +163,7 @@ impl TryFrom<Fields> for SigstoreSigned {
             _ => Ok(SigstoreSigned {
                 signer,
                 rekor: rekor.unwrap_or_default(),
+                identity,
             }),
         }
     }

@@ -4,14 +4,15 @@ use std::time::SystemTime;
 
 use rustls::pki_types::UnixTime;
 
-use super::attachment::{self, Attachment};
+use super::attachment;
 use super::certificate::{Authorities, Issued};
 use super::key::PublicKey;
-use super::payload::Payload;
 use super::pem;
 use super::rekor::{Subject, Timestamp};
 use super::requirement::{Fulcio, Pki, Signer, SigstoreSigned, Source};
 use crate::image::registries::read_bounded;
+use crate::image::trust::payload::{Kind, Payload};
+use crate::image::trust::verdict::SigstoreSignature;
 
 /// See the module.
 #[derive(Debug)]
@@ -59,10 +60,13 @@ impl<'a> Roots<'a> {
         Ok(Roots { signer, logs })
     }
 
-    /// What the attachment says, if somebody trusted has signed it.
-    pub(super) fn authenticate(&self, attachment: &Attachment) -> Result<Payload, String> {
+    /// What the attachment says, if somebody trusted has signed it, and who that is.
+    pub(super) fn authenticate(
+        &self,
+        attachment: &SigstoreSignature,
+    ) -> Result<(Payload, String), String> {
         let signed = Signed::of(attachment)?;
-        match &self.signer {
+        let by = match &self.signer {
             Trusted::Keys(keys) => self.by_key(keys, &signed)?,
             Trusted::Fulcio(fulcio, authorities) => {
                 let timestamp = Timestamp::verify(signed.need(attachment::SET)?, &self.logs)?;
@@ -75,6 +79,7 @@ impl<'a> Roots<'a> {
                 leaf.check_oidc_issuer(&fulcio.oidc_issuer)?;
                 leaf.check_email(&fulcio.subject_email)?;
                 signed.by_any(&[key])?;
+                format!("{} of {}", fulcio.subject_email, fulcio.oidc_issuer)
             }
             Trusted::Pki(pki, authorities) => {
                 let (leaf, key) = signed.certificate()?;
@@ -86,12 +91,17 @@ impl<'a> Roots<'a> {
                     leaf.check_hostname(host)?;
                 }
                 signed.by_any(&[key])?;
+                let names = [&pki.subject_email, &pki.subject_hostname];
+                let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+                names.join(", ")
             }
-        }
-        Payload::parse(&attachment.payload)
+        };
+        let payload = Payload::parse(&attachment.payload, Kind::Sigstore)
+            .map_err(|reason| format!("what it signs is not understood: {reason}"))?;
+        Ok((payload, by))
     }
 
-    fn by_key(&self, keys: &[PublicKey], signed: &Signed<'_>) -> Result<(), String> {
+    fn by_key(&self, keys: &[PublicKey], signed: &Signed<'_>) -> Result<String, String> {
         if self.logs.is_empty() {
             return signed.by_any(keys);
         }
@@ -110,12 +120,12 @@ impl<'a> Roots<'a> {
 
 /// An attachment with its signature decoded.
 struct Signed<'a> {
-    attachment: &'a Attachment,
+    attachment: &'a SigstoreSignature,
     signature: Vec<u8>,
 }
 
 impl<'a> Signed<'a> {
-    fn of(attachment: &'a Attachment) -> Result<Signed<'a>, String> {
+    fn of(attachment: &'a SigstoreSignature) -> Result<Signed<'a>, String> {
         let mut signed = Signed {
             attachment,
             signature: Vec::new(),
@@ -152,10 +162,12 @@ impl<'a> Signed<'a> {
         }
     }
 
-    fn by_any(&self, keys: &[PublicKey]) -> Result<(), String> {
+    /// By which of the keys the signature is.
+    fn by_any(&self, keys: &[PublicKey]) -> Result<String, String> {
         let (payload, signature) = (&self.attachment.payload, &self.signature);
-        if keys.iter().any(|key| key.verifies(payload, signature)) {
-            return Ok(());
+        let found = keys.iter().find(|key| key.verifies(payload, signature));
+        if let Some(key) = found {
+            return Ok(format!("key {}", key.fingerprint()));
         }
         Err(match keys.len() {
             1 => "signature: not made by the key that is trusted".to_owned(),
