@@ -18,6 +18,7 @@ mod roots;
 use std::fmt;
 
 use super::verdict::{Accepted, Evidence, Refusal, Signature, SignatureVerdict, SigstoreSignature};
+pub use attachment::fetch;
 pub use requirement::SigstoreSigned;
 use requirement::{Signer, Source};
 use roots::Roots;
