@@ -146,13 +146,23 @@ impl Session {
         })
     }
 
-    /// Fetches a small blob of at most `limit` bytes. Not yet verified.
+    /// Fetches an image's configuration of at most `limit` bytes. Not yet verified.
     pub async fn document(
         &self,
         descriptor: &Descriptor,
         limit: u64,
     ) -> Result<Vec<u8>, ImageError> {
-        let step = format!("configuration {}", descriptor.digest());
+        self.small_blob("configuration", descriptor, limit).await
+    }
+
+    /// Fetches a small blob of at most `limit` bytes; `kind` names it in errors. Not yet verified.
+    pub async fn small_blob(
+        &self,
+        kind: &str,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, ImageError> {
+        let step = format!("{kind} {}", descriptor.digest());
         let exchange = Exchange {
             repository: self.repository(),
             step: &step,

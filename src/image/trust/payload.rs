@@ -1,12 +1,30 @@
-//! What a simple signature signs: the JSON of containers-signature(5), read strictly.
+//! What a signature signs: the JSON of containers-signature(5), which cosign has taken over with a
+//! type of its own, read strictly.
 
 use oci_spec::image::Digest;
+use serde_json::Value;
 
 use super::strict::{self, Fields};
 use crate::image::reference::parse_sha256;
 
-/// `critical.type` of a simple signature.
-const TYPE: &str = "atomic container signature";
+/// Whose payload it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Of a simple signature.
+    Simple,
+    /// Of a sigstore signature.
+    Sigstore,
+}
+
+impl Kind {
+    /// `critical.type`.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Simple => "atomic container signature",
+            Kind::Sigstore => "cosign container image signature",
+        }
+    }
+}
 
 /// The facts that a signature states.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,14 +40,19 @@ impl Payload {
     ///
     /// # Errors
     /// Says what is wrong, in words.
-    pub fn parse(text: &[u8]) -> Result<Payload, String> {
+    pub fn parse(text: &[u8], wanted: Kind) -> Result<Payload, String> {
         let mut fields = Fields::of(strict::parse(text)?, "payload")?;
         let mut critical = Fields::of(fields.value("critical")?, "critical")?;
-        check_optional(Fields::of(fields.value("optional")?, "optional")?)?;
+        match fields.value("optional")? {
+            // cosign's, where its user has given no annotations
+            Value::Null if wanted == Kind::Sigstore => {}
+            optional => check_optional(Fields::of(optional, "optional")?)?,
+        }
         fields.finish()?;
         let kind = critical.text("type")?;
-        if kind != TYPE {
-            return Err(format!("critical: type {kind:?} is not {TYPE:?}"));
+        if kind != wanted.name() {
+            let wanted = wanted.name();
+            return Err(format!("critical: type {kind:?} is not {wanted:?}"));
         }
         let mut image = Fields::of(critical.value("image")?, "critical.image")?;
         let digest = image.text("docker-manifest-digest")?;
@@ -66,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_read_and_each_deviation_is_an_error() {
-        let payload = Payload::parse(GOOD.as_bytes()).unwrap();
+        let payload = Payload::parse(GOOD.as_bytes(), Kind::Simple).unwrap();
         assert_eq!(payload.reference, "r.io/a:1");
         let table = [
             (r#""optional":{"#, r#""optional":{"creator":"x","#),
@@ -89,10 +112,27 @@ mod tests {
         for (from, to) in table {
             let bad = GOOD.replacen(from, to, 1);
             assert_ne!(bad, GOOD, "{from}");
-            assert!(Payload::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Payload::parse(bad.as_bytes(), Kind::Simple).is_err(), "{bad}");
         }
         for bad in ["", "null", "[]", "{}", "\u{1}"] {
-            assert!(Payload::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Payload::parse(bad.as_bytes(), Kind::Simple).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cosigns_payload_has_its_own_type_and_may_lack_annotations() {
+        let cosigns = GOOD.replace("atomic container", "cosign container image");
+        let parse = |text: &str| Payload::parse(text.as_bytes(), Kind::Sigstore);
+        let want = parse(&cosigns).unwrap();
+        assert_eq!(want.reference, "r.io/a:1");
+        let start = cosigns.find(r#""optional""#).unwrap();
+        let without = &cosigns[..start];
+        assert_eq!(parse(&format!("{without}\"optional\":null}}")), Ok(want));
+        for bad in ["\"optional\":[]}", "\"optional\":1}"] {
+            parse(&format!("{without}{bad}")).expect_err(bad);
+        }
+        parse(GOOD).unwrap_err();
+        let simple = format!("{}\"optional\":null}}", &GOOD[..GOOD.find(r#""optional""#).unwrap()]);
+        Payload::parse(simple.as_bytes(), Kind::Simple).unwrap_err();
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine;
 
 use super::identity::SignedIdentity;
 use super::openpgp::{self, Keys};
-use super::payload::Payload;
+use super::payload::{Kind, Payload};
 use super::strict::Fields;
 use super::verdict::{Accepted, Evidence, Found, Refusal, Signature, SignatureVerdict};
 
@@ -118,7 +118,7 @@ impl SignedBy {
     ) -> Result<String, String> {
         let signed = openpgp::verify(keys, message)?;
         let by = format!("a good signature by key {}", signed.key);
-        let payload = Payload::parse(&signed.content)
+        let payload = Payload::parse(&signed.content, Kind::Simple)
             .map_err(|reason| format!("{by}, but what it signs is not understood: {reason}"))?;
         if payload.manifest_digest != evidence.manifest_digest {
             return Err(format!(
