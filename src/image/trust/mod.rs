@@ -28,11 +28,11 @@ use std::sync::Arc;
 
 use super::error::ImageError;
 use cache::Cache;
-use policy::Policy;
 pub use find::{digest, signatures};
+use policy::Policy;
 pub use scope::Origin;
 pub use stored::{Kept, loaded, texts};
-pub use verdict::{Answer, Evidence, Found, SignatureVerdict, Verdict};
+pub use verdict::{Answer, Evidence, SignatureVerdict, Verdict};
 
 /// Which files decide.
 #[derive(Debug, Clone)]

@@ -97,7 +97,10 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| fail(error.to_string()))?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             files.push(path);
         }
         if files.len() > MAX_FILES {
@@ -209,7 +212,10 @@ mod tests {
             &[("a.yaml", default), ("b.yaml", default)],
             &[("b.yaml", "docker: [a]\n")],
             &[("b.yaml", "docker:\n  r.io:\n    lookaside: [a]\n")],
-            &[("b.yaml", "docker:\n  r.io:\n    use-sigstore-attachments: maybe\n")],
+            &[(
+                "b.yaml",
+                "docker:\n  r.io:\n    use-sigstore-attachments: maybe\n",
+            )],
             &[("b.yaml", "docker: {")],
         ] {
             let error = load(files).unwrap_err().to_string();

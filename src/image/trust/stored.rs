@@ -10,7 +10,7 @@ use oci_spec::image::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::scope::Origin;
-use super::verdict::{Found, SigstoreSignature, Signature};
+use super::verdict::{Found, Signature, SigstoreSignature};
 
 /// One text that is kept with an image. A later version may know more kinds; those that this one
 /// does not know are passed over.
@@ -236,7 +236,8 @@ mod tests {
             assert!(simple(&[first, 1]), "{first:#x}");
         }
         assert!(simple(b"\0simple-signing\nx"));
-        let sigstore = b"\0sigstore-json\n{\"mimeType\":\"m\",\"payload\":\"e30=\",\"annotations\":{}}";
+        let sigstore =
+            b"\0sigstore-json\n{\"mimeType\":\"m\",\"payload\":\"e30=\",\"annotations\":{}}";
         assert!(matches!(
             of_blob(sigstore.to_vec()),
             Ok(Signature::Sigstore(_))
