@@ -2,6 +2,7 @@
 //! timelines and explanations later. One file a subject.
 
 mod images;
+mod policy;
 mod save;
 
 use std::path::Path;
@@ -60,5 +61,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
         let listed = images::list(self, request.get_ref());
         listed.map(Response::new).map_err(|error| of_image(&error))
+    }
+
+    async fn test_policy(
+        &self,
+        request: Request<wire::TestPolicyRequest>,
+    ) -> Result<Response<wire::TestPolicyResponse>, Status> {
+        let told = policy::test(self, request.into_inner()).await;
+        told.map(Response::new).map_err(|error| of_image(&error))
     }
 }

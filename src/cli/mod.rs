@@ -14,6 +14,7 @@ mod images;
 mod load;
 mod man;
 mod markdown;
+mod policy;
 mod rmi;
 mod save;
 mod save_target;
@@ -54,6 +55,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("config", own)) => config::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("policy", own)) => policy::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
         Some(("save", own)) => save::run(matches, own),
         Some(("version", own)) => version::run(own),
@@ -83,6 +85,7 @@ pub fn command() -> Command {
         .subcommand(config::command())
         .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(policy::command())
         .subcommand(rmi::command())
         .subcommand(save::command())
         .subcommand(version::command())

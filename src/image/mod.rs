@@ -11,7 +11,9 @@
 
 mod artifact;
 mod credentials;
+mod decide;
 mod error;
+mod explain;
 mod fetch;
 mod load;
 mod manifest;
@@ -27,7 +29,6 @@ mod trust;
 mod turns;
 mod unpack;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -37,6 +38,7 @@ use crate::storage::Store;
 
 pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
+pub use explain::Explained;
 #[cfg(test)]
 use load::Loaded;
 pub use pinned::Pinned;
@@ -48,6 +50,7 @@ pub use registries::{ShortNameMode, Sources};
 use registry::Timeouts;
 pub use registry::{InsecureHosts, Network, Proxies};
 pub use save::{Format, Packing, Part, SaveRequest};
+pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -56,8 +59,8 @@ pub struct Settings {
     pub store: Store,
     /// registries.conf and its drop-ins.
     pub registries: Sources,
-    /// policy.json.
-    pub policy: PathBuf,
+    /// policy.json and what belongs to it.
+    pub trust: TrustSettings,
     /// Where credentials are looked for.
     pub credentials: CredentialPlaces,
     /// What to pick from an index.
@@ -80,7 +83,7 @@ impl Settings {
                 drop_ins: "/etc/containers/registries.conf.d".into(),
                 short_name_mode: None,
             },
-            policy: "/etc/containers/policy.json".into(),
+            trust: TrustSettings::default(),
             credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
@@ -96,6 +99,7 @@ impl Settings {
 pub struct Images {
     settings: Settings,
     transport: Arc<registry::Transport>,
+    trust: Arc<trust::Trust>,
     pulls: pull::Pulls,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
@@ -110,6 +114,7 @@ impl Images {
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
             transport: Arc::new(registry::Transport::new(settings.network.clone())),
+            trust: Arc::new(trust::Trust::new(settings.trust.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),

@@ -65,6 +65,7 @@ mod overlay;
 mod record;
 mod root;
 mod scratch;
+mod signatures;
 mod split;
 mod store;
 #[cfg(test)]
