@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
-pub use credentials::RegistryAuth;
+pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 #[cfg(test)]
 use load::Loaded;
@@ -44,7 +44,9 @@ pub use platform::Platform;
 pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
-pub use registry::Timeouts;
+#[cfg(test)]
+use registry::Timeouts;
+pub use registry::{InsecureHosts, Network, Proxies};
 pub use save::{Format, Packing, Part, SaveRequest};
 
 /// What the room needs to know from the configuration.
@@ -56,16 +58,16 @@ pub struct Settings {
     pub registries: Sources,
     /// policy.json.
     pub policy: PathBuf,
-    /// Auth files, the first that has an entry wins.
-    pub auth_files: Vec<PathBuf>,
+    /// Where credentials are looked for.
+    pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
     /// Layers that are downloaded and unpacked at the same time, over all pulls.
     pub parallel_layers: usize,
     /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
-    /// Deadlines towards registries.
-    pub timeouts: Timeouts,
+    /// How registries are reached.
+    pub network: Network,
 }
 
 impl Settings {
@@ -79,12 +81,12 @@ impl Settings {
                 short_name_mode: None,
             },
             policy: "/etc/containers/policy.json".into(),
-            auth_files: Vec::new(),
+            credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
             parallel_layers: 6,
             pinned: Pinned::default(),
-            timeouts: Timeouts::default(),
+            network: Network::default(),
         }
     }
 }
@@ -107,7 +109,7 @@ impl Images {
     /// Makes the room. Reads nothing and connects nowhere.
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
-            transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            transport: Arc::new(registry::Transport::new(settings.network.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
