@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 
+use super::inflow::STALLED;
 use super::rooms::FarEnds;
 use crate::container::{Input, Output};
 
@@ -15,17 +17,44 @@ const HALF_CLOSED: Duration = Duration::from_secs(300);
 /// Bytes that are moved at a time.
 const CHUNK: usize = 32 * 1024;
 
-/// Connects a pair of streams to a port of a pod until both directions have ended. What goes wrong
-/// is told on the error stream and concerns no other pair.
+/// Tells a connection that reading waits for it while others could go on.
+#[derive(Debug)]
+pub struct Cut(oneshot::Sender<()>);
+
+/// A connection's end of its [`Cut`].
+pub type Cutting = oneshot::Receiver<()>;
+
+impl Cut {
+    /// Both ends.
+    pub fn new() -> (Self, Cutting) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Whether the connection has ended already.
+    pub fn is_late(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// The connection ends, and its client is told why.
+    pub fn now(self) {
+        // One that has just ended of itself does not mind.
+        let _ended = self.0.send(());
+    }
+}
+
+/// Connects a pair of streams to a port of a pod until both directions have ended, or it is cut
+/// off. What goes wrong is told on the error stream and concerns no other pair.
 pub async fn forward_one(
     rooms: &impl FarEnds,
     sandbox: &str,
     port: u16,
     data: (Input, Output),
     mut error: Output,
+    cut: Cutting,
 ) {
     let (input, mut output) = data;
-    let result = async {
+    let carried = async {
         let connection = rooms
             .dial(sandbox, port)
             .await
@@ -36,7 +65,15 @@ pub async fn forward_one(
             .await
             .map_err(|error| error.to_string())
     };
-    match result.await {
+    // Either way the input is dropped here: what still comes is thrown away.
+    let result = tokio::select! {
+        result = carried => result,
+        Ok(()) = cut => Err(format!(
+            "nothing of what was sent has been taken for {} seconds, while other connections waited behind it",
+            STALLED.as_secs(),
+        )),
+    };
+    match result {
         Ok(()) => {
             let _ = output.shutdown().await;
         }

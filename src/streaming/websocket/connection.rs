@@ -1,12 +1,13 @@
 //! A WebSocket connection while a session runs over it: takes the client's messages to their
 //! channels and what is written there to the client, answers pings, and ends it properly.
 //!
-//! Memory is bounded by what one read takes, by the pieces that wait in channels and by the frames
-//! that wait for the client: a client that does not read stops whoever writes to it, a channel
-//! that is not read stops the client.
+//! Memory is bounded by what one read takes, by what may wait in channels (`inflow`) and by the
+//! frames that wait for the client: a client that does not read stops whoever writes to it, a
+//! channel that is not read stops the client, once that is full.
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{ChannelReader, ChannelWriter, Framing, Inbox, NotBase64};
 use super::frame::{CloseCode, Decoder, FrameError, Opcode, Piece, close, push_head};
+use crate::streaming::inflow::Inflow;
 
 /// Room for one read.
 const READ_BYTES: usize = 32 << 10;
@@ -63,15 +65,21 @@ impl ClientEnd {
 }
 
 impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
-    pub(super) fn new(io: Io, framing: Framing) -> Self {
+    /// What the client has sent and nobody has taken yet waits in `inflow`.
+    pub(super) fn new(io: Io, framing: Framing, inflow: Inflow) -> Self {
         let (sender, frames) = mpsc::channel(MAX_FRAMES);
         Self {
             io,
             framing,
-            inbox: Inbox::new(framing),
+            inbox: Inbox::new(framing, inflow),
             frames,
             sender,
         }
+    }
+
+    /// What the client has sent and nobody has taken yet.
+    pub(super) fn inflow(&self) -> Arc<Inflow> {
+        Arc::clone(self.inbox.inflow())
     }
 
     /// The bytes that the client sends on a channel.

@@ -250,7 +250,8 @@ async fn a_silent_client_is_sent_away_and_its_command_dropped() {
 #[tokio::test]
 async fn a_client_that_does_not_read_stops_the_command_and_not_memory() {
     let (ours, theirs) = tokio::io::duplex(1 << 10);
-    let mut connection = super::Connection::new(theirs, super::Framing::Closable);
+    let mut connection =
+        super::Connection::new(theirs, super::Framing::Closable, super::Inflow::new(0));
     let mut writer = connection.writer(1);
     let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = std::sync::Arc::clone(&written);
