@@ -4,6 +4,11 @@
 //! Memory is bounded by what one read takes, by what may wait in channels (`inflow`) and by the
 //! frames that wait for the client: a client that does not read stops whoever writes to it, a
 //! channel that is not read stops the client, once that is full.
+//!
+//! A client that is stopped cannot be heard asking whether we are there: its pings wait behind its
+//! own bytes. Go's client gives up after 61 seconds without an answer, so it is answered unasked. It
+//! also gives up when one write of its own (32 KiB) takes longer than 60 seconds
+//! (client-go/tools/remotecommand/websocket.go); only taking its bytes could help against that.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -25,6 +30,8 @@ use crate::streaming::inflow::Inflow;
 const READ_BYTES: usize = 32 << 10;
 /// Frames that wait for the client, of at most 64 KiB each.
 const MAX_FRAMES: usize = 4;
+/// How often a client that is stopped is told that we are there.
+const UNASKED: Duration = Duration::from_secs(10);
 /// How long a client may take to answer the last frame, and to take what is before it when nobody
 /// needs it any more.
 const LINGER: Duration = Duration::from_secs(5);
@@ -192,7 +199,15 @@ async fn read(
                     bytes,
                     begins,
                     ends,
-                } => inbox.deliver(bytes, begins, ends).await?,
+                } => {
+                    let mut delivery = pin!(inbox.deliver(bytes, begins, ends));
+                    loop {
+                        match timeout(UNASKED, &mut delivery).await {
+                            Ok(delivered) => break delivered?,
+                            Err(_late) => drop(ping.send(BytesMut::new())),
+                        }
+                    }
+                }
                 // Only the last one needs an answer (RFC 6455, section 5.5.3).
                 Piece::Ping(bytes) => drop(ping.send(bytes)),
                 Piece::Close => return Err(ClientEnd::Gone),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::stream::SplitStream;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -275,4 +276,46 @@ async fn a_client_that_does_not_read_stops_the_command_and_not_memory() {
     assert!(count() <= 256 << 10, "{} bytes are in memory", count());
     drop(ours);
     session.await.unwrap();
+}
+
+/// A command that takes no input, and its client with so much of it sent.
+async fn deaf(mebibytes: usize) -> (SplitStream<Client>, tokio::task::JoinHandle<()>) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let room = super::Inflow::new(super::SESSION_BYTES);
+    let mut connection = super::Connection::new(theirs, super::Framing::Closable, room);
+    let streams = (connection.reader(0), connection.writer(1));
+    let work = async move {
+        let _kept = streams;
+        std::future::pending::<()>().await;
+    };
+    tokio::spawn(connection.run(work, Duration::from_secs(3600)));
+    let client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+    let (mut write, read) = client.split();
+    let sending = tokio::spawn(async move {
+        for _ in 0..mebibytes {
+            write.send(binary(&vec![0; 1 << 20])).await.unwrap();
+        }
+        write.send(Message::Ping("behind".into())).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    (read, sending)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_behind_input_that_nobody_takes_is_answered() {
+    let (mut client, sending) = deaf(15).await;
+    let pong = client.next().await.unwrap().unwrap();
+    assert_eq!(pong, Message::Pong("behind".into()));
+    sending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_stopped_hears_that_we_are_there_as_often_as_it_must() {
+    let (mut client, sending) = deaf(20).await;
+    for _ in 0..3 {
+        let heard = tokio::time::timeout(Duration::from_secs(60), client.next());
+        let pong = heard.await.unwrap().unwrap().unwrap();
+        assert_eq!(pong, Message::Pong(Vec::new().into()));
+    }
+    sending.abort();
 }
