@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{self, Instant};
 
 use super::inflow::STALLED;
-use super::port_forward::{self, Cut};
+use super::port_forward::{self, Cut, Farewell};
 use super::rooms::FarEnds;
 use super::spdy::{Headers, NewStream, Session};
 use crate::container::{Input, Output};
@@ -56,7 +56,7 @@ pub async fn serve<Io: AsyncRead + AsyncWrite + Send + 'static>(
             }
             id = inflow.stalled(STALLED), if others => {
                 if let Some(cut) = cuts.remove(&id) {
-                    cut.now();
+                    cut.now(Farewell::Reset);
                 }
             }
             () = time::sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {

@@ -17,12 +17,22 @@ const HALF_CLOSED: Duration = Duration::from_secs(300);
 /// Bytes that are moved at a time.
 const CHUNK: usize = 32 * 1024;
 
-/// Tells a connection that reading waits for it while others could go on.
+/// Ends a connection for which reading waits while others could go on.
 #[derive(Debug)]
-pub struct Cut(oneshot::Sender<()>);
+pub struct Cut(oneshot::Sender<Farewell>);
 
 /// A connection's end of its [`Cut`].
-pub type Cutting = oneshot::Receiver<()>;
+pub type Cutting = oneshot::Receiver<Farewell>;
+
+/// What the client of a connection that is cut off sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// The data stream is reset and the error stream empty: at a text there, Go's client would
+    /// end all connections (client-go/tools/portforward/portforward.go).
+    Reset,
+    /// Why, on the error stream: in channels, which cannot be reset.
+    Text,
+}
 
 impl Cut {
     /// Both ends.
@@ -36,10 +46,10 @@ impl Cut {
         self.0.is_closed()
     }
 
-    /// The connection ends, and its client is told why.
-    pub fn now(self) {
+    /// Ends the connection.
+    pub fn now(self, farewell: Farewell) {
         // One that has just ended of itself does not mind.
-        let _ended = self.0.send(());
+        let _ended = self.0.send(farewell);
     }
 }
 
@@ -67,24 +77,28 @@ pub async fn forward_one(
     };
     // Either way the input is dropped here: what still comes is thrown away.
     let result = tokio::select! {
-        result = carried => result,
-        Ok(()) = cut => Err(format!(
-            "nothing of what was sent has been taken for {} seconds, while other connections waited behind it",
-            STALLED.as_secs(),
-        )),
+        result = carried => result.map_err(|reason| (reason, Farewell::Text)),
+        Ok(farewell) = cut => Err((stalled(), farewell)),
     };
     match result {
         Ok(()) => {
             let _ = output.shutdown().await;
         }
-        Err(reason) => {
+        Err((reason, farewell)) => {
             tracing::info!(sandbox, port, reason, "port-forward failed");
             let text = format!("error forwarding port {port} to pod {sandbox}, uid : {reason}");
             // The data stream is reset, by being dropped, only when the client could have read why.
-            let _ = error.write_all(text.as_bytes()).await;
+            if farewell == Farewell::Text {
+                let _ = error.write_all(text.as_bytes()).await;
+            }
         }
     }
     let _ = error.shutdown().await;
+}
+
+fn stalled() -> String {
+    let limit = STALLED.as_secs();
+    format!("the port took nothing for {limit} seconds, while other ports waited behind it")
 }
 
 /// Copies in both directions. When one has ended, its end is passed on, and the other goes on for

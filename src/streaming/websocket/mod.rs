@@ -21,7 +21,7 @@ use self::connection::Connection;
 use super::handshake::TUNNEL;
 use super::inflow::{CHUNK, Inflow, SESSION_BYTES, STALLED};
 use super::over_spdy::{Limits, over_spdy};
-use super::port_forward::{Cut, forward_one};
+use super::port_forward::{Cut, Farewell, forward_one};
 use super::remote_command::{self, Channels, CommandProtocol};
 use super::rooms::FarEnds;
 use super::{StreamRequest, WantedStreams};
@@ -156,7 +156,7 @@ async fn forward<Io>(
                     cuts.retain(|_, cut: &mut Cut| !cut.is_late());
                     // Alone it may wait for ever.
                     if cuts.len() > 1 && let Some(cut) = cuts.remove(&channel) {
-                        cut.now();
+                        cut.now(Farewell::Text);
                     }
                 }
             }
