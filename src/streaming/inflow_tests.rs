@@ -20,7 +20,7 @@ proptest! {
         let mut queue = Queue::default();
         let (mut sent, mut received) = (Vec::new(), Vec::new());
         for (put, taken) in steps {
-            let data: Vec<u8> = (0..put).map(|at| ((sent.len() + at) % 251) as u8).collect();
+            let data: Vec<u8> = (0..put).map(|at| u8::try_from((sent.len() + at) % 251).unwrap()).collect();
             let accepted = queue.put(&inflow, &data);
             sent.extend_from_slice(&data[..accepted]);
             prop_assert!(sent.len() - received.len() <= 5 * CHUNK);

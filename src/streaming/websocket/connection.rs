@@ -20,7 +20,7 @@ use bytes::BytesMut;
 use futures_util::future::{FusedFuture, FutureExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::channel::{ChannelReader, ChannelWriter, Framing, Inbox, NotBase64};
 use super::frame::{CloseCode, Decoder, FrameError, Opcode, Piece, close, push_head};
@@ -192,6 +192,8 @@ async fn read(
 ) -> Result<Infallible, ClientEnd> {
     let mut decoder = Decoder::default();
     let mut input = BytesMut::new();
+    // Not moved by what is delivered: a ping may wait behind much that goes slowly.
+    let mut silent_until = Instant::now() + UNASKED;
     loop {
         while let Some(piece) = decoder.next(&mut input)? {
             match piece {
@@ -202,14 +204,18 @@ async fn read(
                 } => {
                     let mut delivery = pin!(inbox.deliver(bytes, begins, ends));
                     loop {
-                        match timeout(UNASKED, &mut delivery).await {
+                        match timeout_at(silent_until, &mut delivery).await {
                             Ok(delivered) => break delivered?,
                             Err(_late) => drop(ping.send(BytesMut::new())),
                         }
+                        silent_until = Instant::now() + UNASKED;
                     }
                 }
                 // Only the last one needs an answer (RFC 6455, section 5.5.3).
-                Piece::Ping(bytes) => drop(ping.send(bytes)),
+                Piece::Ping(bytes) => {
+                    silent_until = Instant::now() + UNASKED;
+                    drop(ping.send(bytes));
+                }
                 Piece::Close => return Err(ClientEnd::Gone),
             }
         }

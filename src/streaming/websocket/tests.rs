@@ -278,15 +278,19 @@ async fn a_client_that_does_not_read_stops_the_command_and_not_memory() {
     session.await.unwrap();
 }
 
-/// A command that takes no input, and its client with so much of it sent.
-async fn deaf(mebibytes: usize) -> (SplitStream<Client>, tokio::task::JoinHandle<()>) {
+/// A client with so much input sent, to a command that takes so many bytes of it each second.
+async fn slow(mebibytes: usize, rate: usize) -> (SplitStream<Client>, tokio::task::JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let room = super::Inflow::new(super::SESSION_BYTES);
     let mut connection = super::Connection::new(theirs, super::Framing::Closable, room);
-    let streams = (connection.reader(0), connection.writer(1));
+    let (mut reader, writer) = (connection.reader(0), connection.writer(1));
     let work = async move {
-        let _kept = streams;
-        std::future::pending::<()>().await;
+        let _kept = writer;
+        let mut taken = vec![0; rate];
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            reader.read_exact(&mut taken).await.unwrap();
+        }
     };
     tokio::spawn(connection.run(work, Duration::from_secs(3600)));
     let client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
@@ -303,7 +307,7 @@ async fn deaf(mebibytes: usize) -> (SplitStream<Client>, tokio::task::JoinHandle
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_behind_input_that_nobody_takes_is_answered() {
-    let (mut client, sending) = deaf(15).await;
+    let (mut client, sending) = slow(15, 0).await;
     let pong = client.next().await.unwrap().unwrap();
     assert_eq!(pong, Message::Pong("behind".into()));
     sending.abort();
@@ -311,11 +315,14 @@ async fn a_ping_behind_input_that_nobody_takes_is_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_stopped_hears_that_we_are_there_as_often_as_it_must() {
-    let (mut client, sending) = deaf(20).await;
-    for _ in 0..3 {
-        let heard = tokio::time::timeout(Duration::from_secs(60), client.next());
-        let pong = heard.await.unwrap().unwrap().unwrap();
-        assert_eq!(pong, Message::Pong(Vec::new().into()));
+    // Stopped for good, and for a moment again and again.
+    for rate in [0, 16 << 10] {
+        let (mut client, sending) = slow(40, rate).await;
+        for _ in 0..5 {
+            let heard = tokio::time::timeout(Duration::from_secs(60), client.next());
+            let pong = heard.await.unwrap().unwrap().unwrap();
+            assert_eq!(pong, Message::Pong(Vec::new().into()));
+        }
+        sending.abort();
     }
-    sending.abort();
 }
