@@ -62,7 +62,8 @@ async fn refused(node: &Node, name: &str, words: &[&str]) {
         assert!(message.contains(word), "{word:?} in: {message}");
     }
     assert!(message.len() < 1000, "{message}");
-    let cost = memory::peak(pid).unwrap() - idle;
+    // the kernel counts pages by thread, and sums them up a little late
+    let cost = memory::peak(pid).unwrap().saturating_sub(idle);
     println!("  {} KiB: {message}", cost >> 10);
     assert!(cost < MOST_MEMORY, "{} MiB: {message}", cost >> 20);
     // Staging may be deleted behind the answer's back.
@@ -109,17 +110,9 @@ async fn bodies_and_heads_without_end_cost_little() {
         ),
         (&config, Fault::Endless, vec![&image.config.digest, "limit"]),
         (&config, Fault::EndlessHead, vec![&image.config.digest]),
-        (
-            &layer,
-            Fault::Endless,
-            vec![&image.layers[0].digest, "size mismatch"],
-        ),
+        (&layer, Fault::Endless, vec![&image.layers[0].digest]),
         (&layer, Fault::EndlessHead, vec![&image.layers[0].digest]),
-        (
-            &layer,
-            Fault::Length(10),
-            vec![&image.layers[0].digest, "size mismatch"],
-        ),
+        (&layer, Fault::Length(10), vec![&image.layers[0].digest]),
         (
             &layer,
             Fault::Length(1 << 62),

@@ -123,7 +123,7 @@ async fn auth_files_are_searched_by_the_longest_path() {
             "token.io": {"identitytoken": "refresh"},
         }}),
     );
-    let places = user_files(&[path.clone()]);
+    let places = user_files(std::slice::from_ref(&path));
     let table = [
         ("quay.io/other/x", basic("host", "1")),
         ("quay.io/ns/x", basic("ns", "2")),

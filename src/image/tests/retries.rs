@@ -33,7 +33,8 @@ async fn at_first(times: usize, reply: impl Fn() -> Reply + Send + Sync + 'stati
 #[tokio::test(flavor = "multi_thread")]
 async fn what_passes_is_waited_for() {
     let date = || later(429, "Sun, 06 Nov 1994 08:49:37 GMT");
-    let table: [(&str, usize, Box<dyn Fn() -> Reply + Send + Sync>); 7] = [
+    type Case = (&'static str, usize, Box<dyn Fn() -> Reply + Send + Sync>);
+    let table: [Case; 7] = [
         ("429 with seconds", 4, Box::new(|| later(429, "0"))),
         ("429 with a date", 2, Box::new(date)),
         ("429 with nonsense", 4, Box::new(|| later(429, "soon"))),
@@ -54,7 +55,8 @@ async fn what_passes_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_pass_is_unavailable_after_some_tries() {
     // (what it says each time, requests, what the error says)
-    let table: [(fn() -> Reply, usize, &str); 6] = [
+    type Case = (fn() -> Reply, usize, &'static str);
+    let table: [Case; 6] = [
         (
             || later(429, "0"),
             5,
