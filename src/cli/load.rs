@@ -121,7 +121,9 @@ async fn load(socket: &Path, path: &Path) -> Result<String, CliError> {
 #[cfg(test)]
 mod tests {
     use cricket_proto::admin::admin_service_server::{AdminService, AdminServiceServer};
-    use cricket_proto::admin::{LoadImagesResponse, LoadedImage};
+    use cricket_proto::admin::{
+        ListImagesRequest, ListImagesResponse, LoadImagesResponse, LoadedImage,
+    };
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
     use tonic::{Request, Response, Status};
@@ -146,6 +148,13 @@ mod tests {
             };
             let images = vec![image("aa", &["x:1", "x:2"]), image("bb", &[])];
             Ok(Response::new(LoadImagesResponse { images }))
+        }
+
+        async fn list_images(
+            &self,
+            _request: Request<ListImagesRequest>,
+        ) -> Result<Response<ListImagesResponse>, Status> {
+            Err(Status::unimplemented("not asked here"))
         }
     }
 
