@@ -51,6 +51,12 @@ impl Images {
                     reason: "not in the store; pull it first".into(),
                 });
             };
+            if let Some(kind) = &image.record.artifact_type {
+                return Err(ImageError::NotSaved {
+                    image: text.clone(),
+                    reason: format!("an artifact ({kind}), not an image; only images are saved"),
+                });
+            }
             let names = self.names_meant(text, &image.record);
             let known = targets
                 .iter_mut()
