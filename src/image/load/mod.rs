@@ -8,6 +8,7 @@ mod archive;
 mod at_start;
 mod docker;
 mod layout;
+mod tar;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
