@@ -16,6 +16,7 @@ use super::platform::Platform;
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::space;
 use super::unpack::{Job, Piece, Pieces};
 use crate::storage::{Lease, NewImage};
 use crate::sys::blocking;
@@ -78,6 +79,7 @@ impl<'a> Fetch<'a> {
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
+        self.space(&resolved.manifest.layers, &diff_ids).await?;
         self.layers(&session, &resolved.manifest, &diff_ids).await?;
         self.record(resolved, config).await
     }
@@ -198,6 +200,16 @@ impl<'a> Fetch<'a> {
             .await?;
         check_content(&bytes, descriptor, what)?;
         Ok(bytes)
+    }
+
+    /// Whether what is not here yet can fit.
+    async fn space(&self, layers: &[Descriptor], diff_ids: &[Digest]) -> Result<(), ImageError> {
+        let both = layers.iter().zip(diff_ids);
+        let missing = both.filter(|(_, diff_id)| !self.lease.has_layer(diff_id));
+        let needed = space::needed(missing.map(|(layer, _)| layer));
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || space::check(&store, needed, reference)).await
     }
 
     /// Brings all layers, in parallel. The first failure ends the others.

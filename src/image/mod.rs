@@ -21,6 +21,7 @@ mod query;
 mod reference;
 mod registries;
 mod registry;
+mod space;
 mod trust;
 mod turns;
 mod unpack;

@@ -157,7 +157,10 @@ async fn pull_reference(
                 return Ok(id);
             }
             Err(error) => {
-                let local = matches!(error, ImageError::Storage { .. });
+                let local = matches!(
+                    error,
+                    ImageError::Storage { .. } | ImageError::NoSpace { .. }
+                );
                 failures.push(error);
                 if local {
                     break;

@@ -55,6 +55,7 @@ mod open;
 mod overlay;
 mod record;
 mod root;
+mod space;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -66,4 +67,5 @@ mod volume;
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage, parse_config};
 pub use layer::{LayerInfo, Lease};
+pub use space::Space;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

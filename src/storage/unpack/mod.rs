@@ -13,7 +13,7 @@ mod source;
 mod tree;
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
+use super::space::{self, Space};
 use super::trash::Trash;
 use super::{LayerLimits, StorageError};
 use apply::Applier;
@@ -35,9 +36,6 @@ const SPACE_CHECK_BYTES: u64 = 64 << 20;
 
 /// And so many entries, each of which may be an inode.
 const SPACE_CHECK_ENTRIES: u64 = 4096;
-
-/// Inodes that must stay free, where the file system counts them.
-const RESERVE_INODES: u64 = 1024;
 
 /// Characters of an entry's name that an error shows.
 const SHOWN_NAME: usize = 200;
@@ -77,8 +75,8 @@ enum Fault {
         limit: u64,
     },
     DiskFull {
-        free: u64,
-        free_inodes: u64,
+        /// Bytes that were to be written.
+        coming: u64,
     },
 }
 
@@ -177,7 +175,7 @@ fn apply_entries(
             });
         }
         if archive.offset() + entry.size >= next_check.0 || entries >= next_check.1 {
-            check_space(job.into.as_fd(), entry.size, limits.reserve_bytes)?;
+            check_space(job, entry.size)?;
             next_check = (
                 archive.offset() + entry.size + SPACE_CHECK_BYTES,
                 entries + SPACE_CHECK_ENTRIES,
@@ -189,19 +187,23 @@ fn apply_entries(
 }
 
 /// Whether `coming` bytes fit and the reserve stays.
-fn check_space(dir: BorrowedFd<'_>, coming: u64, reserve: u64) -> Result<(), Fault> {
-    let stat = rustix::fs::fstatvfs(dir).map_err(sys("look at the file system"))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    // btrfs and others count no inodes.
-    let free_inodes = if stat.f_files == 0 {
-        u64::MAX
+fn check_space(job: &Job<'_>, coming: u64) -> Result<(), Fault> {
+    let space = look(job).map_err(sys("look at the file system"))?;
+    if space.has(coming) {
+        Ok(())
     } else {
-        stat.f_favail
-    };
-    if free < reserve.saturating_add(coming) || free_inodes < RESERVE_INODES {
-        return Err(Fault::DiskFull { free, free_inodes });
+        Err(Fault::DiskFull { coming })
     }
-    Ok(())
+}
+
+fn look(job: &Job<'_>) -> Result<Space, Errno> {
+    let (free, free_inodes) = space::free(job.into.as_fd())?;
+    Ok(Space {
+        path: job.into.path().to_path_buf(),
+        free,
+        free_inodes,
+        reserve: job.limits.reserve_bytes,
+    })
 }
 
 /// An entry's name for a message: escaped, so that it cannot act on a terminal, and shortened.
@@ -248,6 +250,8 @@ fn locate(job: &Job<'_>, fault: Fault, offset: u64, entry: String) -> StorageErr
             entry,
             reason,
         },
+        // Others write there too, so the kernel may say it first.
+        Fault::Sys { source, .. } if is_full(&source) => disk_full(job, 0),
         Fault::Sys { step, source } => StorageError::Entry {
             diff_id,
             entry,
@@ -260,12 +264,25 @@ fn locate(job: &Job<'_>, fault: Fault, offset: u64, entry: String) -> StorageErr
             what,
             limit,
         },
-        Fault::DiskFull { free, free_inodes } => StorageError::DiskFull {
+        Fault::DiskFull { coming } => disk_full(job, coming),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn disk_full(job: &Job<'_>, coming: u64) -> StorageError {
+    let diff_id = job.diff_id.to_string();
+    match look(job) {
+        Ok(space) => StorageError::DiskFull {
             diff_id,
-            path: job.into.path().to_path_buf(),
-            free,
-            free_inodes,
-            reserve: job.limits.reserve_bytes,
+            coming,
+            space,
         },
+        Err(error) => StorageError::io(job.into.path(), "look at its file system")(error),
     }
 }
