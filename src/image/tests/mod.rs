@@ -10,6 +10,7 @@ mod fixture;
 mod hostile;
 mod hostile_archives;
 mod measure;
+mod pipeline;
 mod real;
 
 use std::collections::BTreeSet;
