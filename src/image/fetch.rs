@@ -23,7 +23,7 @@ use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 

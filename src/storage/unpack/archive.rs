@@ -102,6 +102,11 @@ impl<'a> Archive<'a> {
         self.source.offset()
     }
 
+    /// The sha256 of the whole stream, in hex, once there is no next entry.
+    pub(super) fn digest(&self) -> String {
+        self.source.digest()
+    }
+
     /// The next entry, past whatever is left of the last one. `None`: the stream has been read to its
     /// very end.
     pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {

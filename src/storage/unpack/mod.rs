@@ -1,6 +1,6 @@
 //! A layer's tar stream onto the disk, by hostile-input rules.
 //!
-//! The stream is read once, on a thread that also hashes it ([`source`]); [`archive`] makes entries of
+//! The stream is read once, on a thread of its own, and hashed ([`source`]); [`archive`] makes entries of
 //! the bytes, [`name`] says what a name means, [`apply`] makes each entry in the [`tree`]. The image is
 //! not trusted in anything: every lookup is confined to the layer's directory by the kernel, every
 //! count and length is bounded, and what a layer has no business to hold is refused by name.
@@ -104,23 +104,12 @@ pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, S
     let (full_in, full) = sync_channel(source::CHUNKS);
     let (spare, spare_out) = sync_channel(source::CHUNKS + 2);
     thread::scope(|scope| {
-        let reader = thread::Builder::new()
+        thread::Builder::new()
             .name("layer-read".into())
-            .spawn_scoped(scope, move || {
-                source::read_and_hash(tar, &full_in, &spare_out)
-            })
+            .spawn_scoped(scope, move || source::read(tar, &full_in, &spare_out))
             .map_err(StorageError::io(job.into.path(), "start a thread"))?;
         // Applying ends by dropping its end of the channels, which ends the reader.
-        let unpacked = apply_all(job, Source::new(full, spare, job.limits, job.compressed));
-        let found = reader.join().unwrap_or_default();
-        let unpacked = unpacked?;
-        if found != job.diff_id.digest() {
-            return Err(StorageError::DiffIdMismatch {
-                expected: job.diff_id.to_string(),
-                found,
-            });
-        }
-        Ok(unpacked)
+        apply_all(job, Source::new(full, spare, job.limits, job.compressed))
     })
 }
 
@@ -142,7 +131,19 @@ fn apply_all(job: &Job<'_>, source: Source<'_>) -> Result<Unpacked, StorageError
         };
         applier.finish().map(|()| unpacked)
     });
-    unpacked.map_err(|fault| locate(job, fault, archive.offset(), shown))
+    let unpacked = unpacked.map_err(|fault| locate(job, fault, archive.offset(), shown))?;
+    check_digest(job, archive.digest())?;
+    Ok(unpacked)
+}
+
+fn check_digest(job: &Job<'_>, found: String) -> Result<(), StorageError> {
+    if found == job.diff_id.digest() {
+        return Ok(());
+    }
+    Err(StorageError::DiffIdMismatch {
+        expected: job.diff_id.to_string(),
+        found,
+    })
 }
 
 fn apply_entries(
