@@ -294,6 +294,7 @@ async fn answer(
     };
     let admin = AdminApi {
         images: Arc::clone(&house.images),
+        containers: Arc::clone(house.sandboxes.containers()),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
     let stop_plain = plain.stop();

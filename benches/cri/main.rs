@@ -6,7 +6,7 @@
 //!
 //! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
 //! 50), `--pulls N` (of 1 GB, default 5), and names of measurements to do only those: floor, pods,
-//! exec, burst, many, pull, gigabyte, log. `gigabyte` starts a containerd of its own beside the
+//! exec, stream, burst, many, pull, gigabyte, log. `gigabyte` starts a containerd of its own beside the
 //! daemon, where one is installed.
 
 #![allow(
@@ -24,6 +24,7 @@ mod images;
 mod logs;
 mod many;
 mod pods;
+mod streams;
 mod table;
 mod target;
 mod tree;
@@ -107,6 +108,9 @@ async fn measure(arguments: &Arguments) {
     }
     if arguments.wants("exec") {
         execs::measure(&target, &image, &mut table).await;
+    }
+    if arguments.wants("stream") {
+        streams::measure(&target, &image, &mut table).await;
     }
     if arguments.wants("many") {
         many::measure(&mut target, &image, arguments.pods, &mut table).await;

@@ -4,14 +4,17 @@
 //! tables ([`flags`]); what a subcommand prints goes to standard output, an error to standard error
 //! once, as one chain, and its exit code stands in [`exit`].
 
+mod client;
 mod completion;
 mod config;
 mod daemon;
 mod exit;
 mod flags;
+mod images;
 mod load;
 mod man;
 mod markdown;
+mod rmi;
 mod version;
 
 #[cfg(test)]
@@ -47,7 +50,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     match matches.subcommand() {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
         Some(("config", own)) => config::run(matches, own),
+        Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("rmi", own)) => rmi::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -73,7 +78,9 @@ pub fn command() -> Command {
         .args(flags::all())
         .arg(version::flag())
         .subcommand(config::command())
+        .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(rmi::command())
         .subcommand(version::command())
         .subcommand(completion::command())
         .subcommand(man::command())
@@ -84,6 +91,15 @@ pub fn command() -> Command {
 fn load_config(matches: &ArgMatches) -> Result<Loaded, CliError> {
     let sources = Sources::of_process(flags::given(matches));
     Ok(crate::config::load(&sources)?)
+}
+
+/// Runs a conversation with the daemon on this thread.
+fn converse<T>(conversation: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(conversation)
 }
 
 /// Writes to standard output. A reader that has gone (`cricket config | head`) is no error.

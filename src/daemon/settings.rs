@@ -62,9 +62,14 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     if !image.pull_progress_timeout.is_zero() {
         settings.timeouts.stall = image.pull_progress_timeout;
     }
-    let pinned = image.pinned_images.iter().map(String::as_str);
-    settings.pinned = image::Pinned::new(pinned.chain([image.pause_image.as_str()]));
+    settings.pinned = pinned(&loaded.config);
     settings
+}
+
+/// What the kubelet must not collect: `pinned_images`, and `pause_image` as in CRI-O.
+pub(super) fn pinned(config: &Config) -> image::Pinned {
+    let patterns = config.image.pinned_images.iter().map(String::as_str);
+    image::Pinned::new(patterns.chain([config.image.pause_image.as_str()]))
 }
 
 pub(super) fn network(config: &Config) -> network::Settings {
@@ -169,6 +174,7 @@ pub(super) fn container(
             ImageVolumes::Bind => DeclaredVolumes::Bind,
             ImageVolumes::Ignore => DeclaredVolumes::Ignore,
         },
+        artifact_volumes: config.image.oci_artifact_mount_support,
         checkpoints: runtime.enable_criu_support
             && config.checkpoint_restore.container_level_enabled != CheckpointLevel::None,
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use oci_spec::image::{Descriptor, Digest, ImageConfiguration};
+use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::Images;
+use super::artifact;
 use super::credentials::{self, RegistryAuth};
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
@@ -17,8 +18,8 @@ use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
 use super::space;
-use super::unpack::{Job, Piece, Pieces};
-use crate::storage::{Lease, NewImage};
+use super::unpack::{Into, Job, Piece, Pieces};
+use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
@@ -76,12 +77,19 @@ impl<'a> Fetch<'a> {
         let resolved = self.resolve(&session, &endpoint.reference).await?;
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
+        if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
+            self.space(&artifact.blobs).await?;
+            self.layers(&session, artifact.blobs).await?;
+            return self.record(resolved, config, Some(artifact.new)).await;
+        }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
-        self.space(&resolved.manifest.layers, &diff_ids).await?;
-        self.layers(&session, &resolved.manifest, &diff_ids).await?;
-        self.record(resolved, config).await
+        let layers = resolved.manifest.layers.iter().cloned();
+        let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
+        self.space(&layers).await?;
+        self.layers(&session, layers).await?;
+        self.record(resolved, config, None).await
     }
 
     async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
@@ -203,9 +211,9 @@ impl<'a> Fetch<'a> {
     }
 
     /// Whether what is not here yet can fit.
-    async fn space(&self, layers: &[Descriptor], diff_ids: &[Digest]) -> Result<(), ImageError> {
-        let both = layers.iter().zip(diff_ids);
-        let missing = both.filter(|(_, diff_id)| !self.lease.has_layer(diff_id));
+    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
+        let here = |into: &Into| self.lease.has_layer(into.layer());
+        let missing = layers.iter().filter(|(_, into)| !here(into));
         let needed = space::needed(missing.map(|(layer, _)| layer));
         let store = self.images.settings.store.clone();
         let reference = self.reference.to_string();
@@ -216,18 +224,17 @@ impl<'a> Fetch<'a> {
     async fn layers(
         &self,
         session: &Arc<Session>,
-        manifest: &Manifest,
-        diff_ids: &[Digest],
+        layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
         let mut tasks = JoinSet::new();
-        for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
+        for (descriptor, into) in layers {
             let layer = Layer {
                 images: Arc::clone(self.images),
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
-                descriptor: descriptor.clone(),
-                diff_id: diff_id.clone(),
+                descriptor,
+                into,
             };
             tasks.spawn(layer.bring());
         }
@@ -241,7 +248,12 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    async fn record(&self, resolved: Resolved, config: Vec<u8>) -> Result<String, ImageError> {
+    async fn record(
+        &self,
+        resolved: Resolved,
+        config: Vec<u8>,
+        artifact: Option<NewArtifact>,
+    ) -> Result<String, ImageError> {
         let what = format!("image {}", self.reference);
         let manifest_digest = super::reference::parse_sha256(&resolved.digest)
             .map_err(|reason| ImageError::malformed(what.as_str(), reason))?;
@@ -256,12 +268,18 @@ impl<'a> Fetch<'a> {
             annotations: resolved.manifest.annotations.into_iter().collect(),
         };
         let store = self.images.settings.store.clone();
-        blocking(move || match store.put_image(new) {
-            Ok(record) => Ok(record.id.clone()),
-            Err(source) => Err(ImageError::Storage {
-                what,
-                source: Arc::new(source),
-            }),
+        blocking(move || {
+            let put = match artifact {
+                Some(artifact) => store.put_artifact(&new, artifact),
+                None => store.put_image(new),
+            };
+            match put {
+                Ok(record) => Ok(record.id.clone()),
+                Err(source) => Err(ImageError::Storage {
+                    what,
+                    source: Arc::new(source),
+                }),
+            }
         })
         .await
     }
@@ -300,17 +318,17 @@ struct Layer {
     lease: Arc<Lease>,
     unpacking: TaskTracker,
     descriptor: Descriptor,
-    diff_id: Digest,
+    into: Into,
 }
 
 impl Layer {
     /// Downloads and unpacks the layer, unless it is there or comes by another pull.
     async fn bring(self) -> Result<(), ImageError> {
-        if self.lease.has_layer(&self.diff_id) {
+        if self.lease.has_layer(self.into.layer()) {
             return Ok(());
         }
-        let turn = self.images.turns.take(self.diff_id.digest()).await;
-        if self.lease.has_layer(&self.diff_id) {
+        let turn = self.images.turns.take(self.into.layer().digest()).await;
+        if self.lease.has_layer(self.into.layer()) {
             return Ok(());
         }
         let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
@@ -318,7 +336,7 @@ impl Layer {
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let job = Job {
             lease: self.lease,
-            diff_id: self.diff_id,
+            into: self.into,
             what: format!(
                 "{}: layer {}",
                 self.session.repository(),

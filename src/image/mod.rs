@@ -9,6 +9,7 @@
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
 
+mod artifact;
 mod credentials;
 mod error;
 mod fetch;
@@ -29,7 +30,7 @@ mod unpack;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
 use crate::storage::Store;
@@ -60,7 +61,7 @@ pub struct Settings {
     pub platform: Platform,
     /// Layers that are downloaded and unpacked at the same time, over all pulls.
     pub parallel_layers: usize,
-    /// Images that the kubelet must not collect.
+    /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
     /// Deadlines towards registries.
     pub timeouts: Timeouts,
@@ -97,6 +98,7 @@ pub struct Images {
     downloads: Arc<Semaphore>,
     /// What registries.conf said last; for questions, which must not read files each time.
     registries: ArcSwapOption<registries::Registries>,
+    pinned: ArcSwap<Pinned>,
 }
 
 impl Images {
@@ -108,6 +110,7 @@ impl Images {
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
             registries: ArcSwapOption::empty(),
+            pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,
         })
     }

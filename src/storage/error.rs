@@ -28,6 +28,14 @@ pub enum StorageError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Somebody uses the image, so it is not removed.
+    #[error("image {id}: in use by {user}")]
+    ImageInUse {
+        /// The image.
+        id: String,
+        /// Who uses it.
+        user: String,
+    },
     /// Not an id of ours: 64 lower-case hex digits, or for a container a plain file name.
     #[error("`{id}` is not a valid {kind} id")]
     InvalidId {

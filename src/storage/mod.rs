@@ -11,6 +11,7 @@
 //!   lock                             flock'ed: one daemon a store
 //!   layers/<diff id hex>/diff/       the unpacked layer, overlay whiteouts, parents do not matter
 //!   layers/<diff id hex>/layer.json  its record (version 1)
+//!                                    a file of an artifact is a layer too (`artifact`)
 //!   images/<image id>/image.json     the record (version 1): names, digests, durable or not
 //!   images/<image id>/manifest       the manifest as it was pulled
 //!   images/<image id>/config         the config blob; its sha256 is the image id
@@ -44,7 +45,10 @@
 //! System calls: all file work here is relative to directory descriptors and goes through rustix,
 //! because openat2, the xattr calls on descriptors and the mount API are there and not in nix.
 
+mod artifact;
 mod background;
+mod census;
+mod config;
 mod dir;
 mod error;
 mod idmapped;
@@ -64,8 +68,11 @@ mod unpack;
 mod usage;
 mod volume;
 
+pub use artifact::{ArtifactFile, NewArtifact};
+pub use census::Census;
+pub use config::parse_config;
 pub use error::StorageError;
-pub use image::{ImageRecord, NewImage, parse_config};
+pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerInfo, Lease};
 pub use space::Space;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

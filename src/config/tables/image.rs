@@ -38,8 +38,8 @@ table! {
             flag = "pause-command", env = "CONTAINER_PAUSE_COMMAND",
             status = Accepted("cricket runs its own pause binary");
 
-        /// Images that the kubelet may not remove: a name, `name*` for a beginning or `*word*` for a
-        /// part.
+        /// Images that the kubelet may not remove: a name, or with `*` at its end or at both ends a
+        /// part of names. Upper and lower case are the same.
         pinned_images: Vec<String> = [],
             flag = "pinned-images", env = "CONTAINER_PINNED_IMAGES";
 
@@ -80,10 +80,9 @@ table! {
         pull_progress_timeout: Duration = Duration::ZERO,
             flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
 
-        /// Mount OCI artifacts as volumes.
+        /// Mount OCI artifacts as image volumes: each blob is a file, named by its title.
         oci_artifact_mount_support: bool = true,
-            flag = "oci-artifact-mount-support", env = "CONTAINER_OCI_ARTIFACT_SUPPORT",
-            status = Accepted("this version does not mount OCI artifacts");
+            flag = "oci-artifact-mount-support", env = "CONTAINER_OCI_ARTIFACT_SUPPORT";
 
         /// What an image name without a registry means when registries.conf lists several:
         /// `enforcing` is an error, `disabled` tries them in order.

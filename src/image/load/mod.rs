@@ -16,7 +16,7 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, Digest};
 
 use super::error::ImageError;
-use super::unpack::{Job, Piece, Pieces};
+use super::unpack::{Into, Job, Piece, Pieces};
 use super::{Images, Settings, trust};
 use crate::storage::NewImage;
 use crate::sys::blocking;
@@ -117,7 +117,7 @@ fn load(settings: &Settings, path: &Path) -> Result<Vec<Loaded>, ImageError> {
             let what = source.part(name);
             let job = Job {
                 lease: Arc::clone(&lease),
-                diff_id: layer.diff_id,
+                into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
             };

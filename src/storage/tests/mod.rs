@@ -1,5 +1,6 @@
 //! The store through its door, on the real file system and the real overlayfs. Needs root.
 
+mod artifacts;
 mod crash;
 mod fixture;
 mod hostile;

@@ -31,6 +31,8 @@ use archive::Archive;
 use source::Source;
 use tree::Tree;
 
+pub(super) use name::EntryPath;
+
 /// How often the free space is looked at: so many bytes of the stream.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
 

@@ -380,14 +380,14 @@ impl Client {
     }
 
     /// Waits until the container has exited, by asking again as a kubelet does, and gives its
-    /// status. 20 s is far beyond what any test's container takes.
+    /// status. A minute is far beyond what any test's container takes.
     #[track_caller]
     pub fn exited(&self, id: &str) -> impl Future<Output = cri::ContainerStatus> {
         let caller = std::panic::Location::caller();
         let (client, id) = (self.clone(), id.to_owned());
         async move {
             let exited = i32::from(cri::ContainerState::ContainerExited);
-            for _ in 0..2000 {
+            for _ in 0..6000 {
                 let status = client
                     .container(&id)
                     .await
@@ -397,7 +397,7 @@ impl Client {
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
-            panic!("{caller}: container {id} did not exit within 20 s");
+            panic!("{caller}: container {id} did not exit within 60 s");
         }
     }
 }
