@@ -2,6 +2,7 @@
 //! timelines and explanations later. One file a subject.
 
 mod images;
+mod save;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,13 @@ pub struct AdminApi {
 
 #[tonic::async_trait]
 impl wire::admin_service_server::AdminService for AdminApi {
+    async fn save_images(
+        &self,
+        request: Request<wire::SaveImagesRequest>,
+    ) -> Result<Response<save::Parts>, Status> {
+        save::save(&self.images, request.into_inner()).await
+    }
+
     async fn load_images(
         &self,
         request: Request<wire::LoadImagesRequest>,

@@ -15,6 +15,8 @@ mod load;
 mod man;
 mod markdown;
 mod rmi;
+mod save;
+mod save_target;
 mod version;
 
 #[cfg(test)]
@@ -53,6 +55,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
+        Some(("save", own)) => save::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -81,6 +84,7 @@ pub fn command() -> Command {
         .subcommand(images::command())
         .subcommand(load::command())
         .subcommand(rmi::command())
+        .subcommand(save::command())
         .subcommand(version::command())
         .subcommand(completion::command())
         .subcommand(man::command())

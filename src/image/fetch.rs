@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Images;
 use super::artifact;
-use super::credentials::{self, RegistryAuth};
+use super::credentials::Keyring;
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
@@ -32,7 +32,7 @@ const MAX_INDEX_DEPTH: usize = 2;
 pub(super) struct Fetch<'a> {
     images: &'a Arc<Images>,
     reference: &'a Reference,
-    auth: Option<&'a RegistryAuth>,
+    keyring: &'a Keyring,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
 }
@@ -50,13 +50,13 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(
         images: &'a Arc<Images>,
         reference: &'a Reference,
-        auth: Option<&'a RegistryAuth>,
+        keyring: &'a Keyring,
     ) -> Fetch<'a> {
         let lease = Arc::new(images.settings.store.lease());
         Fetch {
             images,
             reference,
-            auth,
+            keyring,
             lease,
             unpacking: TaskTracker::new(),
         }
@@ -93,11 +93,8 @@ impl<'a> Fetch<'a> {
     }
 
     async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
-        let (given, asked) = (self.auth.cloned(), self.reference.clone());
-        let (actual, mirror) = (endpoint.reference.clone(), endpoint.mirror);
-        let files = self.images.settings.auth_files.clone();
-        let find = move || credentials::find(given.as_ref(), &asked, &actual, mirror, &files);
-        let credential = blocking(find).await?;
+        let found = self.keyring.find(self.reference, &endpoint.reference);
+        let found = found.await?;
         let repository = Repository {
             registry: endpoint.reference.registry.clone(),
             path: endpoint.reference.repository.clone(),
@@ -105,7 +102,7 @@ impl<'a> Fetch<'a> {
         let target = Target {
             repository,
             insecure: endpoint.insecure,
-            credential,
+            found,
         };
         Session::open(&self.images.transport, target).await
     }

@@ -3,7 +3,7 @@
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `load` brings archives. It does not know what a layer looks like on disk
+//! are the operation, `load` brings archives, `save` makes them. It does not know what a layer looks like on disk
 //! (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
@@ -22,6 +22,7 @@ mod query;
 mod reference;
 mod registries;
 mod registry;
+mod save;
 mod space;
 mod trust;
 mod turns;
@@ -35,7 +36,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
-pub use credentials::RegistryAuth;
+pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 #[cfg(test)]
 use load::Loaded;
@@ -44,7 +45,10 @@ pub use platform::Platform;
 pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
-pub use registry::Timeouts;
+#[cfg(test)]
+use registry::Timeouts;
+pub use registry::{InsecureHosts, Network, Proxies};
+pub use save::{Format, Packing, Part, SaveRequest};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -55,16 +59,16 @@ pub struct Settings {
     pub registries: Sources,
     /// policy.json.
     pub policy: PathBuf,
-    /// Auth files, the first that has an entry wins.
-    pub auth_files: Vec<PathBuf>,
+    /// Where credentials are looked for.
+    pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
     /// Layers that are downloaded and unpacked at the same time, over all pulls.
     pub parallel_layers: usize,
     /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
-    /// Deadlines towards registries.
-    pub timeouts: Timeouts,
+    /// How registries are reached.
+    pub network: Network,
 }
 
 impl Settings {
@@ -78,12 +82,12 @@ impl Settings {
                 short_name_mode: None,
             },
             policy: "/etc/containers/policy.json".into(),
-            auth_files: Vec::new(),
+            credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
             parallel_layers: 6,
             pinned: Pinned::default(),
-            timeouts: Timeouts::default(),
+            network: Network::default(),
         }
     }
 }
@@ -96,6 +100,7 @@ pub struct Images {
     pulls: pull::Pulls,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
+    saves: Arc<Semaphore>,
     /// What registries.conf said last; for questions, which must not read files each time.
     registries: ArcSwapOption<registries::Registries>,
     pinned: ArcSwap<Pinned>,
@@ -105,10 +110,11 @@ impl Images {
     /// Makes the room. Reads nothing and connects nowhere.
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
-            transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            transport: Arc::new(registry::Transport::new(settings.network.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
             registries: ArcSwapOption::empty(),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,

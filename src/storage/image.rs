@@ -194,7 +194,6 @@ impl Store {
     }
 
     /// The image's manifest as it was pulled. Reads the disk.
-    #[cfg(test)]
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
         self.read_document(id, MANIFEST)
     }

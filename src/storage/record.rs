@@ -40,6 +40,9 @@ pub(super) struct LayerRecord {
     pub(super) diff_id: String,
     pub(super) bytes: u64,
     pub(super) inodes: u64,
+    /// Length of the tar, where the split beside it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tar_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<RootAttributes>,
     #[serde(flatten)]

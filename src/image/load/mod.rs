@@ -2,9 +2,10 @@
 //!
 //! The same trust, digests and diff ids as for a pull. Nothing is extracted: `archive` reads the
 //! names and the JSON of a tar in one pass and the layers, straight into storage, in a second.
-//! `layout` and `docker` say what the two formats mean.
+//! `layout` and `docker` say what the two formats mean, `at_start` loads a directory of archives.
 
 mod archive;
+mod at_start;
 mod docker;
 mod layout;
 

@@ -2,6 +2,7 @@
 //! archives (`archives`, `hostile_archives`), all into a real store on disk.
 
 mod access;
+mod access_real;
 mod archives;
 mod case;
 mod content;
@@ -11,7 +12,9 @@ mod hostile;
 mod hostile_archives;
 mod measure;
 mod pipeline;
+mod proxies;
 mod real;
+mod retries;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -52,6 +55,7 @@ impl Node {
         settings.registries.drop_ins = dir.path().join("registries.conf.d");
         settings.policy = dir.path().join("policy.json");
         settings.platform = platform();
+        settings.network.timeouts.backoff = Duration::from_millis(1);
         std::fs::write(&settings.registries.file, registries_conf).unwrap();
         std::fs::write(&settings.policy, ACCEPT).unwrap();
         change(&mut settings);

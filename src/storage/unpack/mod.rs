@@ -24,7 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
 use super::space::{self, Space};
+use super::split::SPLIT_FILE;
+use super::split::lost::Lost;
+use super::split::writer::Writer;
 use super::trash::Trash;
+use super::usage::{self, Tally};
 use super::{LayerLimits, StorageError};
 use apply::Applier;
 use archive::Archive;
@@ -59,6 +63,10 @@ pub(super) struct Unpacked {
     pub(super) inodes: u64,
     /// Whether the two are right; not if entries replaced others.
     pub(super) exact: bool,
+    /// What is kept beside the layer for its tar.
+    pub(super) beside: Tally,
+    /// Length of the tar, if that is enough to make it again.
+    pub(super) tar_bytes: Option<u64>,
 }
 
 /// What went wrong, without the place, which [`unpack`] adds.
@@ -95,6 +103,8 @@ pub(super) struct Job<'a> {
     pub(super) diff_id: &'a Digest,
     /// An empty directory.
     pub(super) into: &'a Dir,
+    /// The directory that `into` is in, for the split.
+    pub(super) beside: &'a Dir,
     /// For directories that entries replace; on the same file system.
     pub(super) trash: &'a Trash,
     pub(super) limits: &'a LayerLimits,
@@ -103,6 +113,8 @@ pub(super) struct Job<'a> {
 
 /// Unpacks and verifies. After an error the directory holds rubbish, for the caller to remove.
 pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, StorageError> {
+    let split = Writer::create(job.beside, job.into)?;
+    let lost = Lost::new(job.beside, job.into)?;
     let (full_in, full) = sync_channel(source::CHUNKS);
     let (spare, spare_out) = sync_channel(source::CHUNKS + 2);
     thread::scope(|scope| {
@@ -111,31 +123,34 @@ pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, S
             .spawn_scoped(scope, move || source::read(tar, &full_in, &spare_out))
             .map_err(StorageError::io(job.into.path(), "start a thread"))?;
         // Applying ends by dropping its end of the channels, which ends the reader.
-        apply_all(job, Source::new(full, spare, job.limits, job.compressed))
+        let source = Source::new(full, spare, job.limits, job.compressed, split);
+        apply_all(job, source, lost)
     })
 }
 
-fn apply_all(job: &Job<'_>, source: Source<'_>) -> Result<Unpacked, StorageError> {
+fn apply_all(job: &Job<'_>, source: Source<'_>, lost: Lost<'_>) -> Result<Unpacked, StorageError> {
     let mut archive = Archive::new(source);
     let mut shown = String::new();
     let stat = rustix::fs::fstatvfs(job.into)
         .map_err(StorageError::io(job.into.path(), "look at its file system"))?;
-    let tree = Tree::new(job.into.as_fd(), job.trash);
+    let tree = Tree::new(job.into.as_fd(), job.trash, lost);
     let mut applier = Applier::new(tree, stat.f_frsize.max(512));
     let result = apply_entries(job, &mut archive, &mut applier, &mut shown);
-    let unpacked = result.and_then(|()| {
-        let implied = applier.tree.implied;
-        let unpacked = Unpacked {
-            root: applier.root,
-            bytes: applier.bytes + implied * stat.f_frsize,
-            inodes: applier.inodes + implied,
-            exact: !applier.tree.replaced,
-        };
-        applier.finish().map(|()| unpacked)
-    });
-    let unpacked = unpacked.map_err(|fault| locate(job, fault, archive.offset(), shown))?;
+    let finished = result.and_then(|()| applier.finish());
+    if let Err(fault) = finished {
+        return Err(locate(job, fault, archive.offset(), shown));
+    }
     check_digest(job, archive.digest())?;
-    Ok(unpacked)
+    let implied = applier.tree.implied;
+    let (beside, tar_bytes) = keep_rest(job, archive.into_split(), applier.tree.lost)?;
+    Ok(Unpacked {
+        root: applier.root,
+        bytes: applier.bytes + implied * stat.f_frsize,
+        inodes: applier.inodes + implied,
+        exact: !applier.tree.replaced,
+        beside,
+        tar_bytes,
+    })
 }
 
 fn check_digest(job: &Job<'_>, found: String) -> Result<(), StorageError> {
@@ -146,6 +161,40 @@ fn check_digest(job: &Job<'_>, found: String) -> Result<(), StorageError> {
         expected: job.diff_id.to_string(),
         found,
     })
+}
+
+/// Completes what is kept of the tar; says what that occupies, and how long the tar is.
+fn keep_rest(
+    job: &Job<'_>,
+    mut split: Writer,
+    lost: Lost<'_>,
+) -> Result<(Tally, Option<u64>), StorageError> {
+    let path = || job.beside.path().join(SPLIT_FILE);
+    if lost.overflowed {
+        split.give_up("its entries replace too many others");
+    }
+    let mut beside = match lost.finish()? {
+        Some(dir) => {
+            usage::measure(dir.as_fd()).map_err(StorageError::io(dir.path(), "measure"))?
+        }
+        None => Tally::default(),
+    };
+    let finished = split
+        .finish()
+        .map_err(StorageError::io(path(), "keep the tar's headers"))?;
+    match finished {
+        Ok(finished) => {
+            beside.bytes += finished.bytes.next_multiple_of(4096);
+            beside.inodes += 1;
+            Ok((beside, Some(finished.tar_bytes)))
+        }
+        Err(why) => {
+            let layer = job.diff_id.to_string();
+            tracing::warn!(layer, why, "the tar of this layer cannot be made again");
+            job.beside.remove_file(SPLIT_FILE)?;
+            Ok((beside, None))
+        }
+    }
 }
 
 fn apply_entries(

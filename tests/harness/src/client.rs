@@ -329,6 +329,26 @@ impl Client {
             .image_ref)
     }
 
+    /// PullImage for a pod of `namespace`.
+    pub async fn pull_for(&self, reference: &str, namespace: &str) -> Reply<String> {
+        let metadata = cri::PodSandboxMetadata {
+            namespace: namespace.into(),
+            ..Default::default()
+        };
+        let request = cri::PullImageRequest {
+            image: Some(spec(reference)),
+            sandbox_config: Some(cri::PodSandboxConfig {
+                metadata: Some(metadata),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Ok(Box::pin(self.images.clone().pull_image(request))
+            .await?
+            .into_inner()
+            .image_ref)
+    }
+
     /// All images.
     pub async fn images(&self) -> Reply<Vec<cri::Image>> {
         let reply = Box::pin(
