@@ -42,7 +42,7 @@ impl Puller {
     async fn round(&mut self, name: &str) {
         // What the last round left dirty is not for this one to write
         nix::unistd::sync();
-        memory::reset_peak(self.pid).unwrap();
+        memory::forget_peak(self.pid);
         let cpu = memory::cpu_seconds(self.pid).unwrap();
         let begun = Instant::now();
         let id = self.cri.pull(name).await.unwrap();

@@ -49,22 +49,6 @@ fn parse(text: &str) -> Memory {
     }
 }
 
-/// The most that a process has had resident since [`reset_peak`], in bytes; `None` when it is gone.
-pub fn peak(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Makes [`peak`] begin anew.
-///
-/// # Errors
-/// The kernel's.
-pub fn reset_peak(pid: u32) -> std::io::Result<()> {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
-}
-
 /// CPU time that a process has used, its ended children included, in seconds.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
