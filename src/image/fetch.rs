@@ -18,6 +18,7 @@ use super::platform::Platform;
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::space;
 use super::trust;
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
@@ -25,7 +26,7 @@ use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 
@@ -91,6 +92,7 @@ impl<'a> Fetch<'a> {
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
+            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
             return self.record(resolved, config, Some(artifact.new), signatures).await;
         }
@@ -98,8 +100,9 @@ impl<'a> Fetch<'a> {
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
-        let layers = layers.zip(diff_ids.into_iter().map(Into::Layer));
-        self.layers(&session, layers.collect()).await?;
+        let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
+        self.space(&layers).await?;
+        self.layers(&session, layers).await?;
         self.record(resolved, config, None, signatures).await
     }
 
@@ -250,6 +253,16 @@ impl<'a> Fetch<'a> {
             .await?;
         check_content(&bytes, descriptor, what)?;
         Ok(bytes)
+    }
+
+    /// Whether what is not here yet can fit.
+    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
+        let here = |into: &Into| self.lease.has_layer(into.layer());
+        let missing = layers.iter().filter(|(_, into)| !here(into));
+        let needed = space::needed(missing.map(|(layer, _)| layer));
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || space::check(&store, needed, reference)).await
     }
 
     /// Brings all layers, in parallel. The first failure ends the others.

@@ -25,6 +25,7 @@ mod reference;
 mod registries;
 mod registry;
 mod save;
+mod space;
 mod trust;
 mod turns;
 mod unpack;

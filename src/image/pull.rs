@@ -183,7 +183,10 @@ async fn pull_reference(
                 return Ok(id);
             }
             Err(error) => {
-                let local = matches!(error, ImageError::Storage { .. });
+                let local = matches!(
+                    error,
+                    ImageError::Storage { .. } | ImageError::NoSpace { .. }
+                );
                 failures.push(error);
                 if local {
                     break;
