@@ -102,7 +102,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l ctr-stop-timeout -d 'Se
 complete -c cricket -n "__fish_cricket_needs_command" -l drop-infra-ctr -d 'Start a pause process only for pods that share one PID namespace. [env: CONTAINER_DROP_INFRA_CTR]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l infra-ctr-cpuset -d 'CPUs for pause processes. Empty means all. [env: CONTAINER_INFRA_CTR_CPUSET]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l shared-cpuset -d 'CPUs that guaranteed containers may share when they ask for it. [env: CONTAINER_SHARED_CPUSET]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l namespaces-dir -d 'Directory whose subdirectories netns, ipcns and utsns pin the pods\' namespaces. [env: CONTAINER_NAMESPACES_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l namespaces-dir -d 'Directory whose subdirectories netns, ipcns, utsns and userns pin the pods\' namespaces. [env: CONTAINER_NAMESPACES_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pinns-path -d 'Path of CRI-O\'s pinns binary. [env: CONTAINER_PINNS_PATH]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l absent-mount-sources-to-reject -d 'Mount sources that must exist: a container that names a missing one fails, where any other missing source is created as a directory. [env: CONTAINER_ABSENT_MOUNT_SOURCES_TO_REJECT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-criu-support -d 'Checkpoint and restore with criu. [env: CONTAINER_ENABLE_CRIU_SUPPORT]' -r
@@ -111,20 +111,20 @@ complete -c cricket -n "__fish_cricket_needs_command" -l hostnetwork-disable-sel
 complete -c cricket -n "__fish_cricket_needs_command" -l disable-hostport-mapping -d 'Leave host ports to the CNI plugins. [env: DISABLE_HOSTPORT_MAPPING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l timezone -d 'Time zone of containers: a name such as Europe/Berlin, or Local for the node\'s. Empty leaves it to the image. [env: CONTAINER_TIME_ZONE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-transport -d 'What a name without a transport is read as; images come from registries only. [env: CONTAINER_DEFAULT_TRANSPORT]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5). Empty uses what the kubelet sends. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the user that the daemon runs as. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-image -d 'Image that is reported as the pause image and kept from the kubelet\'s image collection. cricket runs its own pause binary and never pulls it. [env: CONTAINER_PAUSE_IMAGE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-image-auth-file -d 'File with credentials for the pause image. [env: CONTAINER_PAUSE_IMAGE_AUTH_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-command -d 'Command of the pause image. [env: CONTAINER_PAUSE_COMMAND]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l pinned-images -d 'Images that the kubelet may not remove: a name, name* for a beginning or *word* for a part. [env: CONTAINER_PINNED_IMAGES]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l pinned-images -d 'Images that the kubelet may not remove: a name, or with * at its end or at both ends a part of names. Upper and lower case are the same. [env: CONTAINER_PINNED_IMAGES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy -d 'Trust policy instead of /etc/containers/policy.json. [env: CONTAINER_SIGNATURE_POLICY]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy-dir -d 'Directory of trust policies per namespace, NAMESPACE.json. [env: CONTAINER_SIGNATURE_POLICY_DIR]' -r -F
-complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it. [env: CONTAINER_INSECURE_REGISTRY]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it: host, host:port or a range of addresses such as 10.0.0.0/8, beside those with insecure = true in registries.conf. CRI-O from 1.35 on ignores this key. [env: CONTAINER_INSECURE_REGISTRY]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l image-volumes -d 'What becomes of volumes that an image declares: mkdir, bind or ignore. [env: CONTAINER_IMAGE_VOLUMES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l big-files-temporary-dir -d 'Directory for blobs during a pull. [env: CONTAINER_BIG_FILES_TEMPORARY_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l separate-pull-cgroup -d 'Cgroup that images are pulled in, or pod. [env: PULL_IN_A_CGROUP]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l auto-reload-registries -d 'Read registries.conf.d again when a file in it changes. [env: AUTO_RELOAD_REGISTRIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pull-progress-timeout -d 'End a pull when no byte of a download has come for this long; 0s means 60 seconds. [env: CONTAINER_PULL_PROGRESS_TIMEOUT]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l oci-artifact-mount-support -d 'Mount OCI artifacts as volumes. [env: CONTAINER_OCI_ARTIFACT_SUPPORT]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l oci-artifact-mount-support -d 'Mount OCI artifacts as image volumes: each blob is a file, named by its title. [env: CONTAINER_OCI_ARTIFACT_SUPPORT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-default-network -d 'Name of the CNI network for pods. Empty means the first in network_dir. [env: CONTAINER_CNI_DEFAULT_NETWORK]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-config-dir -d 'Directory of CNI configuration; it is watched. [env: CONTAINER_CNI_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-plugin-dir -d 'Directories of CNI plugins, first match wins. [env: CONTAINER_CNI_PLUGIN_DIR]' -r
@@ -151,7 +151,9 @@ complete -c cricket -n "__fish_cricket_needs_command" -l nri-disable-connections
 complete -c cricket -n "__fish_cricket_needs_command" -s v -l version -d 'Print the version'
 complete -c cricket -n "__fish_cricket_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "config" -d 'Print the configuration in effect, where each value comes from, or what is wrong'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "images" -d 'List the images of the node: sizes, users, and what their removal would free'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "load" -d 'Import the images of an OCI layout or `docker save` archive into the daemon'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "rmi" -d 'Remove images with all their names, unless a container uses them'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "version" -d 'Print the version'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "complete" -d 'Print completions for bash, fish or zsh'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "completion" -d 'Print completions for bash, fish or zsh'
@@ -164,10 +166,21 @@ complete -c cricket -n "__fish_cricket_using_subcommand config" -l listen -d 'Un
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l default -d 'Print every key with its default and its meaning, whatever is configured'
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l check -d 'Only check: files, values, and the programs that handlers need; the exit code is not 0 when there is anything to report'
 complete -c cricket -n "__fish_cricket_using_subcommand config" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand images" -s o -l output -d 'table, or json with sizes in bytes' -r -f -a "table\t''
+json\t''"
+complete -c cricket -n "__fish_cricket_using_subcommand images" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand images" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand images" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand images" -l tree -d 'Show the layers of each image, what shares them and what is only its own'
+complete -c cricket -n "__fish_cricket_using_subcommand images" -s h -l help -d 'Print help'
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand rmi" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s h -l help -d 'Print help'
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

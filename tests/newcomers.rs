@@ -36,7 +36,7 @@ use tonic::{Code, Status};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 /// How long anything here may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn code<T: std::fmt::Debug>(reply: Result<T, Status>) -> Code {
     reply.map_or_else(|status| status.code(), |_| Code::Ok)

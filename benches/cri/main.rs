@@ -5,7 +5,7 @@
 //! a CNI network of its own and must take images from 127.0.0.1:5001 over HTTP.
 //!
 //! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
-//! 50), and names of measurements to do only those: floor, pods, exec, burst, many, pull, log.
+//! 50), and names of measurements to do only those: floor, pods, exec, stream, burst, many, pull, log.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ mod images;
 mod logs;
 mod many;
 mod pods;
+mod streams;
 mod table;
 mod target;
 
@@ -86,6 +87,9 @@ async fn main() {
     }
     if arguments.wants("exec") {
         execs::measure(&target, &image, &mut table).await;
+    }
+    if arguments.wants("stream") {
+        streams::measure(&target, &image, &mut table).await;
     }
     if arguments.wants("many") {
         many::measure(&mut target, &image, arguments.pods, &mut table).await;

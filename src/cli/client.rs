@@ -1,4 +1,4 @@
-//! The connection of a subcommand to the daemon.
+//! The way to the daemon for subcommands that ask it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::CliError;
 
-/// How long the daemon may take to answer the connection. What it is then asked to do may take as
-/// long as it takes, and ends with ^C.
+/// How long the daemon may take to answer the connection. What it is then asked for may take as long
+/// as there is to do, and ends with ^C.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a conversation with the daemon on this thread.
@@ -24,7 +24,7 @@ pub(super) fn run<T>(
     runtime.block_on(conversation)
 }
 
-/// Connects to the daemon's socket.
+/// A connection to the daemon on this socket.
 pub(super) async fn connect(socket: &Path) -> Result<Channel, CliError> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_| {

@@ -56,6 +56,18 @@ pub enum ImageError {
         /// What is wrong in it.
         reason: String,
     },
+    /// A credential helper that failed.
+    #[error("credential helper {program} (named in {origin}), asked for {registry}: {reason}")]
+    CredentialHelper {
+        /// The program.
+        program: String,
+        /// The file that names it.
+        origin: String,
+        /// What it was asked for.
+        registry: String,
+        /// What went wrong, in its own words where it has any.
+        reason: String,
+    },
     /// registries.conf blocks the registry.
     #[error("image {reference}: the registry is blocked by prefix {prefix:?} in registries.conf")]
     Blocked {
@@ -214,6 +226,14 @@ pub enum ImageError {
         /// The file or directory.
         path: PathBuf,
         /// What is wrong in it.
+        reason: String,
+    },
+    /// An image that cannot be saved.
+    #[error("save {image}: {reason}")]
+    NotSaved {
+        /// The image or layer.
+        image: String,
+        /// Why not.
         reason: String,
     },
     /// A layer that could not be stored.

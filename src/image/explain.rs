@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Images;
 use super::decide::Served;
 use super::error::ImageError;
-use super::fetch::Fetch;
-use super::pull::{PullRequest, join_failures};
+use super::fetch::{Asked, Fetch};
+use super::pull::{PullRequest, join_failures, keyring};
 use super::reference::Reference;
 use super::registries::Registries;
 use super::trust::{Origin, Verdict};
@@ -34,6 +34,7 @@ impl Images {
     pub async fn explain(self: &Arc<Self>, request: &PullRequest) -> Result<Explained, ImageError> {
         let sources = self.settings.registries.clone();
         let registries = blocking(move || Registries::load(&sources)).await?;
+        let registries = Arc::new(registries);
         let mut failures = Vec::new();
         for reference in registries.candidates(&request.reference)? {
             match self.explain_one(&registries, &reference, request).await {
@@ -46,7 +47,7 @@ impl Images {
 
     async fn explain_one(
         self: &Arc<Self>,
-        registries: &Registries,
+        registries: &Arc<Registries>,
         reference: &Reference,
         request: &PullRequest,
     ) -> Result<Explained, ImageError> {
@@ -62,7 +63,12 @@ impl Images {
                 trouble: None,
             });
         }
-        let fetch = Fetch::new(self, reference, request);
+        let keyring = keyring(self, registries, request).await?;
+        let asked = Asked {
+            keyring: &keyring,
+            namespace: &request.namespace,
+        };
+        let fetch = Fetch::new(self, reference, asked);
         let mut failures = Vec::new();
         for endpoint in endpoints {
             match fetch.manifest(&endpoint).await {

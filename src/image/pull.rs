@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use super::Images;
-use super::credentials::RegistryAuth;
+use super::credentials::{Keyring, RegistryAuth};
 use super::error::ImageError;
-use super::fetch::Fetch;
+use super::fetch::{Asked, Fetch};
 use super::reference::Reference;
 use super::registries::Registries;
 use crate::sys::{self, blocking};
@@ -122,10 +122,15 @@ async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
     let registries = blocking(move || Registries::load(&sources)).await?;
     let registries = Arc::new(registries);
     images.registries.store(Some(Arc::clone(&registries)));
+    let keyring = keyring(images, &registries, request).await?;
+    let asked = Asked {
+        keyring: &keyring,
+        namespace: &request.namespace,
+    };
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
         let began = Instant::now();
-        match pull_reference(images, &registries, &reference, request).await {
+        match pull_reference(images, &registries, &reference, asked).await {
             Ok(id) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(id, reference = %reference, elapsed_ms, "image pulled");
@@ -137,22 +142,39 @@ async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
     Err(join_failures(failures))
 }
 
+/// Who we are for this pull, wherever its image comes from.
+pub(super) async fn keyring(
+    images: &Arc<Images>,
+    registries: &Arc<Registries>,
+    request: &PullRequest,
+) -> Result<Keyring, ImageError> {
+    let (places, request) = (images.settings.credentials.clone(), request.clone());
+    let registries = Arc::clone(registries);
+    blocking(move || {
+        let PullRequest {
+            reference,
+            auth,
+            namespace,
+        } = request;
+        let helpers = registries.credential_helpers();
+        Keyring::open(&places, auth, &reference, &namespace, helpers)
+    })
+    .await
+}
+
 /// Pulls one full reference from the first of its endpoints that has it.
 async fn pull_reference(
     images: &Arc<Images>,
     registries: &Registries,
     reference: &Reference,
-    request: &PullRequest,
+    asked: Asked<'_>,
 ) -> Outcome {
     let endpoints = registries.endpoints(reference)?;
-    let (room, asked, namespace) = (
-        Arc::clone(images),
-        reference.clone(),
-        request.namespace.clone(),
-    );
-    blocking(move || room.refuse_early(&asked, &namespace)).await?;
+    let (room, name) = (Arc::clone(images), reference.clone());
+    let namespace = asked.namespace.to_owned();
+    blocking(move || room.refuse_early(&name, &namespace)).await?;
     // one lease for all endpoints: what a mirror gave before it broke need not come again
-    let mut fetch = Fetch::new(images, reference, request);
+    let mut fetch = Fetch::new(images, reference, asked);
     let mut failures = Vec::new();
     for endpoint in endpoints {
         match fetch.from(&endpoint).await {

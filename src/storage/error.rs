@@ -26,6 +26,14 @@ pub enum StorageError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Somebody uses the image, so it is not removed.
+    #[error("image {id}: in use by {user}")]
+    ImageInUse {
+        /// The image.
+        id: String,
+        /// Who uses it.
+        user: String,
+    },
     /// Not an id of ours: 64 lower-case hex digits, or for a container a plain file name.
     #[error("`{id}` is not a valid {kind} id")]
     InvalidId {
@@ -112,6 +120,22 @@ pub enum StorageError {
         /// Bytes to be kept.
         reserve: u64,
     },
+    /// A file of this size would fill the file system.
+    #[error(
+        "{}: {bytes} bytes are needed, {free} are left, {reserve} are kept free; \
+         remove images or enlarge the file system",
+        path.display()
+    )]
+    NoRoom {
+        /// The store's directory.
+        path: PathBuf,
+        /// Bytes wanted.
+        bytes: u64,
+        /// Bytes available.
+        free: u64,
+        /// Bytes to be kept.
+        reserve: u64,
+    },
     /// What was unpacked is not what the image's config promises.
     #[error(
         "layer {expected}: the content's digest is sha256:{found}: the image is corrupt, or was tampered with"
@@ -121,6 +145,27 @@ pub enum StorageError {
         expected: String,
         /// The digest of the bytes read, hex.
         found: String,
+    },
+    /// The tar of a layer cannot be made again.
+    #[error(
+        "layer {diff_id}: what its tar held beside files was not kept: an earlier version unpacked it, or \
+         the tar has too much of it; to have it kept remove the image and pull it again"
+    )]
+    NoLayerTar {
+        /// The layer.
+        diff_id: String,
+    },
+    /// A file of a layer is not as it was unpacked.
+    #[error(
+        "layer {diff_id}: {}: {reason}; remove the image and pull it again", path.display()
+    )]
+    LayerChanged {
+        /// The layer.
+        diff_id: String,
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        reason: String,
     },
     /// A layer that is needed is not there.
     #[error("layer {diff_id}: not in the store, but {wanted_by} needs it; pull the image again")]

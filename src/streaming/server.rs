@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -168,6 +169,8 @@ async fn client(tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     setsockopt(&tcp, sockopt::KeepAlive, &true)?;
     setsockopt(&tcp, sockopt::TcpKeepIdle, &KEEPALIVE_S)?;
+    // Only asked for errors: the session reads and writes.
+    let watched = TcpStream::from_std(tcp.as_fd().try_clone_to_owned()?.into())?;
     let transport = match &shared.tls {
         None => Transport::plain(tcp),
         Some(tls) => {
@@ -181,16 +184,31 @@ async fn client(tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     };
     tracing::debug!(?upgrade, kind = request.kind(), "streaming session begins");
     let (rooms, limits) = (&shared.rooms, shared.limits);
-    match upgrade {
-        Upgrade::Spdy(name) => {
-            let protocol = CommandProtocol::named(name);
-            over_spdy(transport, protocol, request, rooms, limits).await;
+    let session = async {
+        match upgrade {
+            Upgrade::Spdy(name) => {
+                let protocol = CommandProtocol::named(name);
+                over_spdy(transport, protocol, request, rooms, limits).await;
+            }
+            Upgrade::WebSocket(protocol) => {
+                websocket::serve(transport, protocol, request, rooms, limits).await;
+            }
         }
-        Upgrade::WebSocket(protocol) => {
-            websocket::serve(transport, protocol, request, rooms, limits).await;
-        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = session => ended,
+        error = broken(&watched) => Err(error),
     }
-    Ok(())
+}
+
+/// Waits until the kernel has given the connection up. A session that waits for whoever takes the
+/// client's bytes does not read, and would not see it.
+async fn broken(connection: &TcpStream) -> io::Error {
+    match connection.ready(Interest::ERROR).await {
+        Ok(_) => io::ErrorKind::ConnectionReset.into(),
+        Err(error) => error,
+    }
 }
 
 /// What a connection becomes.

@@ -23,12 +23,18 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
+use super::split::SPLIT_FILE;
+use super::split::lost::Lost;
+use super::split::writer::Writer;
 use super::trash::Trash;
+use super::usage::{self, Tally};
 use super::{LayerLimits, StorageError};
 use apply::Applier;
 use archive::Archive;
 use source::Source;
 use tree::Tree;
+
+pub(super) use name::EntryPath;
 
 /// How often the free space is looked at: so many bytes of the stream.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
@@ -59,6 +65,10 @@ pub(super) struct Unpacked {
     pub(super) inodes: u64,
     /// Whether the two are right; not if entries replaced others.
     pub(super) exact: bool,
+    /// What is kept beside the layer for its tar.
+    pub(super) beside: Tally,
+    /// Length of the tar, if that is enough to make it again.
+    pub(super) tar_bytes: Option<u64>,
 }
 
 /// What went wrong, without the place, which [`unpack`] adds.
@@ -95,6 +105,8 @@ pub(super) struct Job<'a> {
     pub(super) diff_id: &'a Digest,
     /// An empty directory.
     pub(super) into: &'a Dir,
+    /// The directory that `into` is in, for the split.
+    pub(super) beside: &'a Dir,
     /// For directories that entries replace; on the same file system.
     pub(super) trash: &'a Trash,
     pub(super) limits: &'a LayerLimits,
@@ -103,6 +115,8 @@ pub(super) struct Job<'a> {
 
 /// Unpacks and verifies. After an error the directory holds rubbish, for the caller to remove.
 pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, StorageError> {
+    let split = Writer::create(job.beside, job.into)?;
+    let lost = Lost::new(job.beside, job.into)?;
     let (full_in, full) = sync_channel(source::CHUNKS);
     let (spare, spare_out) = sync_channel(source::CHUNKS + 2);
     thread::scope(|scope| {
@@ -113,7 +127,8 @@ pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, S
             })
             .map_err(StorageError::io(job.into.path(), "start a thread"))?;
         // Applying ends by dropping its end of the channels, which ends the reader.
-        let unpacked = apply_all(job, Source::new(full, spare, job.limits, job.compressed));
+        let source = Source::new(full, spare, job.limits, job.compressed, split);
+        let unpacked = apply_all(job, source, lost);
         let found = reader.join().unwrap_or_default();
         let unpacked = unpacked?;
         if found != job.diff_id.digest() {
@@ -126,25 +141,62 @@ pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, S
     })
 }
 
-fn apply_all(job: &Job<'_>, source: Source<'_>) -> Result<Unpacked, StorageError> {
+fn apply_all(job: &Job<'_>, source: Source<'_>, lost: Lost<'_>) -> Result<Unpacked, StorageError> {
     let mut archive = Archive::new(source);
     let mut shown = String::new();
     let stat = rustix::fs::fstatvfs(job.into)
         .map_err(StorageError::io(job.into.path(), "look at its file system"))?;
-    let tree = Tree::new(job.into.as_fd(), job.trash);
+    let tree = Tree::new(job.into.as_fd(), job.trash, lost);
     let mut applier = Applier::new(tree, stat.f_frsize.max(512));
     let result = apply_entries(job, &mut archive, &mut applier, &mut shown);
-    let unpacked = result.and_then(|()| {
-        let implied = applier.tree.implied;
-        let unpacked = Unpacked {
-            root: applier.root,
-            bytes: applier.bytes + implied * stat.f_frsize,
-            inodes: applier.inodes + implied,
-            exact: !applier.tree.replaced,
-        };
-        applier.finish().map(|()| unpacked)
-    });
-    unpacked.map_err(|fault| locate(job, fault, archive.offset(), shown))
+    let finished = result.and_then(|()| applier.finish());
+    if let Err(fault) = finished {
+        return Err(locate(job, fault, archive.offset(), shown));
+    }
+    let implied = applier.tree.implied;
+    let (beside, tar_bytes) = keep_rest(job, archive.into_split(), applier.tree.lost)?;
+    Ok(Unpacked {
+        root: applier.root,
+        bytes: applier.bytes + implied * stat.f_frsize,
+        inodes: applier.inodes + implied,
+        exact: !applier.tree.replaced,
+        beside,
+        tar_bytes,
+    })
+}
+
+/// Completes what is kept of the tar; says what that occupies, and how long the tar is.
+fn keep_rest(
+    job: &Job<'_>,
+    mut split: Writer,
+    lost: Lost<'_>,
+) -> Result<(Tally, Option<u64>), StorageError> {
+    let path = || job.beside.path().join(SPLIT_FILE);
+    if lost.overflowed {
+        split.give_up("its entries replace too many others");
+    }
+    let mut beside = match lost.finish()? {
+        Some(dir) => {
+            usage::measure(dir.as_fd()).map_err(StorageError::io(dir.path(), "measure"))?
+        }
+        None => Tally::default(),
+    };
+    let finished = split
+        .finish()
+        .map_err(StorageError::io(path(), "keep the tar's headers"))?;
+    match finished {
+        Ok(finished) => {
+            beside.bytes += finished.bytes.next_multiple_of(4096);
+            beside.inodes += 1;
+            Ok((beside, Some(finished.tar_bytes)))
+        }
+        Err(why) => {
+            let layer = job.diff_id.to_string();
+            tracing::warn!(layer, why, "the tar of this layer cannot be made again");
+            job.beside.remove_file(SPLIT_FILE)?;
+            Ok((beside, None))
+        }
+    }
 }
 
 fn apply_entries(

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use sha2::{Digest, Sha256};
 
 use super::super::LayerLimits;
+use super::super::split::writer::Writer;
 use super::Fault;
 
 /// Big enough that a hand-over costs nothing beside hashing it (128 KiB: 110 µs).
@@ -47,7 +48,8 @@ pub(super) fn read_and_hash(
     }
 }
 
-/// The applying side's view: bytes in order, counted, and checked against the limits.
+/// The applying side's view: bytes in order, counted, and checked against the limits. What becomes no
+/// file's content goes into the split.
 pub(super) struct Source<'a> {
     full: Receiver<Chunk>,
     spare: SyncSender<Vec<u8>>,
@@ -58,6 +60,7 @@ pub(super) struct Source<'a> {
     ended: bool,
     limits: &'a LayerLimits,
     compressed: &'a AtomicU64,
+    pub(super) split: Writer,
 }
 
 impl<'a> Source<'a> {
@@ -66,6 +69,7 @@ impl<'a> Source<'a> {
         spare: SyncSender<Vec<u8>>,
         limits: &'a LayerLimits,
         compressed: &'a AtomicU64,
+        split: Writer,
     ) -> Source<'a> {
         Source {
             full,
@@ -76,6 +80,7 @@ impl<'a> Source<'a> {
             ended: false,
             limits,
             compressed,
+            split,
         }
     }
 
@@ -109,10 +114,18 @@ impl<'a> Source<'a> {
         Ok(&self.chunk[self.used..])
     }
 
-    /// Marks the first `count` bytes of what [`Source::peek`] gave as used.
+    /// Marks the first `count` bytes of what [`Source::peek`] gave as used, for anything but content.
     pub(super) fn consume(&mut self, count: usize) {
-        self.used += count;
-        debug_assert!(self.used <= self.chunk.len());
+        let end = self.used + count;
+        self.split.raw(&self.chunk[self.used..end]);
+        self.used = end;
+    }
+
+    /// As [`Source::consume`], for what was written to a file.
+    pub(super) fn consume_content(&mut self, count: usize) {
+        let end = self.used + count;
+        self.split.piece(&self.chunk[self.used..end]);
+        self.used = end;
     }
 
     /// Fills `buffer` as far as the stream goes; returns how far.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc;
 
+use super::error::SessionError;
 use super::frame::{self, Control, HEAD_LEN, Head, ResetStatus};
 use super::headers::{HeaderError, Headers, Inflater};
-use super::session::SessionError;
 use super::stream::{Ending, Shared, Stream};
 
 /// How much is read from the connection at a time.

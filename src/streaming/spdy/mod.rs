@@ -10,6 +10,7 @@
 //! that stream ([`stream::STREAM_BUFFER`]); when one is full, reading of this connection pauses
 //! until its reader takes some, and TCP tells the client. Other connections never notice.
 
+mod error;
 mod frame;
 mod headers;
 mod incoming;
