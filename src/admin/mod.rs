@@ -2,6 +2,8 @@
 //! timelines and explanations later. One file a subject.
 
 mod images;
+mod policy;
+mod save;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +26,13 @@ pub struct AdminApi {
 
 #[tonic::async_trait]
 impl wire::admin_service_server::AdminService for AdminApi {
+    async fn save_images(
+        &self,
+        request: Request<wire::SaveImagesRequest>,
+    ) -> Result<Response<save::Parts>, Status> {
+        save::save(&self.images, request.into_inner()).await
+    }
+
     async fn load_images(
         &self,
         request: Request<wire::LoadImagesRequest>,
@@ -52,5 +61,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
         let listed = images::list(self, request.get_ref());
         listed.map(Response::new).map_err(|error| of_image(&error))
+    }
+
+    async fn test_policy(
+        &self,
+        request: Request<wire::TestPolicyRequest>,
+    ) -> Result<Response<wire::TestPolicyResponse>, Status> {
+        let told = policy::test(self, request.into_inner()).await;
+        told.map(Response::new).map_err(|error| of_image(&error))
     }
 }

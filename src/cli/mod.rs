@@ -14,7 +14,10 @@ mod images;
 mod load;
 mod man;
 mod markdown;
+mod policy;
 mod rmi;
+mod save;
+mod save_target;
 mod version;
 
 #[cfg(test)]
@@ -52,7 +55,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("config", own)) => config::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("policy", own)) => policy::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
+        Some(("save", own)) => save::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -80,7 +85,9 @@ pub fn command() -> Command {
         .subcommand(config::command())
         .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(policy::command())
         .subcommand(rmi::command())
+        .subcommand(save::command())
         .subcommand(version::command())
         .subcommand(completion::command())
         .subcommand(man::command())

@@ -11,36 +11,51 @@ use tokio_util::task::TaskTracker;
 use super::Images;
 use super::artifact;
 use super::credentials::Keyring;
+use super::decide::Served;
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::space;
+use super::trust;
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
+
+/// Who wants an image.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// Whose trust policy counts; empty for the node's.
+    pub namespace: String,
+    /// Who we are towards registries.
+    pub keyring: Keyring,
+}
 
 /// The work for one reference, at one endpoint after the other.
 pub(super) struct Fetch<'a> {
     images: &'a Arc<Images>,
     reference: &'a Reference,
-    keyring: &'a Keyring,
+    caller: &'a Caller,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
 }
 
 /// A manifest as it came and what it says.
-struct Resolved {
+pub(super) struct Resolved {
     /// Digest of what the reference named: the index's, where there is one.
     top: String,
-    digest: String,
+    /// The manifest's own, computed.
+    pub digest: String,
+    /// The registry keeps signatures itself.
+    pub has_signatures: bool,
     bytes: Vec<u8>,
     manifest: Box<Manifest>,
 }
@@ -49,13 +64,13 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(
         images: &'a Arc<Images>,
         reference: &'a Reference,
-        keyring: &'a Keyring,
+        caller: &'a Caller,
     ) -> Fetch<'a> {
         let lease = Arc::new(images.settings.store.lease());
         Fetch {
             images,
             reference,
-            keyring,
+            caller,
             lease,
             unpacking: TaskTracker::new(),
         }
@@ -72,25 +87,60 @@ impl<'a> Fetch<'a> {
 
     /// Fetches the image from `endpoint` and returns its id.
     pub(super) async fn from(&mut self, endpoint: &Endpoint) -> Result<String, ImageError> {
-        let session = Arc::new(self.session(endpoint).await?);
-        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        let (session, resolved) = self.manifest(endpoint).await?;
+        let signatures = self.decide(&session, endpoint, &resolved).await?;
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
+            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
-            return self.record(resolved, config, Some(artifact.new)).await;
+            return self.record(resolved, config, Some(artifact.new), signatures).await;
         }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
-        let layers = layers.zip(diff_ids.into_iter().map(Into::Layer));
-        self.layers(&session, layers.collect()).await?;
-        self.record(resolved, config, None).await
+        let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
+        self.space(&layers).await?;
+        self.layers(&session, layers).await?;
+        self.record(resolved, config, None, signatures).await
+    }
+
+    /// The session with `endpoint`, and the image's manifest there.
+    pub(super) async fn manifest(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(Arc<Session>, Resolved), ImageError> {
+        let session = Arc::new(self.session(endpoint).await?);
+        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        Ok((session, resolved))
+    }
+
+    /// Refuses what the policy does not accept; gives what is to be kept of the reasons to do so.
+    async fn decide(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        resolved: &Resolved,
+    ) -> Result<Vec<String>, ImageError> {
+        let served = Served {
+            reference: self.reference,
+            namespace: &self.caller.namespace,
+            at: &endpoint.reference,
+            digest: &resolved.digest,
+            has_signatures: resolved.has_signatures,
+        };
+        let (verdict, evidence) = self.images.judge(session, served).await?;
+        verdict.or_refused(self.reference)?;
+        Ok(trust::texts(
+            &evidence.manifest_digest,
+            &evidence.signatures,
+        ))
     }
 
     async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
-        let found = self.keyring.find(self.reference, &endpoint.reference);
+        let keyring = &self.caller.keyring;
+        let found = keyring.find(self.reference, &endpoint.reference);
         let found = found.await?;
         let repository = Repository {
             registry: endpoint.reference.registry.clone(),
@@ -130,6 +180,7 @@ impl<'a> Fetch<'a> {
                     return Ok(Resolved {
                         top: top_digest,
                         digest,
+                        has_signatures: raw.has_signatures,
                         bytes: raw.bytes,
                         manifest,
                     });
@@ -204,6 +255,16 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
+    /// Whether what is not here yet can fit.
+    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
+        let here = |into: &Into| self.lease.has_layer(into.layer());
+        let missing = layers.iter().filter(|(_, into)| !here(into));
+        let needed = space::needed(missing.map(|(layer, _)| layer));
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || space::check(&store, needed, reference)).await
+    }
+
     /// Brings all layers, in parallel. The first failure ends the others.
     async fn layers(
         &self,
@@ -237,6 +298,7 @@ impl<'a> Fetch<'a> {
         resolved: Resolved,
         config: Vec<u8>,
         artifact: Option<NewArtifact>,
+        signatures: Vec<String>,
     ) -> Result<String, ImageError> {
         let what = format!("image {}", self.reference);
         let manifest_digest = super::reference::parse_sha256(&resolved.digest)
@@ -250,6 +312,7 @@ impl<'a> Fetch<'a> {
             digests: vec![self.reference.repo_digest(&resolved.top)],
             size_bytes,
             annotations: resolved.manifest.annotations.into_iter().collect(),
+            signatures,
         };
         let store = self.images.settings.store.clone();
         blocking(move || {

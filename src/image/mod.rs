@@ -3,7 +3,7 @@
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `load` brings archives. It does not know what a layer looks like on disk
+//! are the operation, `load` brings archives, `save` makes them. It does not know what a layer looks like on disk
 //! (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
@@ -11,7 +11,9 @@
 
 mod artifact;
 mod credentials;
+mod decide;
 mod error;
+mod explain;
 mod fetch;
 mod load;
 mod manifest;
@@ -22,11 +24,12 @@ mod query;
 mod reference;
 mod registries;
 mod registry;
+mod save;
+mod space;
 mod trust;
 mod turns;
 mod unpack;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -36,6 +39,7 @@ use crate::storage::Store;
 
 pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
+pub use explain::Explained;
 #[cfg(test)]
 use load::Loaded;
 pub use pinned::Pinned;
@@ -46,6 +50,8 @@ pub use registries::{ShortNameMode, Sources};
 #[cfg(test)]
 use registry::Timeouts;
 pub use registry::{InsecureHosts, Network, Proxies};
+pub use save::{Format, Packing, Part, SaveRequest};
+pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -54,8 +60,8 @@ pub struct Settings {
     pub store: Store,
     /// registries.conf and its drop-ins.
     pub registries: Sources,
-    /// policy.json.
-    pub policy: PathBuf,
+    /// policy.json and what belongs to it.
+    pub trust: TrustSettings,
     /// Where credentials are looked for.
     pub credentials: CredentialPlaces,
     /// What to pick from an index.
@@ -78,7 +84,7 @@ impl Settings {
                 drop_ins: "/etc/containers/registries.conf.d".into(),
                 short_name_mode: None,
             },
-            policy: "/etc/containers/policy.json".into(),
+            trust: TrustSettings::default(),
             credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
@@ -94,9 +100,11 @@ impl Settings {
 pub struct Images {
     settings: Settings,
     transport: Arc<registry::Transport>,
+    trust: Arc<trust::Trust>,
     pulls: pull::Pulls,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
+    saves: Arc<Semaphore>,
     /// What registries.conf said last; for questions, which must not read files each time.
     registries: ArcSwapOption<registries::Registries>,
     pinned: ArcSwap<Pinned>,
@@ -107,9 +115,11 @@ impl Images {
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
             transport: Arc::new(registry::Transport::new(settings.network.clone())),
+            trust: Arc::new(trust::Trust::new(settings.trust.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
             registries: ArcSwapOption::empty(),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,

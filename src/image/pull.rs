@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
+use super::Images;
 use super::credentials::{Keyring, RegistryAuth};
 use super::error::ImageError;
-use super::fetch::Fetch;
+use super::fetch::{Caller, Fetch};
 use super::reference::Reference;
 use super::registries::Registries;
-use super::{Images, trust};
 use crate::sys::{self, blocking};
 
 /// What to pull and for whom. Two equal requests are one pull.
@@ -122,11 +122,11 @@ async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
     let registries = blocking(move || Registries::load(&sources)).await?;
     let registries = Arc::new(registries);
     images.registries.store(Some(Arc::clone(&registries)));
-    let keyring = keyring(images, &registries, request).await?;
+    let caller = caller(images, &registries, request).await?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
         let began = Instant::now();
-        match pull_reference(images, &registries, &reference, &keyring).await {
+        match pull_reference(images, &registries, &reference, &caller).await {
             Ok(id) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(id, reference = %reference, elapsed_ms, "image pulled");
@@ -139,11 +139,11 @@ async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
 }
 
 /// Who we are for this pull, wherever its image comes from.
-async fn keyring(
+pub(super) async fn caller(
     images: &Arc<Images>,
     registries: &Arc<Registries>,
     request: &PullRequest,
-) -> Result<Keyring, ImageError> {
+) -> Result<Caller, ImageError> {
     let (places, request) = (images.settings.credentials.clone(), request.clone());
     let registries = Arc::clone(registries);
     blocking(move || {
@@ -153,7 +153,8 @@ async fn keyring(
             namespace,
         } = request;
         let helpers = registries.credential_helpers();
-        Keyring::open(&places, auth, &reference, &namespace, helpers)
+        let keyring = Keyring::open(&places, auth, &reference, &namespace, helpers)?;
+        Ok(Caller { namespace, keyring })
     })
     .await
 }
@@ -163,13 +164,17 @@ async fn pull_reference(
     images: &Arc<Images>,
     registries: &Registries,
     reference: &Reference,
-    keyring: &Keyring,
+    caller: &Caller,
 ) -> Outcome {
     let endpoints = registries.endpoints(reference)?;
-    let (policy, origin) = (images.settings.policy.clone(), reference.clone());
-    blocking(move || trust::check(&policy, &trust::Origin::Registry(&origin))).await?;
+    let (room, asked, namespace) = (
+        Arc::clone(images),
+        reference.clone(),
+        caller.namespace.clone(),
+    );
+    blocking(move || room.refuse_early(&asked, &namespace)).await?;
     // one lease for all endpoints: what a mirror gave before it broke need not come again
-    let mut fetch = Fetch::new(images, reference, keyring);
+    let mut fetch = Fetch::new(images, reference, caller);
     let mut failures = Vec::new();
     for endpoint in endpoints {
         match fetch.from(&endpoint).await {
@@ -178,7 +183,10 @@ async fn pull_reference(
                 return Ok(id);
             }
             Err(error) => {
-                let local = matches!(error, ImageError::Storage { .. });
+                let local = matches!(
+                    error,
+                    ImageError::Storage { .. } | ImageError::NoSpace { .. }
+                );
                 failures.push(error);
                 if local {
                     break;
@@ -190,7 +198,7 @@ async fn pull_reference(
     Err(join_failures(failures))
 }
 
-fn join_failures(mut failures: Vec<ImageError>) -> ImageError {
+pub(super) fn join_failures(mut failures: Vec<ImageError>) -> ImageError {
     match failures.pop() {
         Some(last) if failures.is_empty() => last,
         Some(last) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::ImageError;
 use super::pinned::Pinned;
-use super::reference::Name;
+use super::reference::{Name, Reference};
 use super::registries::Registries;
 use super::{Images, reference};
 use crate::storage::{Census, ImageRecord, StorageError, Usage};
@@ -83,7 +83,7 @@ impl Images {
         }
         Name::parse(text)?;
         let images = self.settings.store.images();
-        for wanted in self.known_registries().stored_candidates(text) {
+        for wanted in self.stored_names(text) {
             let found = images.iter().find(|image| match &wanted.digest {
                 Some(digest) => image.digests.contains(&wanted.repo_digest(digest.as_ref())),
                 None => wanted
@@ -95,6 +95,11 @@ impl Images {
             }
         }
         Ok(None)
+    }
+
+    /// The full references that `text` may stand for among the images that are here.
+    pub(super) fn stored_names(&self, text: &str) -> Vec<Reference> {
+        self.known_registries().stored_candidates(text)
     }
 
     /// Removes the image that `text` names with all its names; missing is fine. `in_use` tells for
@@ -158,7 +163,7 @@ impl Images {
 
     /// What registries.conf said at the last pull; read once where there was none. A broken file is
     /// a pull's error to report: questions are answered as if it were empty.
-    fn known_registries(&self) -> Arc<Registries> {
+    pub(super) fn known_registries(&self) -> Arc<Registries> {
         if let Some(known) = self.registries.load_full() {
             return known;
         }

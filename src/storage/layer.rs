@@ -193,12 +193,14 @@ pub(super) fn describe(
     hex: String,
     tally: Tally,
     root: Option<RootAttributes>,
+    tar_bytes: Option<u64>,
 ) -> Result<LayerEntry, StorageError> {
     let record = LayerRecord {
         version: record::VERSION,
         diff_id: hex.clone(),
         bytes: tally.bytes,
         inodes: tally.inodes,
+        tar_bytes,
         root,
         unknown: Map::new(),
     };
@@ -211,6 +213,7 @@ pub(super) fn describe(
     Ok(LayerEntry {
         info,
         root,
+        tar_bytes,
         leases: 0,
     })
 }
@@ -231,6 +234,7 @@ impl Shared {
         let job = Job {
             diff_id,
             into: &into,
+            beside: staging,
             trash: &self.places.trash,
             limits: &self.settings.limits,
             compressed,
@@ -244,8 +248,12 @@ impl Shared {
         } else {
             usage::measure(into.as_fd()).map_err(StorageError::io(into.path(), "measure"))?
         };
+        let tally = Tally {
+            bytes: tally.bytes + unpacked.beside.bytes,
+            inodes: tally.inodes + unpacked.beside.inodes,
+        };
         let hex = diff_id.digest().to_owned();
-        describe(staging, hex, tally, unpacked.root)
+        describe(staging, hex, tally, unpacked.root, unpacked.tar_bytes)
     }
 
     /// Frees every layer that nothing refers to.

@@ -40,6 +40,9 @@ pub(super) struct LayerRecord {
     pub(super) diff_id: String,
     pub(super) bytes: u64,
     pub(super) inodes: u64,
+    /// Length of the tar, where the split beside it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tar_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<RootAttributes>,
     #[serde(flatten)]
@@ -105,7 +108,7 @@ pub(super) fn is_blank(dir: &Dir, name: &str) -> bool {
         .is_ok_and(|bytes| bytes.iter().all(|b| *b == 0))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
     let bad = |reason: String| StorageError::Record {
         path: path.to_path_buf(),
         reason,

@@ -49,10 +49,10 @@ table! {
         signature_policy: Option<PathBuf> = None,
             flag = "signature-policy", env = "CONTAINER_SIGNATURE_POLICY";
 
-        /// Directory of trust policies per namespace, `NAMESPACE.json`.
+        /// Directory of trust policies per namespace, `NAMESPACE.json`. A namespace that has a file
+        /// there is ruled by it alone, the others by the policy for all.
         signature_policy_dir: Option<PathBuf> = "/etc/crio/policies",
-            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR",
-            status = Accepted("this version has one policy for all namespaces");
+            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR";
 
         /// Registries that are spoken to without TLS or without checking it: `host`, `host:port` or a
         /// range of addresses such as `10.0.0.0/8`, beside those with `insecure = true` in
@@ -82,6 +82,13 @@ table! {
         /// End a pull when no byte of a download has come for this long; `0s` means 60 seconds.
         pull_progress_timeout: Duration = Duration::ZERO,
             flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
+
+        /// Directory whose archives (`*.tar`, also gzip or zstd) and OCI layouts are loaded when the
+        /// daemon starts, those that are new or have changed since. The socket does not wait for
+        /// them: until an image is loaded, the kubelet sees it missing and tries again. Empty loads
+        /// none. CRI-O has no such key.
+        image_archives_dir: Option<PathBuf> = None,
+            flag = "image-archives-dir", env = "CONTAINER_IMAGE_ARCHIVES_DIR";
 
         /// Mount OCI artifacts as image volumes: each blob is a file, named by its title.
         oci_artifact_mount_support: bool = true,

@@ -22,6 +22,7 @@ mod insecure;
 mod proxy;
 mod retry;
 mod session;
+mod signatures;
 mod tls;
 mod token;
 mod transport;

@@ -71,6 +71,8 @@ pub struct RawManifest {
     pub bytes: Vec<u8>,
     /// The registry's word on its type.
     pub content_type: Option<String>,
+    /// The registry keeps signatures itself ([`Session::extension_signatures`]).
+    pub has_signatures: bool,
 }
 
 impl Session {
@@ -148,6 +150,7 @@ impl Session {
             ..Ask::default()
         };
         let response = self.get(&path, ask, exchange).await?;
+        let has_signatures = super::signatures::offered(&response);
         let header = response.headers().get(reqwest::header::CONTENT_TYPE);
         let content_type = header
             .and_then(|value| value.to_str().ok())
@@ -158,16 +161,27 @@ impl Session {
         Ok(RawManifest {
             bytes,
             content_type,
+            has_signatures,
         })
     }
 
-    /// Fetches a small blob of at most `limit` bytes. Not yet verified.
+    /// Fetches an image's configuration of at most `limit` bytes. Not yet verified.
     pub async fn document(
         &self,
         descriptor: &Descriptor,
         limit: u64,
     ) -> Result<Vec<u8>, ImageError> {
-        let step = format!("configuration {}", descriptor.digest());
+        self.small_blob("configuration", descriptor, limit).await
+    }
+
+    /// Fetches a small blob of at most `limit` bytes; `kind` names it in errors. Not yet verified.
+    pub async fn small_blob(
+        &self,
+        kind: &str,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, ImageError> {
+        let step = format!("{kind} {}", descriptor.digest());
         let exchange = Exchange {
             repository: self.repository(),
             step: &step,

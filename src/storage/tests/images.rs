@@ -51,8 +51,8 @@ fn an_image_is_listed_with_what_it_was_put_with_and_survives_a_restart() {
         assert_eq!(store.raw_manifest(&put.id).unwrap(), new.manifest);
         assert!(store.has_layer(&digest(&tars[0])));
         assert_eq!(store.images().len(), 1);
-        // Two roots and two files.
-        assert_eq!((store.usage().inodes, store.usage().bytes), (4, 16384));
+        // Two roots, two files, and what is kept of two tars.
+        assert_eq!((store.usage().inodes, store.usage().bytes), (6, 24576));
     }
 }
 
@@ -253,4 +253,23 @@ fn a_used_image_is_not_removed_and_the_user_is_asked_as_it_leaves_the_list() {
             .remove_image(&"0".repeat(64), &nobody)
             .unwrap()
     );
+}
+
+#[test]
+fn signatures_stay_with_an_image_and_gather_over_its_pulls() {
+    let node = Fixture::new();
+    let texts = |texts: &[&str]| -> Vec<String> { texts.iter().map(|t| (*t).to_owned()).collect() };
+    let put = |signatures: &[&str]| {
+        let new = NewImage {
+            signatures: texts(signatures),
+            ..new_image(&["a:1"], &[])
+        };
+        node.store().put_image(new).unwrap().id.clone()
+    };
+    let id = put(&[]);
+    assert_eq!(node.store().signatures(&id).unwrap(), [] as [&str; 0]);
+    put(&["one"]);
+    put(&["two"]);
+    put(&[]);
+    assert_eq!(node.store().signatures(&id).unwrap(), ["one", "two"]);
 }

@@ -7,5 +7,6 @@ mod hostile;
 mod images;
 mod property;
 mod roots;
+mod tars;
 mod unpacking;
 mod volumes;
