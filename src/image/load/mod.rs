@@ -121,6 +121,7 @@ fn load(settings: &Settings, path: &Path) -> Result<Vec<Loaded>, ImageError> {
                 into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
+                progress: None,
             };
             unpack(job, content, source)?;
         }
