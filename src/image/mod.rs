@@ -4,8 +4,7 @@
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
 //! are the operation, `progress` is what one sees of it, `load` brings archives, `save` makes them. It
-//! does not know what a layer looks like on disk
-//! (`storage/`), nor CRI's messages (`cri/`).
+//! does not know what a layer looks like on disk (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.

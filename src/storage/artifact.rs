@@ -116,7 +116,13 @@ impl Lease {
         let root = staging.sub(DIFF)?;
         let tally =
             usage::measure(root.as_fd()).map_err(StorageError::io(root.path(), "measure"))?;
-        describe(staging, sha256_hex(&file.layer)?.to_owned(), tally, None, None)
+        describe(
+            staging,
+            sha256_hex(&file.layer)?.to_owned(),
+            tally,
+            None,
+            None,
+        )
     }
 
     fn copy(

@@ -212,7 +212,8 @@ mod tests {
         for step in 0..100 {
             rate.add(step * 100, 1000);
         }
-        assert_eq!(rate.at(9_999), 10_000 * 35 / 35);
+        let steady = rate.at(9_999);
+        assert!((9_900..10_100).contains(&steady), "{steady}");
         let quiet = rate.at(12_000);
         assert!(quiet > 0 && quiet < 10_000, "{quiet}");
         assert_eq!(rate.at(14_000), 0, "long ago");
