@@ -154,6 +154,8 @@ complete -c cricket -n "__fish_cricket_needs_command" -s h -l help -d 'Print hel
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "config" -d 'Print the configuration in effect, where each value comes from, or what is wrong'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "images" -d 'List the images of the node: sizes, users, and what their removal would free'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "load" -d 'Import the images of an OCI layout or `docker save` archive into the daemon'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "pull" -d 'Pull an image and show its progress; prints the image\'s id'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the pulls in flight, what they wait for, and how the last ones ended'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "rmi" -d 'Remove images with all their names, unless a container uses them'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "save" -d 'Write images of the daemon to an archive or an OCI layout directory'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "version" -d 'Print the version'
@@ -180,6 +182,20 @@ complete -c cricket -n "__fish_cricket_using_subcommand load" -s c -l config -d 
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -l creds -d 'Credentials for the image\'s registry' -r
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -l authfile -d 'An auth.json to be read instead of the configured ones' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s q -l quiet -d 'Print the id alone'
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s o -l output -d 'table, or json with sizes in bytes (with --watch, a document a line)' -r -f -a "table\t''
+json\t''"
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s w -l watch -d 'Go on showing them until ^C'
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s h -l help -d 'Print help'
 complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand rmi" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

@@ -128,6 +128,7 @@ fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, I
                 into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
+                progress: None,
             };
             unpack(job, content, source)?;
         }
