@@ -112,10 +112,16 @@ mod tests {
         for (from, to) in table {
             let bad = GOOD.replacen(from, to, 1);
             assert_ne!(bad, GOOD, "{from}");
-            assert!(Payload::parse(bad.as_bytes(), Kind::Simple).is_err(), "{bad}");
+            assert!(
+                Payload::parse(bad.as_bytes(), Kind::Simple).is_err(),
+                "{bad}"
+            );
         }
         for bad in ["", "null", "[]", "{}", "\u{1}"] {
-            assert!(Payload::parse(bad.as_bytes(), Kind::Simple).is_err(), "{bad}");
+            assert!(
+                Payload::parse(bad.as_bytes(), Kind::Simple).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -132,7 +138,10 @@ mod tests {
             parse(&format!("{without}{bad}")).expect_err(bad);
         }
         parse(GOOD).unwrap_err();
-        let simple = format!("{}\"optional\":null}}", &GOOD[..GOOD.find(r#""optional""#).unwrap()]);
+        let simple = format!(
+            "{}\"optional\":null}}",
+            &GOOD[..GOOD.find(r#""optional""#).unwrap()]
+        );
         Payload::parse(simple.as_bytes(), Kind::Simple).unwrap_err();
     }
 }

@@ -122,11 +122,7 @@ fn payloads(
     Ok(layers)
 }
 
-async fn payload(
-    session: &Session,
-    layer: &Descriptor,
-    what: &str,
-) -> Result<Vec<u8>, ImageError> {
+async fn payload(session: &Session, layer: &Descriptor, what: &str) -> Result<Vec<u8>, ImageError> {
     let expected = layer.digest().to_string();
     parse_sha256(&expected)
         .map_err(|reason| ImageError::malformed(what, format!("layer {expected}: {reason}")))?;

@@ -143,7 +143,12 @@ impl Issued {
     }
 
     fn raw_extension(&self, id: ObjectIdentifier) -> Option<&[u8]> {
-        let mut all = self.parsed.tbs_certificate().extensions().into_iter().flatten();
+        let mut all = self
+            .parsed
+            .tbs_certificate()
+            .extensions()
+            .into_iter()
+            .flatten();
         all.find(|extension| extension.extn_id == id)
             .map(|extension| extension.extn_value.as_bytes())
     }
@@ -198,10 +203,7 @@ impl Issued {
             Ok(usage) => usage.is_none_or(|usage| usage.key_cert_sign()),
             Err(_) => false,
         };
-        authority
-            && signs
-            && self.is_for_code().unwrap_or(false)
-            && self.is_valid_at(time).is_ok()
+        authority && signs && self.is_for_code().unwrap_or(false) && self.is_valid_at(time).is_ok()
     }
 
     /// Certificates that may stand between this one, as an anchor, and a leaf.
@@ -270,7 +272,11 @@ impl Authorities {
         if self.roots.iter().any(|root| root.der == leaf.der) {
             return Ok(());
         }
-        let roots: Vec<&Issued> = self.roots.iter().filter(|one| one.may_issue(time)).collect();
+        let roots: Vec<&Issued> = self
+            .roots
+            .iter()
+            .filter(|one| one.may_issue(time))
+            .collect();
         let intermediates: Vec<CertificateDer<'_>> = self
             .intermediates
             .iter()
@@ -327,7 +333,8 @@ impl ExtendedKeyUsageValidator for CodeSigning {
         for usage in usages {
             named = true;
             let usage: Vec<usize> = usage?.to_decoded_oid();
-            let is = |id: ObjectIdentifier| id.arcs().map(|arc| arc as usize).eq(usage.iter().copied());
+            let is =
+                |id: ObjectIdentifier| id.arcs().map(|arc| arc as usize).eq(usage.iter().copied());
             if is(CODE_SIGNING) || is(ANY_USAGE) {
                 return Ok(());
             }

@@ -146,9 +146,11 @@ impl Given {
             (None, Some(fulcio), None) => Signer::Fulcio(fulcio.try_into()?),
             (None, None, Some(pki)) => Signer::Pki(pki.try_into()?),
             _ => {
-                return Err("exactly one of keyPath, keyPaths, keyData, keyDatas, fulcio and pki \
+                return Err(
+                    "exactly one of keyPath, keyPaths, keyData, keyDatas, fulcio and pki \
                             must be there"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         };
         match (&signer, &rekor) {
@@ -157,9 +159,7 @@ impl Given {
                  and rekorPublicKeyDatas must be there"
                     .to_owned(),
             ),
-            (Signer::Pki(_), Some(_)) => {
-                Err("with pki no key of Rekor's can be there".to_owned())
-            }
+            (Signer::Pki(_), Some(_)) => Err("with pki no key of Rekor's can be there".to_owned()),
             _ => Ok(SigstoreSigned {
                 signer,
                 rekor: rekor.unwrap_or_default(),
