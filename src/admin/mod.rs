@@ -1,6 +1,8 @@
 //! cricket's own gRPC service beside the CRI: offline images now; progress, timelines and
 //! explanations later.
 
+mod policy;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,5 +41,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
             })
             .collect();
         Ok(Response::new(wire::LoadImagesResponse { images }))
+    }
+
+    async fn test_policy(
+        &self,
+        request: Request<wire::TestPolicyRequest>,
+    ) -> Result<Response<wire::TestPolicyResponse>, Status> {
+        let told = policy::test(self, request.into_inner()).await;
+        told.map(Response::new).map_err(|error| of_image(&error))
     }
 }

@@ -2,21 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::builder::ValueHint;
 use clap::{Arg, ArgMatches, Command};
 use cricket_proto::admin::LoadImagesRequest;
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
 
-use super::{CliError, load_config, print};
-
-/// How long the daemon may take to answer the connection. Loading itself takes as long as the
-/// archive is large and ends with ^C.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{CliError, client, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("load")
@@ -39,11 +31,7 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
         path: named,
         source,
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
-    let lines = runtime.block_on(load(&socket, &path))?;
+    let lines = client::run(load(&socket, &path))?;
     print(lines.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -57,7 +45,7 @@ async fn load(socket: &Path, path: &Path) -> Result<String, CliError> {
     let Some(text) = path.to_str() else {
         return Err(refused("the path is not UTF-8; rename the file".to_owned()));
     };
-    let mut client = AdminServiceClient::new(connect(socket).await?);
+    let mut client = AdminServiceClient::new(client::connect(socket).await?);
     let request = LoadImagesRequest {
         path: text.to_owned(),
     };
@@ -77,30 +65,12 @@ async fn load(socket: &Path, path: &Path) -> Result<String, CliError> {
     Ok(out)
 }
 
-async fn connect(socket: &Path) -> Result<Channel, CliError> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let no_daemon = |source| CliError::NoDaemon {
-        socket: socket.to_owned(),
-        source,
-    };
-    // The name is only for HTTP's authority; the connector decides where it goes.
-    let endpoint = Endpoint::from_static("http://localhost");
-    let connecting = endpoint.connect_with_connector(connector);
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(no_daemon(Box::new(error))),
-        Err(late) => Err(no_daemon(Box::new(late))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use cricket_proto::admin::admin_service_server::{AdminService, AdminServiceServer};
-    use cricket_proto::admin::{LoadImagesResponse, LoadedImage};
+    use cricket_proto::admin::{
+        ListImagesRequest, ListImagesResponse, LoadImagesResponse, LoadedImage,
+    };
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
     use tonic::{Request, Response, Status};
@@ -125,6 +95,13 @@ mod tests {
             };
             let images = vec![image("aa", &["x:1", "x:2"]), image("bb", &[])];
             Ok(Response::new(LoadImagesResponse { images }))
+        }
+
+        async fn list_images(
+            &self,
+            _request: Request<ListImagesRequest>,
+        ) -> Result<Response<ListImagesResponse>, Status> {
+            Err(Status::unimplemented("not asked here"))
         }
     }
 

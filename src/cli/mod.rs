@@ -4,6 +4,7 @@
 //! tables ([`flags`]); what a subcommand prints goes to standard output, an error to standard error
 //! once, as one chain, and its exit code stands in [`exit`].
 
+mod client;
 mod completion;
 mod config;
 mod daemon;
@@ -12,6 +13,7 @@ mod flags;
 mod load;
 mod man;
 mod markdown;
+mod policy;
 mod version;
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
         Some(("config", own)) => config::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("policy", own)) => policy::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -74,6 +77,7 @@ pub fn command() -> Command {
         .arg(version::flag())
         .subcommand(config::command())
         .subcommand(load::command())
+        .subcommand(policy::command())
         .subcommand(version::command())
         .subcommand(completion::command())
         .subcommand(man::command())

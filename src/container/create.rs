@@ -79,6 +79,8 @@ impl Containers {
         stage.enter("find the image");
         let image = self.image(&config)?;
         let volumes = self.image_volumes(&config)?;
+        stage.enter("ask the trust policy");
+        self.check_trust(&pod, &config, (&image, &volumes)).await?;
         pod.spec.target_pidns = self.target(&config)?;
         let mut record = self.first_record(&pod, name, config, &image)?;
         record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();

@@ -9,13 +9,16 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::Images;
-use super::credentials::{self, RegistryAuth};
+use super::credentials;
+use super::decide::Served;
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
+use super::pull::PullRequest;
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::trust;
 use super::unpack::{Job, Piece, Pieces};
 use crate::storage::{Lease, NewImage};
 use crate::sys::blocking;
@@ -30,16 +33,19 @@ const MAX_INDEX_DEPTH: usize = 2;
 pub(super) struct Fetch<'a> {
     images: &'a Arc<Images>,
     reference: &'a Reference,
-    auth: Option<&'a RegistryAuth>,
+    request: &'a PullRequest,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
 }
 
 /// A manifest as it came and what it says.
-struct Resolved {
+pub(super) struct Resolved {
     /// Digest of what the reference named: the index's, where there is one.
     top: String,
-    digest: String,
+    /// The manifest's own, computed.
+    pub digest: String,
+    /// The registry keeps signatures itself.
+    pub has_signatures: bool,
     bytes: Vec<u8>,
     manifest: Box<Manifest>,
 }
@@ -48,13 +54,13 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(
         images: &'a Arc<Images>,
         reference: &'a Reference,
-        auth: Option<&'a RegistryAuth>,
+        request: &'a PullRequest,
     ) -> Fetch<'a> {
         let lease = Arc::new(images.settings.store.lease());
         Fetch {
             images,
             reference,
-            auth,
+            request,
             lease,
             unpacking: TaskTracker::new(),
         }
@@ -71,19 +77,51 @@ impl<'a> Fetch<'a> {
 
     /// Fetches the image from `endpoint` and returns its id.
     pub(super) async fn from(&mut self, endpoint: &Endpoint) -> Result<String, ImageError> {
-        let session = Arc::new(self.session(endpoint).await?);
-        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        let (session, resolved) = self.manifest(endpoint).await?;
+        let signatures = self.decide(&session, endpoint, &resolved).await?;
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
         self.layers(&session, &resolved.manifest, &diff_ids).await?;
-        self.record(resolved, config).await
+        self.record(resolved, config, signatures).await
+    }
+
+    /// The session with `endpoint`, and the image's manifest there.
+    pub(super) async fn manifest(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(Arc<Session>, Resolved), ImageError> {
+        let session = Arc::new(self.session(endpoint).await?);
+        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        Ok((session, resolved))
+    }
+
+    /// Refuses what the policy does not accept; gives what is to be kept of the reasons to do so.
+    async fn decide(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        resolved: &Resolved,
+    ) -> Result<Vec<String>, ImageError> {
+        let served = Served {
+            reference: self.reference,
+            namespace: &self.request.namespace,
+            at: &endpoint.reference,
+            digest: &resolved.digest,
+            has_signatures: resolved.has_signatures,
+        };
+        let (verdict, evidence) = self.images.judge(session, served).await?;
+        verdict.or_refused(self.reference)?;
+        Ok(trust::texts(
+            &evidence.manifest_digest,
+            &evidence.signatures,
+        ))
     }
 
     async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
-        let (given, asked) = (self.auth.cloned(), self.reference.clone());
+        let (given, asked) = (self.request.auth.clone(), self.reference.clone());
         let (actual, mirror) = (endpoint.reference.clone(), endpoint.mirror);
         let files = self.images.settings.auth_files.clone();
         let find = move || credentials::find(given.as_ref(), &asked, &actual, mirror, &files);
@@ -126,6 +164,7 @@ impl<'a> Fetch<'a> {
                     return Ok(Resolved {
                         top: top_digest,
                         digest,
+                        has_signatures: raw.has_signatures,
                         bytes: raw.bytes,
                         manifest,
                     });
@@ -229,7 +268,12 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    async fn record(&self, resolved: Resolved, config: Vec<u8>) -> Result<String, ImageError> {
+    async fn record(
+        &self,
+        resolved: Resolved,
+        config: Vec<u8>,
+        signatures: Vec<String>,
+    ) -> Result<String, ImageError> {
         let what = format!("image {}", self.reference);
         let manifest_digest = super::reference::parse_sha256(&resolved.digest)
             .map_err(|reason| ImageError::malformed(what.as_str(), reason))?;
@@ -242,6 +286,7 @@ impl<'a> Fetch<'a> {
             digests: vec![self.reference.repo_digest(&resolved.top)],
             size_bytes,
             annotations: resolved.manifest.annotations.into_iter().collect(),
+            signatures,
         };
         let store = self.images.settings.store.clone();
         blocking(move || match store.put_image(new) {

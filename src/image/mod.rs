@@ -12,6 +12,7 @@
 mod credentials;
 mod decide;
 mod error;
+mod explain;
 mod fetch;
 mod load;
 mod manifest;
@@ -36,6 +37,7 @@ use crate::storage::Store;
 
 pub use credentials::RegistryAuth;
 pub use error::ImageError;
+pub use explain::Explained;
 #[cfg(test)]
 use load::Loaded;
 pub use pinned::Pinned;
@@ -44,7 +46,7 @@ pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
 pub use registry::Timeouts;
-pub use trust::Settings as TrustSettings;
+pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]

@@ -152,7 +152,7 @@ async fn pull_reference(
     );
     blocking(move || room.refuse_early(&asked, &namespace)).await?;
     // one lease for all endpoints: what a mirror gave before it broke need not come again
-    let mut fetch = Fetch::new(images, reference, request.auth.as_ref());
+    let mut fetch = Fetch::new(images, reference, request);
     let mut failures = Vec::new();
     for endpoint in endpoints {
         match fetch.from(&endpoint).await {
@@ -173,7 +173,7 @@ async fn pull_reference(
     Err(join_failures(failures))
 }
 
-fn join_failures(mut failures: Vec<ImageError>) -> ImageError {
+pub(super) fn join_failures(mut failures: Vec<ImageError>) -> ImageError {
     match failures.pop() {
         Some(last) if failures.is_empty() => last,
         Some(last) => {

@@ -14,6 +14,7 @@ use super::background::Task;
 use super::index::ImageEntry;
 use super::layer::sha256_hex;
 use super::record::{self, IMAGE_FILE, ImageFile};
+use super::signatures::{self, SIGNATURES};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::unique_name;
 use super::{StorageError, Store};
@@ -67,6 +68,8 @@ pub struct NewImage {
     pub size_bytes: u64,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// What trust in the image rests on, to be kept with it; see [`Store::signatures`].
+    pub signatures: Vec<String>,
 }
 
 impl Store {
@@ -160,6 +163,13 @@ impl Store {
         self.read_document(id, CONFIG)
     }
 
+    /// What was given with the image at all its puts as [`NewImage::signatures`], in no order that
+    /// means something: each text once, of a very long list the newest. Reads the disk.
+    pub fn signatures(&self, id: &str) -> Result<Vec<String>, StorageError> {
+        let known = self.image(id).is_some();
+        self.shared.read_signatures(id, known)
+    }
+
     fn read_document(&self, id: &str, name: &str) -> Result<Vec<u8>, StorageError> {
         if self.image(id).is_none() {
             return Err(StorageError::UnknownImage { id: id.to_owned() });
@@ -173,6 +183,13 @@ impl Store {
 }
 
 impl Shared {
+    fn read_signatures(&self, id: &str, exists: bool) -> Result<Vec<String>, StorageError> {
+        match exists {
+            true => signatures::read(&self.places.images.sub(id)?),
+            false => Ok(Vec::new()),
+        }
+    }
+
     fn merge(
         &self,
         id: String,
@@ -228,6 +245,13 @@ impl Shared {
                 dir.write(MANIFEST, &new.manifest)?;
                 dir.write(CONFIG, &new.config)?;
                 dir.write(IMAGE_FILE, &encode(entry, dir.path())?)?;
+                let signed = !new.signatures.is_empty();
+                if signed {
+                    // a damaged list is as good as none: what came now is what counts
+                    let known = self.read_signatures(id, exists).unwrap_or_default();
+                    let all = signatures::merged(known, &new.signatures);
+                    dir.write(SIGNATURES, &signatures::encode(all, dir.path())?)?;
+                }
                 let moved: Vec<String> = new.names.iter().chain(&new.digests).cloned().collect();
                 let others: Vec<ImageEntry> = self.index().images.values().cloned().collect();
                 for other in others.iter().filter(|other| other.record.id != *id) {
@@ -239,7 +263,8 @@ impl Shared {
                     );
                 }
                 let target = images.sub(id)?;
-                for file in [MANIFEST, IMAGE_FILE] {
+                let signatures = signed.then_some(SIGNATURES);
+                for file in signatures.into_iter().chain([MANIFEST, IMAGE_FILE]) {
                     rustix::fs::renameat(&dir, file, &target, file).map_err(StorageError::io(
                         target.path().join(file),
                         "rename into place",

@@ -55,6 +55,7 @@ mod open;
 mod overlay;
 mod record;
 mod root;
+mod signatures;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -47,10 +47,10 @@ table! {
         signature_policy: Option<PathBuf> = None,
             flag = "signature-policy", env = "CONTAINER_SIGNATURE_POLICY";
 
-        /// Directory of trust policies per namespace, `NAMESPACE.json`.
+        /// Directory of trust policies per namespace, `NAMESPACE.json`. A namespace that has a file
+        /// there is ruled by it alone, the others by the policy for all.
         signature_policy_dir: Option<PathBuf> = "/etc/crio/policies",
-            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR",
-            status = Accepted("this version has one policy for all namespaces");
+            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR";
 
         /// Registries that are spoken to without TLS or without checking it.
         insecure_registries: Vec<String> = [],

@@ -18,7 +18,7 @@ use oci_spec::image::{Descriptor, Digest};
 use super::error::ImageError;
 use super::trust::{Origin, Trust};
 use super::unpack::{Job, Piece, Pieces};
-use super::{Images, Settings, decide};
+use super::{Images, Settings, decide, trust};
 use crate::storage::NewImage;
 use crate::sys::blocking;
 use archive::Archive;
@@ -74,13 +74,13 @@ impl Source<'_> {
 impl Images {
     /// Loads every image of an archive or layout that fits this machine.
     pub async fn load(&self, path: &Path) -> Result<Vec<Loaded>, ImageError> {
-        let (settings, trust) = (self.settings.clone(), Arc::clone(&self.trust));
+        let (settings, room) = (self.settings.clone(), Arc::clone(&self.trust));
         let path: PathBuf = std::path::absolute(path).map_err(|error| Source(path).error(error))?;
-        blocking(move || load(&settings, &trust, &path)).await
+        blocking(move || load(&settings, &room, &path)).await
     }
 }
 
-fn load(settings: &Settings, trust: &Arc<Trust>, path: &Path) -> Result<Vec<Loaded>, ImageError> {
+fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, ImageError> {
     let source = Source(path);
     let archive = Archive::open(path)?;
     let origin = match (archive.has("oci-layout"), archive.has("manifest.json")) {
@@ -94,13 +94,14 @@ fn load(settings: &Settings, trust: &Arc<Trust>, path: &Path) -> Result<Vec<Load
             ));
         }
     };
-    decide::refuse_archive_early(trust, origin)?;
-    let plans = match origin {
+    decide::refuse_archive_early(room, origin)?;
+    let mut plans = match origin {
         Origin::DockerArchive(_) => docker::plan(&archive, source)?,
         _ => layout::plan(&archive, source, &settings.platform)?,
     };
-    for plan in &plans {
-        decide::check_archive(trust, origin, &plan.new.manifest_digest)?;
+    for plan in &mut plans {
+        decide::check_archive(room, origin, &plan.new.manifest_digest)?;
+        plan.new.signatures.extend(trust::loaded(origin));
     }
     if plans.is_empty() {
         let platform = &settings.platform;

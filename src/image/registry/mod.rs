@@ -15,6 +15,7 @@ mod blob;
 mod body;
 mod challenge;
 mod session;
+mod signatures;
 mod token;
 mod transport;
 

@@ -58,6 +58,8 @@ pub struct RawManifest {
     pub bytes: Vec<u8>,
     /// The registry's word on its type.
     pub content_type: Option<String>,
+    /// The registry keeps signatures itself ([`Session::extension_signatures`]).
+    pub has_signatures: bool,
 }
 
 impl Session {
@@ -129,6 +131,7 @@ impl Session {
             ..Ask::default()
         };
         let response = self.get(&path, ask, exchange).await?;
+        let has_signatures = super::signatures::offered(&response);
         let header = response.headers().get(reqwest::header::CONTENT_TYPE);
         let content_type = header
             .and_then(|value| value.to_str().ok())
@@ -139,6 +142,7 @@ impl Session {
         Ok(RawManifest {
             bytes,
             content_type,
+            has_signatures,
         })
     }
 

@@ -1,10 +1,12 @@
 //! Trust: whether policy.json accepts an image.
 //!
 //! `policy` is the file, `scope` says which part of it decides, `signed_by` and `sigstore` are the
-//! requirements that look at signatures, `verdict` what they look at and what they say. The files
-//! are looked at for every decision, so an edit needs no reload, but read only when they changed.
+//! requirements that look at signatures, `verdict` what they look at and what they say. `find` looks
+//! for signatures where `registries_d` says, `stored` keeps them with the image. The files are looked
+//! at for every decision, so an edit needs no reload; a policy is read only when it changed.
 
 mod cache;
+mod find;
 mod identity;
 #[cfg(feature = "openpgp")]
 mod openpgp;
@@ -13,9 +15,11 @@ mod openpgp;
 mod openpgp;
 mod payload;
 mod policy;
+mod registries_d;
 mod scope;
 mod signed_by;
 mod sigstore;
+mod stored;
 mod strict;
 mod verdict;
 
@@ -24,9 +28,11 @@ use std::sync::Arc;
 
 use super::error::ImageError;
 use cache::Cache;
+pub use find::{digest, signatures};
 use policy::Policy;
 pub use scope::Origin;
-pub use verdict::{Answer, Evidence, Found, Signature, Verdict};
+pub use stored::{Kept, loaded, texts};
+pub use verdict::{Answer, Evidence, SignatureVerdict, Verdict};
 
 /// Which files decide.
 #[derive(Debug, Clone)]
@@ -35,6 +41,10 @@ pub struct Settings {
     pub policy: PathBuf,
     /// Directory with a policy of its own for some Kubernetes namespaces, `NAMESPACE.json`.
     pub namespaces: Option<PathBuf>,
+    /// Directory that says where signatures are.
+    pub registries_d: PathBuf,
+    /// Where simple signatures are looked for when no file there says it.
+    pub lookaside: PathBuf,
 }
 
 impl Default for Settings {
@@ -43,6 +53,8 @@ impl Default for Settings {
         Settings {
             policy: "/etc/containers/policy.json".into(),
             namespaces: None,
+            registries_d: "/etc/containers/registries.d".into(),
+            lookaside: "/var/lib/containers/sigstore".into(),
         }
     }
 }
@@ -61,6 +73,11 @@ impl Trust {
             settings,
             cache: Cache::default(),
         }
+    }
+
+    /// The files.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What can be said before there is any evidence: `Some` is the verdict, `None` that there has

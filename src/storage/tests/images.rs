@@ -233,3 +233,22 @@ fn pulls_and_removals_at_once_end_well() {
         4
     );
 }
+
+#[test]
+fn signatures_stay_with_an_image_and_gather_over_its_pulls() {
+    let node = Fixture::new();
+    let texts = |texts: &[&str]| -> Vec<String> { texts.iter().map(|t| (*t).to_owned()).collect() };
+    let put = |signatures: &[&str]| {
+        let new = NewImage {
+            signatures: texts(signatures),
+            ..new_image(&["a:1"], &[])
+        };
+        node.store().put_image(new).unwrap().id.clone()
+    };
+    let id = put(&[]);
+    assert_eq!(node.store().signatures(&id).unwrap(), [] as [&str; 0]);
+    put(&["one"]);
+    put(&["two"]);
+    put(&[]);
+    assert_eq!(node.store().signatures(&id).unwrap(), ["one", "two"]);
+}
