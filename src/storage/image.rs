@@ -163,13 +163,6 @@ impl Store {
         self.read_document(id, CONFIG)
     }
 
-    /// What was given with the image at all its puts as [`NewImage::signatures`], in no order that
-    /// means something: each text once, of a very long list the newest. Reads the disk.
-    pub fn signatures(&self, id: &str) -> Result<Vec<String>, StorageError> {
-        let known = self.image(id).is_some();
-        self.shared.read_signatures(id, known)
-    }
-
     fn read_document(&self, id: &str, name: &str) -> Result<Vec<u8>, StorageError> {
         if self.image(id).is_none() {
             return Err(StorageError::UnknownImage { id: id.to_owned() });
@@ -183,13 +176,6 @@ impl Store {
 }
 
 impl Shared {
-    fn read_signatures(&self, id: &str, exists: bool) -> Result<Vec<String>, StorageError> {
-        match exists {
-            true => signatures::read(&self.places.images.sub(id)?),
-            false => Ok(Vec::new()),
-        }
-    }
-
     fn merge(
         &self,
         id: String,

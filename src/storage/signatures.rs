@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StorageError;
 use super::dir::Dir;
 use super::record;
+use super::store::Shared;
+use super::{StorageError, Store};
 
 pub(super) const SIGNATURES: &str = "signatures";
 
@@ -20,6 +21,28 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 struct SignaturesFile {
     version: u32,
     signatures: Vec<String>,
+}
+
+impl Store {
+    /// What was given with the image at all its puts as [`super::NewImage::signatures`], each text
+    /// once, the newest last; of a very long list the newest. Reads the disk.
+    pub fn signatures(&self, id: &str) -> Result<Vec<String>, StorageError> {
+        let known = self.image(id).is_some();
+        self.shared.read_signatures(id, known)
+    }
+}
+
+impl Shared {
+    pub(super) fn read_signatures(
+        &self,
+        id: &str,
+        exists: bool,
+    ) -> Result<Vec<String>, StorageError> {
+        match exists {
+            true => read(&self.places.images.sub(id)?),
+            false => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The union, the newest last. What is too much leaves the oldest out.
@@ -52,7 +75,7 @@ pub(super) fn encode(
 }
 
 /// The texts of an image's directory; none where nothing was ever given.
-pub(super) fn read(dir: &Dir) -> Result<Vec<String>, StorageError> {
+fn read(dir: &Dir) -> Result<Vec<String>, StorageError> {
     if !dir.has(SIGNATURES) {
         return Ok(Vec::new());
     }

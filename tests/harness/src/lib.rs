@@ -16,6 +16,7 @@ pub mod archive;
 pub mod certificate;
 pub mod client;
 pub mod daemon;
+pub mod gpg;
 pub mod hostile;
 pub mod http;
 pub mod image;
@@ -33,6 +34,7 @@ pub mod sigstore;
 pub mod spdy;
 pub mod sweep;
 pub mod tools;
+pub mod trust;
 
 pub use client::Client;
 pub use cricket_proto::{admin, cri};
