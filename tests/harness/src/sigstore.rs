@@ -282,10 +282,17 @@ pub fn carrier(signatures: &[Signed]) -> Image {
         "config": config.descriptor(),
         "layers": described,
     });
+    let mut blobs: Vec<Blob> = Vec::new();
+    for layer in layers {
+        // a registry wants each blob once
+        if blobs.iter().all(|blob| blob.digest != layer.digest) {
+            blobs.push(layer);
+        }
+    }
     Image {
         manifest: Blob::new(media_type, manifest.to_string().into_bytes()),
         config,
-        layers,
+        layers: blobs,
         tars: Vec::new(),
     }
 }
