@@ -123,14 +123,18 @@ pub fn run(loaded: Loaded) -> Result<(), DaemonError> {
     )?;
     // Files for containers must not depend on who starts the daemon.
     umask(Mode::from_bits_truncate(0o022));
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(MAX_BLOCKING)
         .thread_keep_alive(BLOCKING_KEEP)
         .enable_all()
         .build()
-        .map_err(DaemonError::Async)?
-        .block_on(serve(loaded))
+        .map_err(DaemonError::Async)?;
+    let served = runtime.block_on(serve(loaded));
+    // An archive that is being loaded takes as long as it is large; what it leaves half done the next
+    // start sweeps, as after a crash.
+    runtime.shutdown_background();
+    served
 }
 
 /// The rooms that the services need.
@@ -164,6 +168,10 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
     // Not before it is known who owns what, and not in the way of the first call.
     let sandboxes = Arc::clone(&house.sandboxes);
     tokio::spawn(async move { sandboxes.sweep().await });
+    if let Some(directory) = loaded.config.image.image_archives_dir.clone() {
+        let images = Arc::clone(&house.images);
+        tokio::spawn(async move { images.load_directory(directory).await });
+    }
     let socket = loaded.config.api.listen.clone();
     let stopping = CancellationToken::new();
     let sessions = tokio::spawn(streaming.serve(
@@ -294,6 +302,7 @@ async fn answer(
     };
     let admin = AdminApi {
         images: Arc::clone(&house.images),
+        containers: Arc::clone(house.sandboxes.containers()),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
     let stop_plain = plain.stop();

@@ -30,7 +30,7 @@ async fn network(node: &Node) -> RuntimeCondition {
 
 /// Waits until the condition is as wanted; gives it.
 async fn network_becomes(node: &Node, ready: bool) -> RuntimeCondition {
-    for _ in 0..2000 {
+    for _ in 0..6000 {
         let condition = network(node).await;
         if condition.status == ready {
             return condition;
@@ -38,7 +38,7 @@ async fn network_becomes(node: &Node, ready: bool) -> RuntimeCondition {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!(
-        "NetworkReady is not {ready} within 20 s; log:\n{}",
+        "NetworkReady is not {ready} within 60 s; log:\n{}",
         node.daemon.log()
     );
 }

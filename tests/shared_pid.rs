@@ -51,15 +51,15 @@ async fn containers_see_each_other_and_pause_is_the_first_process() {
         assert!(first.contains("pause"), "{shown}");
     }
     // An orphan goes to pause, which must reap it.
-    let script = ["sh", "-c", "(sh -c 'sleep 0.1' &); true"];
-    node.cri.exec(&one, &script, 10).await.unwrap();
-    let zombies = [
-        "sh",
-        "-c",
-        "sleep 0.5; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l",
-    ];
-    let reply = node.cri.exec(&one, &zombies, 10).await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&reply.stdout).trim(), "0");
+    let script = "(sh -c 'echo $$ > /tmp/orphan; exec sleep 1000' &); \
+                  until [ -s /tmp/orphan ]; do sleep 0.01; done; \
+                  read pid < /tmp/orphan; echo parent $(cut -d' ' -f4 /proc/$pid/stat); \
+                  kill -9 $pid; while [ -e /proc/$pid ]; do sleep 0.01; done";
+    // A zombie would stay in /proc, and the command beyond its time.
+    let reply = node.cri.exec(&one, &["sh", "-c", script], 60).await;
+    let reply = reply.unwrap();
+    assert_eq!(String::from_utf8_lossy(&reply.stdout), "parent 1\n");
+    assert_eq!(reply.exit_code, 0, "{reply:?}");
     node.cri.stop_pod(&pod).await.unwrap();
     assert_eq!(
         node.cri.container(&one).await.unwrap().state(),

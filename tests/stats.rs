@@ -78,7 +78,7 @@ async fn figures_of_a_pod_and_its_container_move_with_what_they_do() {
     run(
         &node,
         &id,
-        "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done",
+        "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done",
     )
     .await;
     run(
@@ -115,7 +115,7 @@ async fn figures_of_a_pod_and_its_container_move_with_what_they_do() {
 
     // The layer is measured in the background; asking again is what has it measured.
     let mut layer = then.writable_layer.unwrap();
-    for _ in 0..2000 {
+    for _ in 0..6000 {
         if layer.used_bytes.unwrap().value >= 8 << 20 {
             break;
         }

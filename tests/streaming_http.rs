@@ -12,13 +12,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use cricket_harness::cri::{AttachRequest, ExecRequest, PortForwardRequest};
-use cricket_harness::{Node, certificate, tools};
+use cricket_harness::{Node, certificate, requests, tools};
 use tonic::Code;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
 /// So that a server that hangs fails the test instead of hanging it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const SPDY: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
     X-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
@@ -308,8 +308,78 @@ async fn a_port_that_is_taken_is_named_with_the_key_that_sets_it() {
     node.finish().await;
 }
 
+/// Hangs up on an attachment whose container takes no input, with more of it under way than fits
+/// anywhere: the daemon waits for the container then, and does not read.
+fn leave_in_the_middle(node: &Node, url: &str, head: &[u8]) {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (address, path) = rest.split_once('/').unwrap();
+    let mut stream = connect(node, address.parse().unwrap());
+    let patience = Some(Duration::from_millis(500));
+    stream.set_write_timeout(patience).unwrap();
+    let line = format!("GET /{path} HTTP/1.1\r\nHost: x\r\n{WEBSOCKET}\r\n");
+    stream.write_all(line.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 101");
+    stream.write_all(head).unwrap();
+    let zeros = vec![0; 1 << 20];
+    let is_full = (0..64).any(|_| stream.write_all(&zeros).is_err());
+    assert!(is_full, "64 MiB were taken");
+    // Closed with the rest of the answer unread, so that the kernel resets the connection.
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_input_is_not_taken_leaves_its_place() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let config = node.pod_config("leaves");
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let mut container = requests::container("main", &image, &["sleep", "1000"]);
+    container.stdin = true;
+    let id = node.run_in(&pod, &config, &container).await;
+    let request = AttachRequest {
+        container_id: id.clone(),
+        stdin: true,
+        stdout: true,
+        ..Default::default()
+    };
+    // A masked message of 1 GiB for channel 0, with a mask that changes nothing.
+    let message = [0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0];
+    // As many as there are places.
+    for _ in 0..8 {
+        let url = node.cri.attach_url(request.clone()).await.unwrap().url;
+        leave_in_the_middle(&node, &url, &message);
+    }
+    node.until("a place is free", || {
+        let mut command = node.net().command(&tools::crictl());
+        let endpoint = format!("unix://{}", node.daemon.socket().display());
+        command
+            .args(["--config", "/dev/null", "--runtime-endpoint", &endpoint])
+            .args(["attach", &id])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // One that is refused ends at once.
+        std::thread::sleep(Duration::from_secs(1));
+        let attached = child.try_wait().unwrap().is_none();
+        drop(child.kill());
+        drop(child.wait());
+        attached
+    })
+    .await;
+    node.finish().await;
+}
+
 /// What openssl's client gets for a GET, and whether TLS was agreed on.
 fn over_tls(node: &Node, address: &str, arguments: &[&str]) -> (bool, String) {
+    let head = b"GET /exec/none HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = say_over_tls(node, address, arguments, head);
+    (answer.starts_with("HTTP/1.1 404"), answer)
+}
+
+/// What openssl's client gets for these bytes until the server hangs up.
+fn say_over_tls(node: &Node, address: &str, arguments: &[&str], bytes: &[u8]) -> String {
     let mut command = node.net().command(&tools::need("openssl"));
     command
         .args([
@@ -325,11 +395,10 @@ fn over_tls(node: &Node, address: &str, arguments: &[&str]) -> (bool, String) {
         .stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    drop(stdin.write_all(b"GET /exec/none HTTP/1.1\r\nHost: x\r\n\r\n"));
+    drop(stdin.write_all(bytes));
     let output = child.wait_with_output().unwrap();
     drop(stdin);
-    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    (answer.starts_with("HTTP/1.1 404"), answer)
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[tokio::test]
@@ -370,6 +439,27 @@ async fn tls_lets_in_who_has_a_certificate_of_the_right_authority() {
     assert!(!served, "without a certificate: {answer}");
     let (served, answer) = ask(&identity(&strangers));
     assert!(!served, "with a stranger's: {answer}");
+    // A whole session: "hello" to cat, the end of its input, and the answer to the server's close.
+    let path = url.strip_prefix("https://").unwrap();
+    let path = path.strip_prefix(address).unwrap();
+    let mut session = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{WEBSOCKET}\r\n").into_bytes();
+    for payload in [&b"\0hello"[..], b"\xff\0"] {
+        session.extend([
+            0x82,
+            0x80 | u8::try_from(payload.len()).unwrap(),
+            0,
+            0,
+            0,
+            0,
+        ]);
+        session.extend(payload);
+    }
+    let all = [&trust[..], &identity(&clients)].concat();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    let answer = say_over_tls(&node, address, &all, &session);
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("\u{1}hello"), "{answer}");
+    assert!(answer.contains(r#""status":"Success""#), "{answer}");
     let old = [&identity(&clients)[..], &["-tls1_2".to_owned()]].concat();
     let (served, answer) = ask(&old);
     assert!(!served, "with TLS 1.2: {answer}");

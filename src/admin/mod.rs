@@ -1,7 +1,9 @@
-//! cricket's own gRPC service beside the CRI: offline images now; progress, timelines and
-//! explanations later.
+//! cricket's own gRPC service beside the CRI: offline images, and what images occupy; progress,
+//! timelines and explanations later. One file a subject.
 
+mod images;
 mod policy;
+mod save;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use cricket_proto::admin as wire;
 use tonic::{Request, Response, Status};
 
+use crate::container::Containers;
 use crate::cri::of_image;
 use crate::image::Images;
 
@@ -17,10 +20,19 @@ use crate::image::Images;
 pub struct AdminApi {
     /// The images.
     pub images: Arc<Images>,
+    /// The containers, which use them.
+    pub containers: Arc<Containers>,
 }
 
 #[tonic::async_trait]
 impl wire::admin_service_server::AdminService for AdminApi {
+    async fn save_images(
+        &self,
+        request: Request<wire::SaveImagesRequest>,
+    ) -> Result<Response<save::Parts>, Status> {
+        save::save(&self.images, request.into_inner()).await
+    }
+
     async fn load_images(
         &self,
         request: Request<wire::LoadImagesRequest>,
@@ -41,6 +53,14 @@ impl wire::admin_service_server::AdminService for AdminApi {
             })
             .collect();
         Ok(Response::new(wire::LoadImagesResponse { images }))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<wire::ListImagesRequest>,
+    ) -> Result<Response<wire::ListImagesResponse>, Status> {
+        let listed = images::list(self, request.get_ref());
+        listed.map(Response::new).map_err(|error| of_image(&error))
     }
 
     async fn test_policy(

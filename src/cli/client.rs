@@ -1,4 +1,4 @@
-//! The connection of a subcommand to the daemon.
+//! The way to the daemon for subcommands that ask it.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,9 @@
 //! `cricket load FILE`: import images from an archive or layout without a registry.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,7 +12,8 @@ use clap::{Arg, ArgMatches, Command};
 use cricket_proto::admin::LoadImagesRequest;
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
 
-use super::{CliError, client, load_config, print};
+use super::client;
+use super::{CliError, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("load")
@@ -16,24 +21,68 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("file")
                 .value_name("FILE")
-                .required(true)
+                .required_unless_present("input")
                 .value_parser(clap::value_parser!(PathBuf))
                 .value_hint(ValueHint::AnyPath)
-                .help("Archive (tar) or layout directory, read by the daemon on this machine"),
+                .conflicts_with("input")
+                .help(
+                    "Archive (tar, also gzip or zstd) or layout directory, read by the daemon on \
+                     this machine; `-` is standard input",
+                ),
+        )
+        .arg(
+            Arg::new("input")
+                .short('i')
+                .long("input")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .value_hint(ValueHint::AnyPath)
+                .help("The same, as docker and podman have it"),
         )
 }
 
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let socket = load_config(matches)?.config.api.listen;
-    let named = own.get_one::<PathBuf>("file").cloned().unwrap_or_default();
-    // The daemon has another working directory, and its file system is this one.
-    let path = std::fs::canonicalize(&named).map_err(|source| CliError::File {
+    let named = own
+        .get_one::<PathBuf>("file")
+        .or_else(|| own.get_one("input"));
+    let named = named.cloned().unwrap_or_default();
+    // Held until the daemon has read it.
+    let mut spooled = None;
+    let found = match named == Path::new("-") {
+        true => spool(std::io::stdin().lock()).map(|file| {
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            spooled = Some(file);
+            path.into()
+        }),
+        // The daemon has another working directory, and its file system is this one.
+        false => std::fs::canonicalize(&named),
+    };
+    let path = found.map_err(|source| CliError::File {
         path: named,
         source,
     })?;
     let lines = client::run(load(&socket, &path))?;
+    drop(spooled);
     print(lines.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What comes, as a file without a name: the daemon reads an archive twice. The file is this process's
+/// and goes with it.
+fn spool(mut from: impl Read) -> std::io::Result<File> {
+    let dir = std::env::temp_dir();
+    let name = dir.join(format!(".cricket-load.{}", std::process::id()));
+    let mut options = File::options();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&name)?;
+    std::fs::remove_file(&name)?;
+    std::io::copy(&mut from, &mut file)?;
+    Ok(file)
 }
 
 /// One line per name, `ID NAME`, or the id alone of an image without a name.

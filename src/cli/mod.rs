@@ -10,10 +10,14 @@ mod config;
 mod daemon;
 mod exit;
 mod flags;
+mod images;
 mod load;
 mod man;
 mod markdown;
 mod policy;
+mod rmi;
+mod save;
+mod save_target;
 mod version;
 
 #[cfg(test)]
@@ -49,8 +53,11 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     match matches.subcommand() {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
         Some(("config", own)) => config::run(matches, own),
+        Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
         Some(("policy", own)) => policy::run(matches, own),
+        Some(("rmi", own)) => rmi::run(matches, own),
+        Some(("save", own)) => save::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -76,8 +83,11 @@ pub fn command() -> Command {
         .args(flags::all())
         .arg(version::flag())
         .subcommand(config::command())
+        .subcommand(images::command())
         .subcommand(load::command())
         .subcommand(policy::command())
+        .subcommand(rmi::command())
+        .subcommand(save::command())
         .subcommand(version::command())
         .subcommand(completion::command())
         .subcommand(man::command())
@@ -88,6 +98,15 @@ pub fn command() -> Command {
 fn load_config(matches: &ArgMatches) -> Result<Loaded, CliError> {
     let sources = Sources::of_process(flags::given(matches));
     Ok(crate::config::load(&sources)?)
+}
+
+/// Runs a conversation with the daemon on this thread.
+fn converse<T>(conversation: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(conversation)
 }
 
 /// Writes to standard output. A reader that has gone (`cricket config | head`) is no error.

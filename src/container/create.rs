@@ -79,6 +79,7 @@ impl Containers {
         stage.enter("find the image and ask the trust policy");
         let image = self.image(&config)?;
         let volumes = self.image_volumes(&config)?;
+        let _using = self.use_images(&name, &image, &volumes)?;
         self.check_trust(&pod, &config, (&image, &volumes)).await?;
         pod.spec.target_pidns = self.target(&config)?;
         let mut record = self.first_record(&pod, name, config, &image)?;
@@ -107,7 +108,7 @@ impl Containers {
     fn image(&self, config: &Config) -> Result<Arc<ImageRecord>, ContainerError> {
         let wanted = &config.image.image;
         match self.rooms.images.get(wanted)? {
-            Some(image) => Ok(image.record),
+            Some(image) => runnable(image.record, wanted),
             None => Err(ContainerError::NoImage {
                 image: wanted.clone(),
             }),
@@ -338,6 +339,19 @@ fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>, ContainerErr
     }
     let both = !directory.is_empty() && !path.is_empty();
     Ok(both.then(|| Path::new(directory).join(path)))
+}
+
+fn runnable(image: Arc<ImageRecord>, wanted: &str) -> Result<Arc<ImageRecord>, ContainerError> {
+    match &image.artifact_type {
+        None => Ok(image),
+        Some(kind) => Err(ContainerError::Invalid {
+            field: "config.image".to_owned(),
+            problem: format!(
+                "`{wanted}` is an artifact ({kind}): it has no program to run; it can be mounted \
+                 as an image volume"
+            ),
+        }),
+    }
 }
 
 /// What the container inherits of its image.

@@ -15,6 +15,7 @@ mod exec;
 mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
+mod image_users;
 mod inspect;
 mod metrics;
 mod own_files;
@@ -101,6 +102,8 @@ pub struct Settings {
     pub absent_sources_to_reject: Vec<PathBuf>,
     /// What becomes of the paths that images declare as volumes.
     pub declared_volumes: DeclaredVolumes,
+    /// Whether OCI artifacts may be mounted as volumes (`oci_artifact_mount_support`).
+    pub artifact_volumes: bool,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
     /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
@@ -135,6 +138,7 @@ pub struct Containers {
     stops: Operations<Id, (), ContainerError>,
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
+    in_making: image_users::InMaking,
     /// Whether criu works here, once it has been asked.
     criu: tokio::sync::OnceCell<Result<(), String>>,
 }
@@ -226,6 +230,7 @@ impl Containers {
             stops: Operations::new("stop container"),
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
+            in_making: image_users::InMaking::default(),
             criu: tokio::sync::OnceCell::new(),
         }))
     }
@@ -264,22 +269,6 @@ impl Containers {
     /// When there is none, or more than one.
     pub fn find(&self, prefix: &str) -> Result<Arc<Container>, ContainerError> {
         Ok(self.table.find(prefix)?)
-    }
-
-    /// The container that uses the image of this id, by name, if there is one.
-    pub fn user_of_image(&self, image: &str) -> Option<String> {
-        self.all().into_iter().find_map(|container| {
-            let record = container.record();
-            let volume = record.image_volumes.iter().any(|v| v.image_id == image);
-            match (record.image.id == image, volume) {
-                (true, _) => Some(format!("container {} ({})", record.name, record.id)),
-                (_, true) => Some(format!(
-                    "container {} ({}) as a volume",
-                    record.name, record.id
-                )),
-                (false, false) => None,
-            }
-        })
     }
 
     /// Makes the monitor of a running container open its log anew after a rotation.

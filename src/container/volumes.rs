@@ -54,6 +54,10 @@ impl Containers {
                 )
             })?;
             let image = image.record;
+            if image.artifact_type.is_some() && !self.settings.artifact_volumes {
+                let problem = "it is an OCI artifact, and oci_artifact_mount_support is false";
+                return Err(volume_error(index, mount, problem.into()));
+            }
             let volume = ImageVolume {
                 mount: index,
                 image_id: image.id.clone(),

@@ -27,9 +27,15 @@ async fn next(
     Result<wire::ContainerEventResponse, tonic::Status>,
     Receiver<Arc<Event>>,
 )> {
+    let event = received(&mut events).await?;
+    Some((Ok(message(&event)), events))
+}
+
+/// The next one that is still kept; `None` when there are no more to come.
+async fn received<T: Clone>(events: &mut Receiver<T>) -> Option<T> {
     loop {
         match events.recv().await {
-            Ok(event) => return Some((Ok(message(&event)), events)),
+            Ok(event) => return Some(event),
             // The kubelet lists all pods now and then for such a case.
             Err(RecvError::Lagged(lost)) => {
                 tracing::warn!(
@@ -58,5 +64,27 @@ fn message(event: &Event) -> wire::ContainerEventResponse {
         containers_statuses: containers
             .map(|record| answer::container_status(record))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_reads_too_slowly_loses_the_oldest_and_goes_on() {
+        let sender = broadcast::Sender::new(4);
+        let mut slow = sender.subscribe();
+        for event in 0..10 {
+            sender.send(event).unwrap();
+        }
+        drop(sender);
+        let mut seen = Vec::new();
+        while let Some(event) = received(&mut slow).await {
+            seen.push(event);
+        }
+        assert_eq!(seen, [6, 7, 8, 9]);
     }
 }

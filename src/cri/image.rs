@@ -48,7 +48,10 @@ impl wire::image_service_server::ImageService for ImageApi {
         let found = self.images.get(&wanted).map_err(|error| of_image(&error))?;
         let mut info = std::collections::BTreeMap::new();
         if let Some(image) = found.as_ref().filter(|_| request.verbose) {
-            let facts = serde_json::json!({ "imageSpec": image.record.config.as_ref() });
+            let facts = match &image.record.artifact_type {
+                Some(kind) => serde_json::json!({ "artifactType": kind }),
+                None => serde_json::json!({ "imageSpec": image.record.config.as_ref() }),
+            };
             info.insert("info".to_owned(), facts.to_string());
         }
         let image = found.as_ref().map(answer::image);
@@ -81,10 +84,9 @@ impl wire::image_service_server::ImageService for ImageApi {
         request: Request<wire::RemoveImageRequest>,
     ) -> Answer<wire::RemoveImageResponse> {
         let wanted = named(request.into_inner().image)?;
-        let containers = self.sandboxes.containers();
-        let user = |id: &str| containers.user_of_image(id);
+        let containers = std::sync::Arc::clone(self.sandboxes.containers());
         self.images
-            .remove(&wanted, &user)
+            .remove(&wanted, move |id| containers.user_of_image(id))
             .await
             .map_err(|error| of_image(&error))?;
         Ok(Response::new(wire::RemoveImageResponse {}))

@@ -61,10 +61,14 @@ fn port_mapping(mapping: wire::PortMapping) -> Result<PortMapping, Status> {
     let port = |field: &str, port: i32| {
         u16::try_from(port).map_err(|_| invalid(field, &format!("{port} is not a port")))
     };
-    let protocol = match mapping.protocol() {
-        wire::Protocol::Tcp => Protocol::Tcp,
-        wire::Protocol::Udp => Protocol::Udp,
-        wire::Protocol::Sctp => Protocol::Sctp,
+    let protocol = match wire::Protocol::try_from(mapping.protocol) {
+        Ok(wire::Protocol::Tcp) => Protocol::Tcp,
+        Ok(wire::Protocol::Udp) => Protocol::Udp,
+        Ok(wire::Protocol::Sctp) => Protocol::Sctp,
+        Err(_) => {
+            let problem = format!("{} is not a protocol", mapping.protocol);
+            return Err(invalid("config.port_mappings.protocol", &problem));
+        }
     };
     let host_ip = match mapping.host_ip.as_str() {
         "" => None,
@@ -439,6 +443,12 @@ mod tests {
                 .message()
                 .contains("localhost")
         );
+        let protocol = wire::PortMapping {
+            protocol: 9,
+            ..Default::default()
+        };
+        let refused = port_mapping(protocol).unwrap_err();
+        assert!(refused.message().contains("config.port_mappings.protocol"));
         assert!(namespace_mode(9).is_err() && groups_policy(9).is_err());
         let no_image = wire::ContainerConfig {
             metadata: Some(wire::ContainerMetadata {

@@ -58,17 +58,42 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     if let Some(policy) = &image.signature_policy {
         settings.trust.policy.clone_from(policy);
     }
+    settings.credentials = credentials(&loaded.config);
+    settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
+    settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
     settings
         .trust
         .namespaces
         .clone_from(&image.signature_policy_dir);
-    settings.auth_files = image.global_auth_file.iter().cloned().collect();
     if !image.pull_progress_timeout.is_zero() {
-        settings.timeouts.stall = image.pull_progress_timeout;
+        settings.network.timeouts.stall = image.pull_progress_timeout;
     }
-    let pinned = image.pinned_images.iter().map(String::as_str);
-    settings.pinned = image::Pinned::new(pinned.chain([image.pause_image.as_str()]));
+    settings.pinned = pinned(&loaded.config);
     settings
+}
+
+fn credentials(config: &Config) -> image::CredentialPlaces {
+    let image = &config.image;
+    let uid = nix::unistd::geteuid();
+    // a service of systemd's has no HOME
+    let home = std::env::var_os("HOME").map(PathBuf::from).or_else(|| {
+        let user = nix::unistd::User::from_uid(uid).ok().flatten()?;
+        Some(user.dir)
+    });
+    let home = home.unwrap_or_else(|| "/root".into());
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    image::CredentialPlaces {
+        namespaced: image.namespaced_auth_dir.clone(),
+        global: image.global_auth_file.clone(),
+        user: image::CredentialPlaces::of_user(uid.as_raw(), &home, variable),
+        helper_path: None,
+    }
+}
+
+/// What the kubelet must not collect: `pinned_images`, and `pause_image` as in CRI-O.
+pub(super) fn pinned(config: &Config) -> image::Pinned {
+    let patterns = config.image.pinned_images.iter().map(String::as_str);
+    image::Pinned::new(patterns.chain([config.image.pause_image.as_str()]))
 }
 
 pub(super) fn network(config: &Config) -> network::Settings {
@@ -173,6 +198,7 @@ pub(super) fn container(
             ImageVolumes::Bind => DeclaredVolumes::Bind,
             ImageVolumes::Ignore => DeclaredVolumes::Ignore,
         },
+        artifact_volumes: config.image.oci_artifact_mount_support,
         checkpoints: runtime.enable_criu_support
             && config.checkpoint_restore.container_level_enabled != CheckpointLevel::None,
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),

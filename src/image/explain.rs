@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Images;
 use super::decide::Served;
 use super::error::ImageError;
-use super::fetch::Fetch;
-use super::pull::{PullRequest, join_failures};
+use super::fetch::{Caller, Fetch};
+use super::pull::{PullRequest, caller, join_failures};
 use super::reference::Reference;
 use super::registries::Registries;
 use super::trust::{Origin, Verdict};
@@ -34,9 +34,11 @@ impl Images {
     pub async fn explain(self: &Arc<Self>, request: &PullRequest) -> Result<Explained, ImageError> {
         let sources = self.settings.registries.clone();
         let registries = blocking(move || Registries::load(&sources)).await?;
+        let registries = Arc::new(registries);
+        let caller = caller(self, &registries, request).await?;
         let mut failures = Vec::new();
         for reference in registries.candidates(&request.reference)? {
-            match self.explain_one(&registries, &reference, request).await {
+            match self.explain_one(&registries, &reference, &caller).await {
                 Ok(explained) => return Ok(explained),
                 Err(error) => failures.push(error),
             }
@@ -48,11 +50,11 @@ impl Images {
         self: &Arc<Self>,
         registries: &Registries,
         reference: &Reference,
-        request: &PullRequest,
+        caller: &Caller,
     ) -> Result<Explained, ImageError> {
         let endpoints = registries.endpoints(reference)?;
         let (room, asked) = (Arc::clone(self), reference.clone());
-        let namespace = request.namespace.clone();
+        let namespace = caller.namespace.clone();
         let looked = blocking(move || room.trust.first_look(Origin::Registry(&asked), &namespace));
         if let Some(verdict) = looked.await? {
             return Ok(Explained {
@@ -62,14 +64,14 @@ impl Images {
                 trouble: None,
             });
         }
-        let fetch = Fetch::new(self, reference, request);
+        let fetch = Fetch::new(self, reference, caller);
         let mut failures = Vec::new();
         for endpoint in endpoints {
             match fetch.manifest(&endpoint).await {
                 Ok((session, manifest)) => {
                     let served = Served {
                         reference,
-                        namespace: &request.namespace,
+                        namespace: &caller.namespace,
                         at: &endpoint.reference,
                         digest: &manifest.digest,
                         has_signatures: manifest.has_signatures,

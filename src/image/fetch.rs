@@ -2,38 +2,48 @@
 
 use std::sync::Arc;
 
-use oci_spec::image::{Descriptor, Digest, ImageConfiguration};
+use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::Images;
-use super::credentials;
+use super::artifact;
+use super::credentials::Keyring;
 use super::decide::Served;
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
-use super::pull::PullRequest;
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::space;
 use super::trust;
-use super::unpack::{Job, Piece, Pieces};
-use crate::storage::{Lease, NewImage};
+use super::unpack::{Into, Job, Piece, Pieces};
+use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
+
+/// Who wants an image.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// Whose trust policy counts; empty for the node's.
+    pub namespace: String,
+    /// Who we are towards registries.
+    pub keyring: Keyring,
+}
 
 /// The work for one reference, at one endpoint after the other.
 pub(super) struct Fetch<'a> {
     images: &'a Arc<Images>,
     reference: &'a Reference,
-    request: &'a PullRequest,
+    caller: &'a Caller,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
 }
@@ -54,13 +64,13 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(
         images: &'a Arc<Images>,
         reference: &'a Reference,
-        request: &'a PullRequest,
+        caller: &'a Caller,
     ) -> Fetch<'a> {
         let lease = Arc::new(images.settings.store.lease());
         Fetch {
             images,
             reference,
-            request,
+            caller,
             lease,
             unpacking: TaskTracker::new(),
         }
@@ -81,11 +91,19 @@ impl<'a> Fetch<'a> {
         let signatures = self.decide(&session, endpoint, &resolved).await?;
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
+        if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
+            self.space(&artifact.blobs).await?;
+            self.layers(&session, artifact.blobs).await?;
+            return self.record(resolved, config, Some(artifact.new), signatures).await;
+        }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
-        self.layers(&session, &resolved.manifest, &diff_ids).await?;
-        self.record(resolved, config, signatures).await
+        let layers = resolved.manifest.layers.iter().cloned();
+        let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
+        self.space(&layers).await?;
+        self.layers(&session, layers).await?;
+        self.record(resolved, config, None, signatures).await
     }
 
     /// The session with `endpoint`, and the image's manifest there.
@@ -107,7 +125,7 @@ impl<'a> Fetch<'a> {
     ) -> Result<Vec<String>, ImageError> {
         let served = Served {
             reference: self.reference,
-            namespace: &self.request.namespace,
+            namespace: &self.caller.namespace,
             at: &endpoint.reference,
             digest: &resolved.digest,
             has_signatures: resolved.has_signatures,
@@ -121,11 +139,9 @@ impl<'a> Fetch<'a> {
     }
 
     async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
-        let (given, asked) = (self.request.auth.clone(), self.reference.clone());
-        let (actual, mirror) = (endpoint.reference.clone(), endpoint.mirror);
-        let files = self.images.settings.auth_files.clone();
-        let find = move || credentials::find(given.as_ref(), &asked, &actual, mirror, &files);
-        let credential = blocking(find).await?;
+        let keyring = &self.caller.keyring;
+        let found = keyring.find(self.reference, &endpoint.reference);
+        let found = found.await?;
         let repository = Repository {
             registry: endpoint.reference.registry.clone(),
             path: endpoint.reference.repository.clone(),
@@ -133,7 +149,7 @@ impl<'a> Fetch<'a> {
         let target = Target {
             repository,
             insecure: endpoint.insecure,
-            credential,
+            found,
         };
         Session::open(&self.images.transport, target).await
     }
@@ -239,22 +255,31 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
+    /// Whether what is not here yet can fit.
+    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
+        let here = |into: &Into| self.lease.has_layer(into.layer());
+        let missing = layers.iter().filter(|(_, into)| !here(into));
+        let needed = space::needed(missing.map(|(layer, _)| layer));
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || space::check(&store, needed, reference)).await
+    }
+
     /// Brings all layers, in parallel. The first failure ends the others.
     async fn layers(
         &self,
         session: &Arc<Session>,
-        manifest: &Manifest,
-        diff_ids: &[Digest],
+        layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
         let mut tasks = JoinSet::new();
-        for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
+        for (descriptor, into) in layers {
             let layer = Layer {
                 images: Arc::clone(self.images),
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
-                descriptor: descriptor.clone(),
-                diff_id: diff_id.clone(),
+                descriptor,
+                into,
             };
             tasks.spawn(layer.bring());
         }
@@ -272,6 +297,7 @@ impl<'a> Fetch<'a> {
         &self,
         resolved: Resolved,
         config: Vec<u8>,
+        artifact: Option<NewArtifact>,
         signatures: Vec<String>,
     ) -> Result<String, ImageError> {
         let what = format!("image {}", self.reference);
@@ -289,12 +315,18 @@ impl<'a> Fetch<'a> {
             signatures,
         };
         let store = self.images.settings.store.clone();
-        blocking(move || match store.put_image(new) {
-            Ok(record) => Ok(record.id.clone()),
-            Err(source) => Err(ImageError::Storage {
-                what,
-                source: Arc::new(source),
-            }),
+        blocking(move || {
+            let put = match artifact {
+                Some(artifact) => store.put_artifact(&new, artifact),
+                None => store.put_image(new),
+            };
+            match put {
+                Ok(record) => Ok(record.id.clone()),
+                Err(source) => Err(ImageError::Storage {
+                    what,
+                    source: Arc::new(source),
+                }),
+            }
         })
         .await
     }
@@ -333,17 +365,17 @@ struct Layer {
     lease: Arc<Lease>,
     unpacking: TaskTracker,
     descriptor: Descriptor,
-    diff_id: Digest,
+    into: Into,
 }
 
 impl Layer {
     /// Downloads and unpacks the layer, unless it is there or comes by another pull.
     async fn bring(self) -> Result<(), ImageError> {
-        if self.lease.has_layer(&self.diff_id) {
+        if self.lease.has_layer(self.into.layer()) {
             return Ok(());
         }
-        let turn = self.images.turns.take(self.diff_id.digest()).await;
-        if self.lease.has_layer(&self.diff_id) {
+        let turn = self.images.turns.take(self.into.layer().digest()).await;
+        if self.lease.has_layer(self.into.layer()) {
             return Ok(());
         }
         let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
@@ -351,7 +383,7 @@ impl Layer {
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let job = Job {
             lease: self.lease,
-            diff_id: self.diff_id,
+            into: self.into,
             what: format!(
                 "{}: layer {}",
                 self.session.repository(),

@@ -49,6 +49,8 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// The manifest's annotations.
     pub annotations: std::collections::HashMap<String, String>,
+    /// Set when it is an artifact and not an image that can be run: what kind.
+    pub artifact_type: Option<String>,
 }
 
 impl Manifest {
@@ -125,14 +127,7 @@ fn index_entries(index: &ImageIndex, what: &str) -> Result<Vec<Descriptor>, Imag
 }
 
 fn check_manifest(manifest: &ImageManifest, what: &str) -> Result<Manifest, ImageError> {
-    let config_type = manifest.config().media_type().to_string();
-    if !CONFIG_TYPES.contains(&config_type.as_str()) {
-        return Err(ImageError::Unsupported {
-            what: format!("{what}: configuration"),
-            media_type: config_type,
-            remedy: "it is an artifact, not an image that can be run",
-        });
-    }
+    let artifact_type = artifact_type(manifest);
     check_digest(manifest.config().digest(), what)?;
     if manifest.config().size() > MAX_CONFIG_BYTES {
         return Err(ImageError::TooLarge {
@@ -150,13 +145,26 @@ fn check_manifest(manifest: &ImageManifest, what: &str) -> Result<Manifest, Imag
     }
     for layer in manifest.layers() {
         check_digest(layer.digest(), what)?;
-        check_layer_type(layer, what)?;
+        if artifact_type.is_none() {
+            check_layer_type(layer, what)?;
+        }
     }
     Ok(Manifest {
         config: manifest.config().clone(),
         layers: manifest.layers().clone(),
         annotations: manifest.annotations().clone().unwrap_or_default(),
+        artifact_type,
     })
+}
+
+/// What kind of artifact a manifest is; `None`: an image. The rule is CRI-O's: an artifact has a
+/// config that is not an image's, or says `artifactType`.
+fn artifact_type(manifest: &ImageManifest) -> Option<String> {
+    let config_type = manifest.config().media_type().to_string();
+    let of_image = config_type.is_empty() || CONFIG_TYPES.contains(&config_type.as_str());
+    let declared = manifest.artifact_type().as_ref().map(ToString::to_string);
+    let declared = declared.filter(|media_type| !media_type.is_empty());
+    declared.or_else(|| (!of_image).then_some(config_type))
 }
 
 fn check_digest(digest: &Digest, what: &str) -> Result<(), ImageError> {
@@ -277,10 +285,6 @@ mod tests {
                 change(&|v| v["mediaType"] = "text/plain".into()),
             ),
             (
-                "artifact",
-                change(&|v| v["config"]["mediaType"] = "application/x-model".into()),
-            ),
-            (
                 "sha512 layer",
                 change(&|v| {
                     v["layers"][0]["digest"] = format!("sha512:{:0128x}", 1).into();
@@ -313,6 +317,33 @@ mod tests {
             assert!(error.starts_with("manifest x"), "{name}: {error}");
         }
         parse_value(&good).unwrap();
+    }
+
+    #[test]
+    fn an_artifact_is_told_by_its_type_or_its_config_and_may_have_any_layers() {
+        let plain = manifest("application/vnd.oci.image.layer.v1.tar");
+        let odd = manifest("text/plain");
+        let empty = "application/vnd.oci.empty.v1+json";
+        let model = "application/x-model";
+        let table = [
+            (&plain, CONFIG_TYPES[0], None, None),
+            (&plain, CONFIG_TYPES[0], Some(""), None),
+            (&plain, CONFIG_TYPES[0], Some(model), Some(model)),
+            (&odd, empty, None, Some(empty)),
+            (&odd, empty, Some(model), Some(model)),
+            (&odd, model, None, Some(model)),
+        ];
+        for (base, config, declared, want) in table {
+            let mut value = base.clone();
+            value["config"]["mediaType"] = config.into();
+            if let Some(declared) = declared {
+                value["artifactType"] = declared.into();
+            }
+            match parse_value(&value).unwrap() {
+                Document::Manifest(found) => assert_eq!(found.artifact_type.as_deref(), want),
+                Document::Index(_) => panic!("{value}"),
+            }
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `load` brings archives. It does not know what a layer looks like on disk
+//! are the operation, `load` brings archives, `save` makes them. It does not know what a layer looks like on disk
 //! (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
 
+mod artifact;
 mod credentials;
 mod decide;
 mod error;
@@ -23,19 +24,20 @@ mod query;
 mod reference;
 mod registries;
 mod registry;
+mod save;
+mod space;
 mod trust;
 mod turns;
 mod unpack;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
-pub use credentials::RegistryAuth;
+pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 pub use explain::Explained;
 #[cfg(test)]
@@ -45,7 +47,10 @@ pub use platform::Platform;
 pub use pull::PullRequest;
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
-pub use registry::Timeouts;
+#[cfg(test)]
+use registry::Timeouts;
+pub use registry::{InsecureHosts, Network, Proxies};
+pub use save::{Format, Packing, Part, SaveRequest};
 pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
 /// What the room needs to know from the configuration.
@@ -57,16 +62,16 @@ pub struct Settings {
     pub registries: Sources,
     /// policy.json and what belongs to it.
     pub trust: TrustSettings,
-    /// Auth files, the first that has an entry wins.
-    pub auth_files: Vec<PathBuf>,
+    /// Where credentials are looked for.
+    pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
     /// Layers that are downloaded and unpacked at the same time, over all pulls.
     pub parallel_layers: usize,
-    /// Images that the kubelet must not collect.
+    /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
-    /// Deadlines towards registries.
-    pub timeouts: Timeouts,
+    /// How registries are reached.
+    pub network: Network,
 }
 
 impl Settings {
@@ -80,12 +85,12 @@ impl Settings {
                 short_name_mode: None,
             },
             trust: TrustSettings::default(),
-            auth_files: Vec::new(),
+            credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
             parallel_layers: 6,
             pinned: Pinned::default(),
-            timeouts: Timeouts::default(),
+            network: Network::default(),
         }
     }
 }
@@ -99,20 +104,24 @@ pub struct Images {
     pulls: pull::Pulls,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
+    saves: Arc<Semaphore>,
     /// What registries.conf said last; for questions, which must not read files each time.
     registries: ArcSwapOption<registries::Registries>,
+    pinned: ArcSwap<Pinned>,
 }
 
 impl Images {
     /// Makes the room. Reads nothing and connects nowhere.
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
-            transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            transport: Arc::new(registry::Transport::new(settings.network.clone())),
             trust: Arc::new(trust::Trust::new(settings.trust.clone())),
             pulls: pull::Pulls::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
             registries: ArcSwapOption::empty(),
+            pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,
         })
     }

@@ -5,57 +5,50 @@ use std::str::FromStr;
 use super::reference::Reference;
 use crate::storage::ImageRecord;
 
-/// Patterns of images to keep: `name:tag` exactly, `prefix*`, or `*keyword*`.
-#[derive(Debug, Clone, Default)]
+/// Patterns of images to keep, as CRI-O reads them: a whole name, or with `*` at its end or at both
+/// ends a part of one. CRI-O does not tie `name*` to the beginning of a name, and so nor does this: an
+/// image that it kept is kept here. Letters match whatever their case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pinned {
     patterns: Vec<Pattern>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
     /// As written, and in its normal form.
-    Exact(String, Option<String>),
-    Prefix(String),
-    Keyword(String),
+    Whole(String, Option<String>),
+    Part(String),
 }
 
 impl Pinned {
     /// Reads the patterns as crio.conf has them; empty ones are skipped.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Pinned {
-        let patterns = patterns
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .map(
-                |text| match (text.strip_prefix('*'), text.strip_suffix('*')) {
-                    (Some(rest), Some(_)) => {
-                        Pattern::Keyword(rest.trim_end_matches('*').to_owned())
-                    }
-                    (None, Some(prefix)) => Pattern::Prefix(prefix.to_owned()),
-                    (Some(_) | None, None) => {
-                        let full = Reference::from_str(text).map(Reference::or_latest);
-                        Pattern::Exact(text.to_owned(), full.ok().map(|full| full.to_string()))
-                    }
-                },
-            );
+        let patterns = patterns.into_iter().filter(|text| !text.is_empty());
+        let parsed = patterns.map(|text| {
+            let Some(part) = text.strip_suffix('*') else {
+                let full = Reference::from_str(text).map(Reference::or_latest);
+                let full = full.ok().map(|full| full.to_string().to_lowercase());
+                return Pattern::Whole(text.to_lowercase(), full);
+            };
+            Pattern::Part(part.strip_prefix('*').unwrap_or(part).to_lowercase())
+        });
         Pinned {
-            patterns: patterns.collect(),
+            patterns: parsed.collect(),
         }
     }
 
     /// Whether one of the image's names or digest references matches.
     pub fn matches(&self, image: &ImageRecord) -> bool {
         let mut names = image.names.iter().chain(&image.digests);
-        names.any(|name| self.patterns.iter().any(|pattern| pattern.matches(name)))
+        names.any(|name| self.matches_name(name))
     }
-}
 
-impl Pattern {
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Pattern::Exact(written, full) => name == written || Some(name) == full.as_deref(),
-            Pattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
-            Pattern::Keyword(keyword) => name.contains(keyword.as_str()),
-        }
+    fn matches_name(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        self.patterns.iter().any(|pattern| match pattern {
+            Pattern::Whole(written, full) => name == *written || Some(&name) == full.as_ref(),
+            Pattern::Part(part) => name.contains(part.as_str()),
+        })
     }
 }
 
@@ -64,27 +57,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_as_crio_conf_says() {
+    fn patterns_match_as_cri_o_s_regular_expressions_do() {
         let name = "registry.k8s.io/pause:3.10";
         let table = [
             ("registry.k8s.io/pause:3.10", true),
+            ("Registry.K8s.io/Pause:3.10", true),
             ("registry.k8s.io/pause", false),
             ("registry.k8s.io/*", true),
-            ("k8s.io/*", false),
+            ("registry.k8s.io/paws*", false),
+            ("pause*", true),
+            ("k8s.io/*", true),
             ("*pause*", true),
+            ("*PAUSE*", true),
             ("*paws*", false),
+            ("*pause:3.10", false),
+            ("registry?k8s.io/*", false),
             ("*", true),
+            ("**", true),
             ("", false),
         ];
         for (pattern, want) in table {
-            let pinned = Pinned::new([pattern]);
-            assert_eq!(
-                pinned.patterns.iter().any(|p| p.matches(name)),
-                want,
-                "{pattern}"
-            );
+            assert_eq!(Pinned::new([pattern]).matches_name(name), want, "{pattern}");
         }
         let short = Pinned::new(["busybox"]);
-        assert!(short.patterns[0].matches("docker.io/library/busybox:latest"));
+        assert!(short.matches_name("docker.io/library/busybox:latest"));
+        assert!(!short.matches_name("docker.io/library/busybox:1"));
     }
 }

@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use super::Images;
-use super::credentials::RegistryAuth;
+use super::credentials::{Keyring, RegistryAuth};
 use super::error::ImageError;
-use super::fetch::Fetch;
+use super::fetch::{Caller, Fetch};
 use super::reference::Reference;
 use super::registries::Registries;
 use crate::sys::{self, blocking};
@@ -122,10 +122,11 @@ async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
     let registries = blocking(move || Registries::load(&sources)).await?;
     let registries = Arc::new(registries);
     images.registries.store(Some(Arc::clone(&registries)));
+    let caller = caller(images, &registries, request).await?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
         let began = Instant::now();
-        match pull_reference(images, &registries, &reference, request).await {
+        match pull_reference(images, &registries, &reference, &caller).await {
             Ok(id) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(id, reference = %reference, elapsed_ms, "image pulled");
@@ -137,22 +138,43 @@ async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
     Err(join_failures(failures))
 }
 
+/// Who we are for this pull, wherever its image comes from.
+pub(super) async fn caller(
+    images: &Arc<Images>,
+    registries: &Arc<Registries>,
+    request: &PullRequest,
+) -> Result<Caller, ImageError> {
+    let (places, request) = (images.settings.credentials.clone(), request.clone());
+    let registries = Arc::clone(registries);
+    blocking(move || {
+        let PullRequest {
+            reference,
+            auth,
+            namespace,
+        } = request;
+        let helpers = registries.credential_helpers();
+        let keyring = Keyring::open(&places, auth, &reference, &namespace, helpers)?;
+        Ok(Caller { namespace, keyring })
+    })
+    .await
+}
+
 /// Pulls one full reference from the first of its endpoints that has it.
 async fn pull_reference(
     images: &Arc<Images>,
     registries: &Registries,
     reference: &Reference,
-    request: &PullRequest,
+    caller: &Caller,
 ) -> Outcome {
     let endpoints = registries.endpoints(reference)?;
     let (room, asked, namespace) = (
         Arc::clone(images),
         reference.clone(),
-        request.namespace.clone(),
+        caller.namespace.clone(),
     );
     blocking(move || room.refuse_early(&asked, &namespace)).await?;
     // one lease for all endpoints: what a mirror gave before it broke need not come again
-    let mut fetch = Fetch::new(images, reference, request);
+    let mut fetch = Fetch::new(images, reference, caller);
     let mut failures = Vec::new();
     for endpoint in endpoints {
         match fetch.from(&endpoint).await {
@@ -161,7 +183,10 @@ async fn pull_reference(
                 return Ok(id);
             }
             Err(error) => {
-                let local = matches!(error, ImageError::Storage { .. });
+                let local = matches!(
+                    error,
+                    ImageError::Storage { .. } | ImageError::NoSpace { .. }
+                );
                 failures.push(error);
                 if local {
                     break;

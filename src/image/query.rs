@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::error::ImageError;
-use super::reference::Name;
+use super::pinned::Pinned;
+use super::reference::{Name, Reference};
 use super::registries::Registries;
 use super::{Images, reference};
-use crate::storage::{ImageRecord, Usage};
+use crate::storage::{Census, ImageRecord, StorageError, Usage};
 use crate::sys::blocking;
 
 /// Shortest id prefix taken for one, as in containers/storage.
@@ -31,8 +32,11 @@ pub enum User {
 }
 
 impl Image {
-    /// The user of the image's configuration, without the group.
+    /// The user of the image's configuration, without the group; an artifact has none.
     pub fn user(&self) -> User {
+        if self.record.artifact_type.is_some() {
+            return User::Name(String::new());
+        }
         let config = self.record.config.config().as_ref();
         let text = config
             .and_then(|config| config.user().as_deref())
@@ -79,7 +83,7 @@ impl Images {
         }
         Name::parse(text)?;
         let images = self.settings.store.images();
-        for wanted in self.known_registries().stored_candidates(text) {
+        for wanted in self.stored_names(text) {
             let found = images.iter().find(|image| match &wanted.digest {
                 Some(digest) => image.digests.contains(&wanted.repo_digest(digest.as_ref())),
                 None => wanted
@@ -93,24 +97,27 @@ impl Images {
         Ok(None)
     }
 
+    /// The full references that `text` may stand for among the images that are here.
+    pub(super) fn stored_names(&self, text: &str) -> Vec<Reference> {
+        self.known_registries().stored_candidates(text)
+    }
+
     /// Removes the image that `text` names with all its names; missing is fine. `in_use` tells for
-    /// an image id who uses it.
+    /// an image id who uses it; it is asked at the instant of removal and must not wait.
     pub async fn remove(
         &self,
         text: &str,
-        in_use: &(dyn Fn(&str) -> Option<String> + Send + Sync),
+        in_use: impl Fn(&str) -> Option<String> + Send + 'static,
     ) -> Result<(), ImageError> {
         let Some(image) = self.get(text)? else {
             return Ok(());
         };
         let id = image.record.id.clone();
-        if let Some(user) = in_use(&id) {
-            return Err(ImageError::InUse { id, user });
-        }
         let store = self.settings.store.clone();
-        blocking(move || match store.remove_image(&id) {
+        blocking(move || match store.remove_image(&id, &|| in_use(&id)) {
             // false: a removal at the same time was first
             Ok(_) => Ok(()),
+            Err(StorageError::ImageInUse { id, user }) => Err(ImageError::InUse { id, user }),
             Err(source) => Err(ImageError::Storage {
                 what: format!("image {id}: remove"),
                 source: Arc::new(source),
@@ -119,13 +126,25 @@ impl Images {
         .await
     }
 
+    /// Pins other images from now on (a reload of `pinned_images` or `pause_image`).
+    #[allow(dead_code, reason = "for the reload on SIGHUP, which is not there yet")]
+    pub fn pin(&self, pinned: Pinned) {
+        self.pinned.store(Arc::new(pinned));
+    }
+
     /// What images occupy.
     pub fn usage(&self) -> Usage {
         self.settings.store.usage()
     }
 
-    fn image(&self, record: Arc<ImageRecord>) -> Image {
-        let pinned = self.settings.pinned.matches(&record);
+    /// Images and layers at one instant. From memory.
+    pub fn census(&self) -> Census {
+        self.settings.store.census()
+    }
+
+    /// What the room adds to a record of storage's.
+    pub fn image(&self, record: Arc<ImageRecord>) -> Image {
+        let pinned = self.pinned.load().matches(&record);
         Image { record, pinned }
     }
 

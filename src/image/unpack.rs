@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::error::ImageError;
-use crate::storage::{Lease, StorageError};
+use crate::storage::{ArtifactFile, Lease, StorageError};
 
 /// Largest zstd window, 2^27 bytes: what `zstd --long` makes, and libzstd's own bound.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -31,13 +31,32 @@ pub(super) enum Piece {
     End,
 }
 
+/// What becomes of a blob.
+#[derive(Debug, Clone)]
+pub(super) enum Into {
+    /// The layer of an image, whose unpacked tar has this digest.
+    Layer(Digest),
+    /// The file of an artifact, as it is.
+    File(ArtifactFile),
+}
+
+impl Into {
+    /// The layer of the store that it becomes.
+    pub(super) fn layer(&self) -> &Digest {
+        match self {
+            Into::Layer(diff_id) => diff_id,
+            Into::File(file) => &file.layer,
+        }
+    }
+}
+
 /// A layer to be unpacked.
 #[derive(Debug)]
 pub(super) struct Job {
     /// Keeps the layer once it is there.
     pub lease: Arc<Lease>,
-    /// The digest that the unpacked tar must have.
-    pub diff_id: Digest,
+    /// What the layer is to be.
+    pub into: Into,
     /// The packed bytes' digest and size, where they are promised (an archive of docker's has none).
     pub blob: Option<Descriptor>,
     /// The layer and where it came from, for errors.
@@ -56,8 +75,14 @@ impl Job {
             expected: self.blob,
             what: self.what.clone(),
         };
-        let reader = LayerReader::new(verified).map_err(|error| from_read(&error, &self.what))?;
-        let unpacked = self.lease.unpack_layer(&self.diff_id, reader, &compressed);
+        let unpacked = match &self.into {
+            Into::Layer(diff_id) => {
+                let reader =
+                    LayerReader::new(verified).map_err(|error| from_read(&error, &self.what))?;
+                self.lease.unpack_layer(diff_id, reader, &compressed)
+            }
+            Into::File(file) => self.lease.put_file(file, verified),
+        };
         unpacked.map(drop).map_err(|error| match error {
             StorageError::LayerRead { source, .. } => from_read(&source, &self.what),
             other => ImageError::Storage {

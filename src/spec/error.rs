@@ -10,12 +10,6 @@ use crate::security::selinux::SelinuxError;
 /// Why there is no OCI configuration for a container.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// A field that is not built yet: better refused than passed over.
-    #[error("{field}: not supported by this version")]
-    Unsupported {
-        /// The CRI field.
-        field: &'static str,
-    },
     /// A field whose value cannot be, in words.
     #[error("{field}: {problem}")]
     Invalid {

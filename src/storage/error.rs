@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Space;
+
 /// An error of the storage room.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,14 @@ pub enum StorageError {
     Locked {
         /// The lock file.
         path: PathBuf,
+    },
+    /// Somebody uses the image, so it is not removed.
+    #[error("image {id}: in use by {user}")]
+    ImageInUse {
+        /// The image.
+        id: String,
+        /// Who uses it.
+        user: String,
     },
     /// Not an id of ours: 64 lower-case hex digits, or for a container a plain file name.
     #[error("`{id}` is not a valid {kind} id")]
@@ -96,19 +106,31 @@ pub enum StorageError {
     },
     /// Unpacking would fill the file system.
     #[error(
-        "layer {diff_id}: {free} bytes and {free_inodes} inodes are left on {}, {reserve} bytes are kept free; \
-         remove images or enlarge the file system",
-        path.display()
+        "layer {diff_id}: {} has {} bytes and {} inodes free, of which {} bytes are kept free, and \
+         the layer needs {coming} more bytes at least; remove images or enlarge the file system",
+        space.path.display(), space.free, space.free_inodes, space.reserve
     )]
     DiskFull {
         /// The layer.
         diff_id: String,
+        /// Bytes that are known to come next.
+        coming: u64,
+        /// What there is.
+        space: Space,
+    },
+    /// A file of this size would fill the file system.
+    #[error(
+        "{}: {bytes} bytes are needed, {free} are left, {reserve} are kept free; \
+         remove images or enlarge the file system",
+        path.display()
+    )]
+    NoRoom {
         /// The store's directory.
         path: PathBuf,
+        /// Bytes wanted.
+        bytes: u64,
         /// Bytes available.
         free: u64,
-        /// Inodes available.
-        free_inodes: u64,
         /// Bytes to be kept.
         reserve: u64,
     },
@@ -121,6 +143,27 @@ pub enum StorageError {
         expected: String,
         /// The digest of the bytes read, hex.
         found: String,
+    },
+    /// The tar of a layer cannot be made again.
+    #[error(
+        "layer {diff_id}: what its tar held beside files was not kept: an earlier version unpacked it, or \
+         the tar has too much of it; to have it kept remove the image and pull it again"
+    )]
+    NoLayerTar {
+        /// The layer.
+        diff_id: String,
+    },
+    /// A file of a layer is not as it was unpacked.
+    #[error(
+        "layer {diff_id}: {}: {reason}; remove the image and pull it again", path.display()
+    )]
+    LayerChanged {
+        /// The layer.
+        diff_id: String,
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        reason: String,
     },
     /// A layer that is needed is not there.
     #[error("layer {diff_id}: not in the store, but {wanted_by} needs it; pull the image again")]

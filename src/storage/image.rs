@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oci_spec::image::{Digest, ImageConfiguration};
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use sha2::Digest as _;
 
+use super::artifact;
 use super::background::Task;
+use super::config::parse_config;
 use super::index::ImageEntry;
-use super::layer::sha256_hex;
 use super::record::{self, IMAGE_FILE, ImageFile};
 use super::signatures::{self, SIGNATURES};
 use super::store::{Places, Shared, check_hex_id};
@@ -20,18 +21,16 @@ use super::trash::unique_name;
 use super::{StorageError, Store};
 
 /// Bytes of a config or manifest. Registries bound manifests at 4 MiB; configs grow with history.
-const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 
-/// Layers of one image: what overlayfs stacks at most (`OVL_MAX_STACK`).
-const MAX_LAYERS: usize = 500;
-
-const MANIFEST: &str = "manifest";
-const CONFIG: &str = "config";
+pub(super) const MANIFEST: &str = "manifest";
+pub(super) const CONFIG: &str = "config";
 
 /// An image of the store, immutable: a change of names makes a new record.
 #[derive(Debug, Clone)]
 pub struct ImageRecord {
-    /// sha256 of the config blob, bare hex.
+    /// sha256 of the config blob, bare hex; of an artifact, whose config is nothing of its own, of the
+    /// manifest.
     pub id: String,
     /// Digest of the manifest (not of the index that may have led to it).
     pub manifest_digest: Digest,
@@ -39,7 +38,7 @@ pub struct ImageRecord {
     pub names: Vec<String>,
     /// Normalised `name@digest` references, sorted.
     pub digests: Vec<String>,
-    /// The layers' diff ids, lowest first.
+    /// The layers' diff ids, lowest first; of an artifact those of its files.
     pub layers: Vec<Digest>,
     /// Compressed size of config and layers as the manifest gives it, in bytes; at least 1.
     pub size_bytes: u64,
@@ -49,6 +48,16 @@ pub struct ImageRecord {
     pub loaded: SystemTime,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// What kind of artifact it is (a media type); `None`: an image, which can be run.
+    pub artifact_type: Option<String>,
+}
+
+/// What is derived of an image's documents.
+pub(super) struct Content {
+    pub(super) id: String,
+    pub(super) config: ImageConfiguration,
+    pub(super) layers: Vec<Digest>,
+    pub(super) artifact_type: Option<String>,
 }
 
 /// What a pull or an import hands over. The id and the layers are derived from `config`.
@@ -96,12 +105,27 @@ impl Store {
     /// digests to the one that has this id. A name that another image has moves to this one. Becomes
     /// durable in the background.
     pub fn put_image(&self, new: NewImage) -> Result<Arc<ImageRecord>, StorageError> {
-        let shared = &self.shared;
         let id = hex::encode(sha2::Sha256::digest(&new.config));
         let (config, layers) = parse_config(&id, &new.config)?;
+        let content = Content {
+            id,
+            config,
+            layers,
+            artifact_type: None,
+        };
+        self.put(content, &new)
+    }
+
+    pub(super) fn put(
+        &self,
+        content: Content,
+        new: &NewImage,
+    ) -> Result<Arc<ImageRecord>, StorageError> {
+        let shared = &self.shared;
+        let Content { id, layers, .. } = &content;
         if new.manifest.len() as u64 > MAX_DOCUMENT_BYTES {
             return Err(document(
-                &id,
+                id,
                 MANIFEST,
                 format!("over {MAX_DOCUMENT_BYTES} bytes long"),
             ));
@@ -119,10 +143,10 @@ impl Store {
                     wanted_by,
                 });
             }
-            index.images.get(&id).cloned()
+            index.images.get(id).cloned()
         };
-        let entry = shared.merge(id, config, layers, &new, old.as_ref());
-        shared.write_image(&entry, &new, old.is_some())?;
+        let entry = shared.merge(content, new, old.as_ref());
+        shared.write_image(&entry, new, old.is_some())?;
         let record = Arc::clone(&entry.record);
         let durable = entry.durable;
         shared.index().images.insert(record.id.clone(), entry);
@@ -134,18 +158,38 @@ impl Store {
 
     /// Removes an image, then frees the layers that nothing refers to. Returns when the image is gone
     /// from the list; the space comes free in the background. `false`: there was none.
-    pub fn remove_image(&self, id: &str) -> Result<bool, StorageError> {
+    ///
+    /// `used_by` says who uses it, if anybody: the image stays then. It is asked at the instant in
+    /// which the image leaves the list, so who has registered as a user and sees the image in the
+    /// list afterwards keeps it. It must not wait, nor ask this store.
+    pub fn remove_image(
+        &self,
+        id: &str,
+        used_by: &dyn Fn() -> Option<String>,
+    ) -> Result<bool, StorageError> {
         let shared = &self.shared;
         {
             let _disk = shared.disk();
-            if !shared.index().images.contains_key(id) {
-                return Ok(false);
-            }
-            shared
+            let entry = {
+                let mut index = shared.index();
+                if !index.images.contains_key(id) {
+                    return Ok(false);
+                }
+                if let Some(user) = used_by() {
+                    let id = id.to_owned();
+                    return Err(StorageError::ImageInUse { id, user });
+                }
+                index.images.remove(id)
+            };
+            let taken = shared
                 .places
                 .trash
-                .take(&shared.places.images, OsStr::new(id))?;
-            shared.index().images.remove(id);
+                .take(&shared.places.images, OsStr::new(id));
+            if let (Err(error), Some(entry)) = (taken, entry) {
+                // Still on the disk, so it is still there.
+                shared.index().images.insert(id.to_owned(), entry);
+                return Err(error);
+            }
         }
         shared.want(Task::EmptyTrash);
         shared.want(Task::Collect);
@@ -153,7 +197,6 @@ impl Store {
     }
 
     /// The image's manifest as it was pulled. Reads the disk.
-    #[cfg(test)]
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
         self.read_document(id, MANIFEST)
     }
@@ -176,14 +219,7 @@ impl Store {
 }
 
 impl Shared {
-    fn merge(
-        &self,
-        id: String,
-        config: ImageConfiguration,
-        layers: Vec<Digest>,
-        new: &NewImage,
-        old: Option<&ImageEntry>,
-    ) -> ImageEntry {
+    fn merge(&self, content: Content, new: &NewImage, old: Option<&ImageEntry>) -> ImageEntry {
         let record = old.map(|old| &old.record);
         let union = |old: Option<&Vec<String>>, new: &[String]| {
             let all: BTreeSet<&String> = old.into_iter().flatten().chain(new).collect();
@@ -193,12 +229,13 @@ impl Shared {
             names: union(record.map(|record| &record.names), &new.names),
             digests: union(record.map(|record| &record.digests), &new.digests),
             manifest_digest: new.manifest_digest.clone(),
-            layers,
+            layers: content.layers,
             size_bytes: new.size_bytes.max(1),
-            config: record.map_or_else(|| Arc::new(config), |old| Arc::clone(&old.config)),
+            config: record.map_or_else(|| Arc::new(content.config), |old| Arc::clone(&old.config)),
             loaded: record.map_or_else(SystemTime::now, |record| record.loaded),
             annotations: new.annotations.clone(),
-            id,
+            artifact_type: content.artifact_type,
+            id: content.id,
         };
         ImageEntry {
             record: Arc::new(record),
@@ -362,6 +399,7 @@ fn encode(entry: &ImageEntry, dir: &std::path::Path) -> Result<Vec<u8>, StorageE
         size_bytes: record.size_bytes,
         loaded_ns: u64::try_from(loaded.as_nanos()).unwrap_or(u64::MAX),
         annotations: record.annotations.clone(),
+        artifact: artifact::file(record),
         durable: entry.durable,
         boot_id: entry.boot_id.clone(),
         unknown: entry.unknown.clone(),
@@ -381,19 +419,28 @@ pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, St
     Ok(file)
 }
 
-/// Reads the rest of an image. Its config is hashed again: it is small, and everything hangs on it.
+/// Reads the rest of an image. What its id is the digest of is hashed again: it is small, and
+/// everything hangs on it.
 pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, StorageError> {
-    let id = file.id;
-    let dir = places.images.sub(&id)?;
-    let config = dir.read(CONFIG, MAX_DOCUMENT_BYTES)?;
-    if hex::encode(sha2::Sha256::digest(&config)) != id {
-        return Err(document(
-            &id,
-            CONFIG,
-            "its digest is not the image's id".into(),
-        ));
+    let dir = places.images.sub(&file.id)?;
+    let named = if file.artifact.is_some() {
+        MANIFEST
+    } else {
+        CONFIG
+    };
+    let bytes = dir.read(named, MAX_DOCUMENT_BYTES)?;
+    if hex::encode(sha2::Sha256::digest(&bytes)) != file.id {
+        let reason = "its digest is not the image's id".to_owned();
+        return Err(document(&file.id, named, reason));
     }
-    let (config, layers) = parse_config(&id, &config)?;
+    let (config, layers) = match &file.artifact {
+        Some(artifact) => (
+            ImageConfiguration::default(),
+            artifact::layers(&file.id, artifact)?,
+        ),
+        None => parse_config(&file.id, &bytes)?,
+    };
+    let id = file.id;
     let manifest_digest = Digest::from_str(&file.manifest_digest)
         .map_err(|error| document(&id, MANIFEST, format!("its digest in the record: {error}")))?;
     let record = ImageRecord {
@@ -406,6 +453,7 @@ pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, Stora
         config: Arc::new(config),
         loaded: UNIX_EPOCH + Duration::from_nanos(file.loaded_ns),
         annotations: file.annotations,
+        artifact_type: file.artifact.map(|artifact| artifact.media_type),
     };
     let ImageFile {
         durable,
@@ -421,69 +469,7 @@ pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, Stora
     })
 }
 
-/// Parses the config of the image `id`: itself without its history, and its layers, lowest first.
-/// What Go programs leave out or write as null (`diff_ids` of an image without layers, platforms of
-/// old docker versions) is taken as empty, as Go's own readers do.
-///
-/// # Errors
-/// [`StorageError::Document`] if it is too long, not a config, has too many layers or a diff id that is
-/// none; [`StorageError::DigestAlgorithm`] if one is not a sha256.
-pub fn parse_config(
-    id: &str,
-    bytes: &[u8],
-) -> Result<(ImageConfiguration, Vec<Digest>), StorageError> {
-    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-        return Err(document(
-            id,
-            CONFIG,
-            format!("over {MAX_DOCUMENT_BYTES} bytes long"),
-        ));
-    }
-    let bad = |error| document(id, CONFIG, format!("not an image configuration: {error}"));
-    let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(bad)?;
-    let platform = [
-        ("architecture", json!("")),
-        ("os", json!("")),
-        ("rootfs", json!({})),
-    ];
-    fill(&mut value, platform);
-    if let Some(rootfs) = value.get_mut("rootfs") {
-        fill(rootfs, [("type", json!("layers")), ("diff_ids", json!([]))]);
-    }
-    if let Some(object) = value.as_object_mut() {
-        object.remove("history");
-    }
-    let config: ImageConfiguration = serde_json::from_value(value).map_err(bad)?;
-    let diff_ids = config.rootfs().diff_ids();
-    if diff_ids.len() > MAX_LAYERS {
-        let count = diff_ids.len();
-        let reason = format!("{count} layers; overlayfs stacks {MAX_LAYERS} at most");
-        return Err(document(id, CONFIG, reason));
-    }
-    let mut layers = Vec::with_capacity(diff_ids.len());
-    for diff_id in diff_ids {
-        let digest = Digest::from_str(diff_id)
-            .map_err(|error| document(id, CONFIG, format!("diff id {diff_id:?}: {error}")))?;
-        sha256_hex(&digest)?;
-        layers.push(digest);
-    }
-    Ok((config, layers))
-}
-
-/// Gives fields that are missing or null these values.
-fn fill<const N: usize>(value: &mut Value, defaults: [(&str, Value); N]) {
-    let Some(object) = value.as_object_mut() else {
-        return;
-    };
-    for (key, default) in defaults {
-        let field = object.entry(key).or_insert(Value::Null);
-        if field.is_null() {
-            *field = default;
-        }
-    }
-}
-
-fn document(id: &str, document: &'static str, reason: String) -> StorageError {
+pub(super) fn document(id: &str, document: &'static str, reason: String) -> StorageError {
     StorageError::Document {
         id: id.to_owned(),
         document,

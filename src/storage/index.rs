@@ -31,6 +31,8 @@ pub(super) struct ImageEntry {
 pub(super) struct LayerEntry {
     pub(super) info: LayerInfo,
     pub(super) root: Option<RootAttributes>,
+    /// Length of the tar, if it can be made again.
+    pub(super) tar_bytes: Option<u64>,
     /// How many leases hold it.
     pub(super) leases: usize,
 }

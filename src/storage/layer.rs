@@ -16,7 +16,7 @@ use super::index::LayerEntry;
 use super::record::{self, LAYER_FILE, LayerRecord};
 use super::store::Shared;
 use super::trash::unique_name;
-use super::unpack::{self, Job};
+use super::unpack::{self, Job, RootAttributes};
 use super::usage::{self, Tally};
 use super::{StorageError, Store};
 
@@ -38,7 +38,7 @@ pub struct LayerInfo {
 /// root refers to are freed in the background. A pull holds one until its `put_image` is done.
 #[derive(Debug)]
 pub struct Lease {
-    store: Store,
+    pub(super) store: Store,
     held: Mutex<HashSet<String>>,
 }
 
@@ -91,6 +91,18 @@ impl Lease {
         tar: impl Read + Send,
         compressed: &AtomicU64,
     ) -> Result<LayerInfo, StorageError> {
+        let shared = &self.store.shared;
+        self.build(diff_id, |dir| {
+            shared.build_layer(dir, diff_id, tar, compressed)
+        })
+    }
+
+    /// Makes a layer by filling a directory in staging, unless it is there.
+    pub(super) fn build(
+        &self,
+        diff_id: &Digest,
+        fill: impl FnOnce(&Dir) -> Result<LayerEntry, StorageError>,
+    ) -> Result<LayerInfo, StorageError> {
         let hex = sha256_hex(diff_id)?;
         if let Some(info) = self.hold(hex) {
             return Ok(info);
@@ -100,7 +112,7 @@ impl Lease {
         let name = unique_name(&hex[..12]);
         let result = staging
             .create(&name, 0o700)
-            .and_then(|dir| shared.build_layer(&dir, diff_id, tar, compressed))
+            .and_then(|dir| fill(&dir))
             .and_then(|entry| self.publish(&name, entry));
         if !matches!(result, Ok(Published::Renamed(_))) {
             shared.places.trash.take(staging, OsStr::new(&name))?;
@@ -175,6 +187,37 @@ impl Drop for Lease {
     }
 }
 
+/// Writes the record of a layer that is being made into its directory.
+pub(super) fn describe(
+    staging: &Dir,
+    hex: String,
+    tally: Tally,
+    root: Option<RootAttributes>,
+    tar_bytes: Option<u64>,
+) -> Result<LayerEntry, StorageError> {
+    let record = LayerRecord {
+        version: record::VERSION,
+        diff_id: hex.clone(),
+        bytes: tally.bytes,
+        inodes: tally.inodes,
+        tar_bytes,
+        root,
+        unknown: Map::new(),
+    };
+    staging.write(LAYER_FILE, &record::encode(&record, staging.path())?)?;
+    let info = LayerInfo {
+        diff_id: hex,
+        bytes: tally.bytes,
+        inodes: tally.inodes,
+    };
+    Ok(LayerEntry {
+        info,
+        root,
+        tar_bytes,
+        leases: 0,
+    })
+}
+
 impl Shared {
     /// Fills a staging directory with the layer and its record.
     fn build_layer(
@@ -191,6 +234,7 @@ impl Shared {
         let job = Job {
             diff_id,
             into: &into,
+            beside: staging,
             trash: &self.places.trash,
             limits: &self.settings.limits,
             compressed,
@@ -204,26 +248,12 @@ impl Shared {
         } else {
             usage::measure(into.as_fd()).map_err(StorageError::io(into.path(), "measure"))?
         };
+        let tally = Tally {
+            bytes: tally.bytes + unpacked.beside.bytes,
+            inodes: tally.inodes + unpacked.beside.inodes,
+        };
         let hex = diff_id.digest().to_owned();
-        let record = LayerRecord {
-            version: record::VERSION,
-            diff_id: hex.clone(),
-            bytes: tally.bytes,
-            inodes: tally.inodes,
-            root: unpacked.root,
-            unknown: Map::new(),
-        };
-        staging.write(LAYER_FILE, &record::encode(&record, staging.path())?)?;
-        let info = LayerInfo {
-            diff_id: hex,
-            bytes: tally.bytes,
-            inodes: tally.inodes,
-        };
-        Ok(LayerEntry {
-            info,
-            root: unpacked.root,
-            leases: 0,
-        })
+        describe(staging, hex, tally, unpacked.root, unpacked.tar_bytes)
     }
 
     /// Frees every layer that nothing refers to.

@@ -11,12 +11,16 @@
 //!   lock                             flock'ed: one daemon a store
 //!   layers/<diff id hex>/diff/       the unpacked layer, overlay whiteouts, parents do not matter
 //!   layers/<diff id hex>/layer.json  its record (version 1)
+//!                                    a file of an artifact is a layer too (`artifact`)
+//!   layers/<diff id hex>/tar-split.zst  the rest of its tar, see `split`
+//!   layers/<diff id hex>/lost/       what of the tar the directory has no place for
 //!   images/<image id>/image.json     the record (version 1): names, digests, durable or not
 //!   images/<image id>/manifest       the manifest as it was pulled
 //!   images/<image id>/config         the config blob; its sha256 is the image id
 //!   staging/                         what is being built; swept at open
 //!   trash/                           what is being deleted; emptied in the background
 //!   quarantine/                      what could not be understood; never deleted by us
+//!   archives.json                    note of the image room: which archives it has loaded
 //!   empty/                           the lower directory of an image without layers
 //! <root>/cricket/containers/
 //!   <container id>/root.json         the layers that the root uses (version 1)
@@ -44,18 +48,26 @@
 //! System calls: all file work here is relative to directory descriptors and goes through rustix,
 //! because openat2, the xattr calls on descriptors and the mount API are there and not in nix.
 
+mod artifact;
 mod background;
+mod census;
+mod config;
 mod dir;
 mod error;
 mod idmapped;
 mod image;
 mod index;
 mod layer;
+mod layer_tar;
+mod note;
 mod open;
 mod overlay;
 mod record;
 mod root;
+mod scratch;
 mod signatures;
+mod space;
+mod split;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -64,7 +76,12 @@ mod unpack;
 mod usage;
 mod volume;
 
+pub use artifact::{ArtifactFile, NewArtifact};
+pub use census::Census;
+pub use config::parse_config;
 pub use error::StorageError;
-pub use image::{ImageRecord, NewImage, parse_config};
+pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerInfo, Lease};
+pub use layer_tar::LayerTar;
+pub use space::Space;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

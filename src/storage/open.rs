@@ -131,6 +131,7 @@ fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError>
         bytes,
         inodes,
         root,
+        tar_bytes,
         ..
     } = record;
     Ok(LayerEntry {
@@ -140,6 +141,7 @@ fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError>
             inodes,
         },
         root,
+        tar_bytes,
         leases: 0,
     })
 }

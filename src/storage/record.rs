@@ -40,6 +40,9 @@ pub(super) struct LayerRecord {
     pub(super) diff_id: String,
     pub(super) bytes: u64,
     pub(super) inodes: u64,
+    /// Length of the tar, where the split beside it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tar_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<RootAttributes>,
     #[serde(flatten)]
@@ -59,12 +62,23 @@ pub(super) struct ImageFile {
     pub(super) loaded_ns: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) artifact: Option<ArtifactFile>,
     /// Whether a `syncfs` has finished since the image was put.
     pub(super) durable: bool,
     /// The boot in which it was put.
     pub(super) boot_id: String,
     #[serde(flatten)]
     pub(super) unknown: Map<String, Value>,
+}
+
+/// What the record of an artifact has besides: no config says it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ArtifactFile {
+    #[serde(rename = "type")]
+    pub(super) media_type: String,
+    /// Its files' layers, in hex.
+    pub(super) layers: Vec<String>,
 }
 
 /// `containers/<id>/root.json`, whole before anything is mounted.

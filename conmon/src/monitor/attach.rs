@@ -3,7 +3,7 @@
 use conmon::{MAX_CHUNK, Reply, Request, Step, Stream};
 use nostd_sys::{Errno, poll, send, set_send_buffer, wall_clock_ns};
 
-use super::client::{Attach, Place, Role, places};
+use super::clients::{Attach, Place, Role, places};
 use super::failure::{Failure, Subject};
 use super::{Life, Monitor};
 

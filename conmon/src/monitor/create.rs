@@ -9,14 +9,11 @@ use nostd_sys::{
     set_umask,
 };
 
-use super::client::{Place, Role};
+use super::clients::{CREATOR, Place, Role};
 use super::console::Console;
 use super::failure::{Failure, Subject};
 use super::text::Text;
 use super::{Life, Monitor, runtime};
-
-/// The place of the client that asked for the container.
-pub(super) const CREATOR: Place = 0;
 
 /// The names of the library as the system calls want them; the assertions below keep them the same.
 pub(super) const SOCKET: &CStr = c"conmon.sock";

@@ -3,7 +3,8 @@
 use conmon::{MAX_EXECS, Reply, Step};
 use nostd_sys::{Fd, Pid, Signal, Stdio, WaitStatus, kill};
 
-use super::client::{PassedFds, Place, Role};
+use super::client::PassedFds;
+use super::clients::{Place, Role};
 use super::console::Console;
 use super::failure::Failure;
 use super::text::Text;

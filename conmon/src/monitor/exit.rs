@@ -6,7 +6,7 @@ use conmon::memory_cgroup::has_oom_kill;
 use conmon::{ExitRecord, MAX_EXIT_RECORD, Phase, Reply, Status, Stream};
 use nostd_sys::{Access, Errno, WaitStatus, monotonic_ns, open, rename, unlink, wall_clock_ns};
 
-use super::client::{Role, places};
+use super::clients::{Role, places};
 use super::create::{RUNTIME_LOG, SOCKET, is_same};
 use super::{Monitor, runtime};
 

@@ -7,7 +7,7 @@ use conmon::{DecodeError, Reply, Step};
 use nostd_sys::{Errno, WaitStatus};
 
 use super::Monitor;
-use super::client::Place;
+use super::clients::Place;
 use super::text::Text;
 
 /// What becomes a [`Reply::Failed`]. Small, as every function that can fail returns it: its words

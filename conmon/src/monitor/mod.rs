@@ -7,6 +7,7 @@
 mod attach;
 mod buffers;
 mod client;
+mod clients;
 mod console;
 mod create;
 mod exec;
@@ -27,7 +28,7 @@ use nostd_sys::{
 
 use attach::Pace;
 use buffers::Buffers;
-use client::{Clients, Place};
+use clients::{Clients, Place};
 use console::Console;
 use exec::Execs;
 use exit::Ending;

@@ -3,7 +3,7 @@
 use conmon::{Reply, Step};
 use nostd_sys::{Stdio, WaitStatus, wall_clock_ns};
 
-use super::client::{Place, Role};
+use super::clients::{Place, Role};
 use super::create::RUNTIME_LOG;
 use super::failure::Failure;
 use super::{Monitor, runtime};

@@ -135,7 +135,7 @@ fn a_hang_up_kills_where_that_was_asked_for_and_only_there() {
         let argv: [&[u8]; 3] = [
             b"sh",
             b"-c",
-            b"echo up; sleep 0.2; echo still; exec sleep 1000",
+            b"echo up; while [ ! -e /tmp/go ]; do sleep 0.01; done; echo still; exec sleep 1000",
         ];
         let stdio = [null.as_fd(), alive_end.as_fd(), null.as_fd()];
         let connection = container.exec(&argv, stdio, kill);
@@ -147,6 +147,7 @@ fn a_hang_up_kills_where_that_was_asked_for_and_only_there() {
         if kill {
             assert_eq!(read_all(alive), b"");
         } else {
+            container.release();
             let mut line = [0; 6];
             alive.read_exact(&mut line).unwrap();
             assert_eq!(&line, b"still\n");

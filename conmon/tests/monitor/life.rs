@@ -49,7 +49,9 @@ fn a_container_that_dies_before_its_start_has_ended_all_the_same() {
 
 #[test]
 fn each_watcher_sees_each_change() {
-    let container = Container::create(&Wanted::script("sleep 0.1"));
+    // One that ends before its runtime has told of the start is never seen to run: it waits.
+    let script = "while [ ! -e /tmp/go ]; do sleep 0.01; done";
+    let container = Container::create(&Wanted::script(script));
     let watchers = [container.connect(), container.connect()];
     for watcher in &watchers {
         watcher.send(&Request::Watch);
@@ -58,6 +60,9 @@ fn each_watcher_sees_each_change() {
     container.start();
     for watcher in &watchers {
         assert_eq!(watcher.status().phase, Phase::Running);
+    }
+    container.release();
+    for watcher in &watchers {
         assert_eq!(watcher.status().phase, Phase::Exited);
         assert!(watcher.receive().0.is_empty(), "the monitor has ended");
     }

@@ -17,8 +17,14 @@ fn record(stream: &str, tag: char, content: &str) -> Record {
 
 #[test]
 fn both_streams_are_logged_with_full_and_partial_records() {
-    let script = "echo one; printf two; sleep 0.1; echo; echo oops >&2; printf end";
+    // Two writes make two records where the monitor sees the first alone: so the second waits.
+    let script = "echo one; printf two; while [ ! -e /tmp/go ]; do sleep 0.01; done; \
+                  echo; echo oops >&2; printf end";
     let container = Container::run(&Wanted::script(script));
+    while !fs::read_to_string(container.log()).unwrap().contains("two") {
+        std::thread::yield_now();
+    }
+    container.release();
     container.wait();
     let log = container.records();
     let stdout: Vec<_> = log

@@ -15,13 +15,15 @@ table! {
             flag = "default-transport", env = "CONTAINER_DEFAULT_TRANSPORT";
 
         /// File with registry credentials for the whole node, in the format of
-        /// containers-auth.json(5). Empty uses what the kubelet sends.
+        /// containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the
+        /// user that the daemon runs as.
         global_auth_file: Option<PathBuf> = None,
             flag = "global-auth-file", env = "CONTAINER_GLOBAL_AUTH_FILE";
 
-        /// Directory with credentials per namespace and image.
-        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth",
-            status = Accepted("this version takes credentials from the kubelet and global_auth_file");
+        /// Directory with credentials for one pull of one namespace, `NAMESPACE-SHA256.json` with the
+        /// SHA-256 of the repository's name, as crio-credential-provider writes them. The pull removes
+        /// its file.
+        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth";
 
         /// Image that is reported as the pause image and kept from the kubelet's image collection.
         /// cricket runs its own pause binary and never pulls it.
@@ -38,8 +40,8 @@ table! {
             flag = "pause-command", env = "CONTAINER_PAUSE_COMMAND",
             status = Accepted("cricket runs its own pause binary");
 
-        /// Images that the kubelet may not remove: a name, `name*` for a beginning or `*word*` for a
-        /// part.
+        /// Images that the kubelet may not remove: a name, or with `*` at its end or at both ends a
+        /// part of names. Upper and lower case are the same.
         pinned_images: Vec<String> = [],
             flag = "pinned-images", env = "CONTAINER_PINNED_IMAGES";
 
@@ -52,10 +54,11 @@ table! {
         signature_policy_dir: Option<PathBuf> = "/etc/crio/policies",
             flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR";
 
-        /// Registries that are spoken to without TLS or without checking it.
+        /// Registries that are spoken to without TLS or without checking it: `host`, `host:port` or a
+        /// range of addresses such as `10.0.0.0/8`, beside those with `insecure = true` in
+        /// registries.conf. CRI-O from 1.35 on ignores this key.
         insecure_registries: Vec<String> = [],
-            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY",
-            status = Accepted("set insecure = true for the registry in registries.conf");
+            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY";
 
         /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
         image_volumes: ImageVolumes = ImageVolumes::Mkdir,
@@ -80,10 +83,16 @@ table! {
         pull_progress_timeout: Duration = Duration::ZERO,
             flag = "pull-progress-timeout", env = "CONTAINER_PULL_PROGRESS_TIMEOUT";
 
-        /// Mount OCI artifacts as volumes.
+        /// Directory whose archives (`*.tar`, also gzip or zstd) and OCI layouts are loaded when the
+        /// daemon starts, those that are new or have changed since. The socket does not wait for
+        /// them: until an image is loaded, the kubelet sees it missing and tries again. Empty loads
+        /// none. CRI-O has no such key.
+        image_archives_dir: Option<PathBuf> = None,
+            flag = "image-archives-dir", env = "CONTAINER_IMAGE_ARCHIVES_DIR";
+
+        /// Mount OCI artifacts as image volumes: each blob is a file, named by its title.
         oci_artifact_mount_support: bool = true,
-            flag = "oci-artifact-mount-support", env = "CONTAINER_OCI_ARTIFACT_SUPPORT",
-            status = Accepted("this version does not mount OCI artifacts");
+            flag = "oci-artifact-mount-support", env = "CONTAINER_OCI_ARTIFACT_SUPPORT";
 
         /// What an image name without a registry means when registries.conf lists several:
         /// `enforcing` is an error, `disabled` tries them in order.

@@ -248,7 +248,7 @@ table! {
             flag = "shared-cpuset", env = "CONTAINER_SHARED_CPUSET",
             status = Accepted("this version has no shared CPUs");
 
-        /// Directory whose subdirectories netns, ipcns and utsns pin the pods' namespaces.
+        /// Directory whose subdirectories netns, ipcns, utsns and userns pin the pods' namespaces.
         namespaces_dir: PathBuf = "/var/run",
             flag = "namespaces-dir", env = "CONTAINER_NAMESPACES_DIR";
 

@@ -1,9 +1,10 @@
 //! `ListMetricDescriptors` and `ListPodSandboxMetrics`: cAdvisor's metrics, from our own figures.
 //!
-//! `table` says which metrics there are and where each one's value comes from; this file which of
+//! `table` says which metrics there are, `figures` where each one's value comes from; this file which of
 //! them are asked for (`included_pod_metrics`) and how they become messages. A metric that the
 //! kernel has no figure for is left out, never zero.
 
+mod figures;
 mod table;
 
 use std::sync::Arc;

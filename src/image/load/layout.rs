@@ -113,6 +113,10 @@ impl Reader<'_> {
             let what = self.source.part(&blob_name(&digest));
             let media_type = entry.media_type().to_string();
             match manifest::parse(&bytes, Some(&media_type), &what) {
+                Ok(Document::Manifest(manifest)) if manifest.artifact_type.is_some() => {
+                    tracing::warn!(what, "skipped: an artifact, not an image");
+                    return Ok(None);
+                }
                 Ok(Document::Manifest(manifest)) => {
                     return Ok(Some(Resolved {
                         digest,
@@ -124,12 +128,6 @@ impl Reader<'_> {
                     Some(picked) => entry = picked.clone(),
                     None => return Ok(None),
                 },
-                Err(ImageError::Unsupported {
-                    what, media_type, ..
-                }) if what.ends_with("configuration") => {
-                    tracing::warn!(what, media_type, "skipped: an artifact, not an image");
-                    return Ok(None);
-                }
                 Err(error) => return Err(error),
             }
         }

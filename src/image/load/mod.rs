@@ -2,11 +2,13 @@
 //!
 //! The same trust, digests and diff ids as for a pull. Nothing is extracted: `archive` reads the
 //! names and the JSON of a tar in one pass and the layers, straight into storage, in a second.
-//! `layout` and `docker` say what the two formats mean.
+//! `layout` and `docker` say what the two formats mean, `at_start` loads a directory of archives.
 
 mod archive;
+mod at_start;
 mod docker;
 mod layout;
+mod tar;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -17,7 +19,7 @@ use oci_spec::image::{Descriptor, Digest};
 
 use super::error::ImageError;
 use super::trust::{Origin, Trust};
-use super::unpack::{Job, Piece, Pieces};
+use super::unpack::{Into, Job, Piece, Pieces};
 use super::{Images, Settings, decide, trust};
 use crate::storage::NewImage;
 use crate::sys::blocking;
@@ -123,7 +125,7 @@ fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, I
             let what = source.part(name);
             let job = Job {
                 lease: Arc::clone(&lease),
-                diff_id: layer.diff_id,
+                into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
             };

@@ -55,7 +55,11 @@ fn documents() -> Vec<Case> {
     let fewer = good().with_json(|json| drop(json["layers"].as_array_mut().unwrap().pop()));
     let many =
         good().with_json(|json| json["layers"] = vec![json["layers"][0].clone(); 600].into());
-    let artifact = good().with_json(|json| json["config"]["mediaType"] = "application/x-ai".into());
+    let artifact = good().with_json(|json| {
+        json["config"]["mediaType"] = "application/x-ai".into();
+        let title = "org.opencontainers.image.title";
+        json["layers"][0]["annotations"] = serde_json::json!({ title: "../x" });
+    });
     vec![
         case(
             "other configuration",
@@ -77,8 +81,8 @@ fn documents() -> Vec<Case> {
         ),
         case(
             "artifact",
-            unsupported,
-            "application/x-ai",
+            malformed,
+            "title \"../x\": its path goes through `..`",
             serving(artifact),
         ),
         case(

@@ -222,10 +222,12 @@ async fn silence_has_an_end() {
     let content = good();
     let fixture = Fixture::serving(&content).await;
     let node = Node::with(&insecure(&fixture.address), |settings| {
-        let short = Duration::from_millis(300);
-        settings.timeouts = Timeouts {
+        // Longer than a fixture that does answer takes on a busy machine.
+        let short = Duration::from_secs(2);
+        settings.network.timeouts = Timeouts {
             first_byte: short,
             stall: short,
+            backoff: Duration::from_millis(1),
             ..Timeouts::default()
         };
     });

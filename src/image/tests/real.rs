@@ -66,6 +66,14 @@ impl Registry {
         Registry::run(dir, "https", &tls)
     }
 
+    /// Ends it, and starts one with the same images and more in its configuration (`http` is the
+    /// last section).
+    pub fn again(mut self, scheme: &'static str, more: &str) -> Registry {
+        let dir = std::mem::replace(&mut self._dir, tempfile::tempdir().unwrap());
+        drop(self);
+        Registry::run(dir, scheme, more)
+    }
+
     fn run(dir: tempfile::TempDir, scheme: &'static str, tls: &str) -> Registry {
         let config = dir.path().join("config.yml");
         let text = format!(
@@ -320,9 +328,9 @@ async fn all_kinds_of_references_find_the_same_image() {
     }
     node.images.get("upper/CASE").map(drop).unwrap_err();
     // one removal takes all names
-    node.images.remove("team/app:2", &|_| None).await.unwrap();
+    node.images.remove("team/app:2", |_| None).await.unwrap();
     assert!(node.images.list(None).is_empty());
-    node.images.remove("team/app:2", &|_| None).await.unwrap();
+    node.images.remove("team/app:2", |_| None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,19 +376,28 @@ async fn an_image_in_use_stays_and_a_removed_one_leaves_nothing() {
         (first.unwrap(), second.unwrap()),
         (one.id.clone(), two.id.clone())
     );
-    let used = |id: &str| (id == one.id).then(|| "container c0ffee".to_owned());
-    let error = node.images.remove(&names[0], &used).await.unwrap_err();
+    let kept = one.id.clone();
+    let used = move |id: &str| (id == kept).then(|| "container c0ffee".to_owned());
+    let error = node
+        .images
+        .remove(&names[0], used.clone())
+        .await
+        .unwrap_err();
     assert!(
         error.to_string().contains("in use by container c0ffee"),
         "{error}"
     );
-    let removals = (0..5).map(|_| node.images.remove(&two.id, &used));
+    let removals = (0..5).map(|_| node.images.remove(&two.id, used.clone()));
     for removed in futures_util::future::join_all(removals).await {
         removed.unwrap();
     }
     // the layer that both had is still whole
     assert_eq!(node.file(&one.id, 0, "shared"), b"layer0");
-    node.images.remove(&one.id[..10], &|_| None).await.unwrap();
+    let pinned = || node.images.get(&one.id).unwrap().unwrap().pinned;
+    assert!(!pinned());
+    node.images.pin(Pinned::new(["*/ONE*"]));
+    assert!(pinned(), "at once");
+    node.images.remove(&one.id[..10], |_| None).await.unwrap();
     assert_eq!(node.on_disk().await, before);
 }
 

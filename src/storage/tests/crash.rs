@@ -196,7 +196,7 @@ fn roots_are_adopted_after_a_kill_and_swept_after_a_reboot() {
         .mount_root("c2", &image.layers, &options)
         .unwrap();
     let store = scratch.reopen(None);
-    store.remove_image(&image.id).unwrap();
+    store.remove_image(&image.id, &|| None).unwrap();
     scratch.settle();
     let store = scratch.store();
     assert!(store.has_layer(&digest(&tar)), "the roots were remembered");

@@ -249,6 +249,29 @@ impl Tar {
     }
 }
 
+/// The tar of a layer that is held, as the store gives it back.
+pub(super) fn layer_tar(scratch: &Scratch, tar: &[u8]) -> Result<Vec<u8>, String> {
+    let opened = scratch.store().layer_tar(&digest(tar));
+    let mut opened = opened.map_err(|error| error.to_string())?;
+    let mut again = Vec::new();
+    std::io::Read::read_to_end(&mut opened, &mut again).map_err(|error| {
+        let inner = LayerTar::error(&error);
+        inner.map_or_else(
+            || format!("not a storage error: {error}"),
+            ToString::to_string,
+        )
+    })?;
+    assert_eq!(opened.length(), again.len() as u64);
+    Ok(again)
+}
+
+/// Bytes and inodes of a layer on disk, without its directory and its record.
+pub(super) fn occupied(diff: &Path) -> (u64, u64) {
+    let layer = dir::Dir::open_or_create(diff.parent().unwrap()).unwrap();
+    let tally = usage::measure(std::os::fd::AsFd::as_fd(&layer)).unwrap();
+    (tally.bytes - 2 * 4096, tally.inodes - 2)
+}
+
 pub(super) fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap()
 }

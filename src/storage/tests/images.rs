@@ -51,8 +51,8 @@ fn an_image_is_listed_with_what_it_was_put_with_and_survives_a_restart() {
         assert_eq!(store.raw_manifest(&put.id).unwrap(), new.manifest);
         assert!(store.has_layer(&digest(&tars[0])));
         assert_eq!(store.images().len(), 1);
-        // Two roots and two files.
-        assert_eq!((store.usage().inodes, store.usage().bytes), (4, 16384));
+        // Two roots, two files, and what is kept of two tars.
+        assert_eq!((store.usage().inodes, store.usage().bytes), (6, 24576));
     }
 }
 
@@ -83,16 +83,16 @@ fn removal_frees_the_layers_that_nothing_else_needs() {
     let a = scratch.image(&["a:1"], &[shared.clone(), own_a.clone()]);
     let b = scratch.image(&["b:1"], &[shared.clone(), own_b.clone()]);
     let store = scratch.store();
-    assert!(store.remove_image(&a.id).unwrap());
+    assert!(store.remove_image(&a.id, &|| None).unwrap());
     assert!(store.image(&a.id).is_none());
-    assert!(!store.remove_image(&a.id).unwrap());
+    assert!(!store.remove_image(&a.id, &|| None).unwrap());
     scratch.settle();
     assert!(store.has_layer(&digest(&shared)) && store.has_layer(&digest(&own_b)));
     assert!(!store.has_layer(&digest(&own_a)));
     store
         .mount_root("c1", &b.layers, &RootOptions::default())
         .unwrap();
-    assert!(store.remove_image(&b.id).unwrap());
+    assert!(store.remove_image(&b.id, &|| None).unwrap());
     scratch.settle();
     assert!(
         store.has_layer(&digest(&own_b)),
@@ -114,7 +114,7 @@ fn a_layer_that_a_pull_found_stays_until_the_pull_has_ended() {
     let store = scratch.store();
     let pull = store.lease();
     assert!(pull.has_layer(&digest(&tars[0])));
-    store.remove_image(&old.id).unwrap();
+    store.remove_image(&old.id, &|| None).unwrap();
     scratch.settle();
     store.put_image(new_image(&["new:1"], &tars)).unwrap();
     drop(pull);
@@ -215,7 +215,7 @@ fn pulls_and_removals_at_once_end_well() {
                             .all(|layer| scratch.store().has_layer(layer))
                     );
                     if round % 2 == 0 {
-                        assert!(scratch.store().remove_image(&image.id).unwrap());
+                        assert!(scratch.store().remove_image(&image.id, &|| None).unwrap());
                     }
                 }
             });
@@ -231,6 +231,27 @@ fn pulls_and_removals_at_once_end_well() {
             .filter(|image| !image.names.is_empty())
             .count(),
         4
+    );
+}
+
+#[test]
+fn a_used_image_is_not_removed_and_the_user_is_asked_as_it_leaves_the_list() {
+    let scratch = Scratch::new();
+    let image = scratch.image(&["a:1"], &[layer("x")]);
+    let error = scratch
+        .store()
+        .remove_image(&image.id, &|| Some("me".into()))
+        .unwrap_err();
+    assert!(matches!(error, StorageError::ImageInUse { .. }), "{error}");
+    assert_eq!(scratch.store().images().len(), 1);
+    assert_eq!(scratch.names("images").len(), 1);
+    // Nobody is asked about what is not there.
+    let nobody = || panic!("asked");
+    assert!(
+        !scratch
+            .store()
+            .remove_image(&"0".repeat(64), &nobody)
+            .unwrap()
     );
 }
 

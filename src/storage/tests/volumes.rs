@@ -46,7 +46,7 @@ fn an_image_volume_shows_the_layers_read_only_and_goes_with_the_root() {
     );
 
     // The layers outlive the image's record, also over a restart, but not the root.
-    store.remove_image(&id.id).unwrap();
+    store.remove_image(&id.id, &|| None).unwrap();
     let store = scratch.reopen(None);
     assert_eq!(read(volume.join("stays")), "lower");
     assert!(store.settle(std::time::Duration::from_secs(60)));
@@ -59,5 +59,5 @@ fn an_image_volume_shows_the_layers_read_only_and_goes_with_the_root() {
         !mounts.contains(scratch.dir.path().to_str().unwrap()),
         "{mounts}"
     );
-    scratch.store().remove_image(&own.id).unwrap();
+    scratch.store().remove_image(&own.id, &|| None).unwrap();
 }

@@ -1,6 +1,6 @@
 //! One entry onto the file system, by descriptors and single names only.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
@@ -58,7 +58,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Sets the directories' times. To be called once, after the last entry.
-    pub(super) fn finish(self) -> Result<(), Fault> {
+    pub(super) fn finish(&self) -> Result<(), Fault> {
         for (path, time) in &self.times {
             match self.tree.open_itself(path.as_bytes()) {
                 Ok(dir) => rustix::fs::futimens(&dir, &timestamps(*time))
@@ -125,7 +125,7 @@ impl<'a> Applier<'a> {
         let parent = self.tree.directory(parent)?;
         let at = parent.as_fd();
         match entry.kind {
-            Kind::File => self.file(entry, at, name, data)?,
+            Kind::File => self.file(entry, &parent, name, data)?,
             Kind::HardLink => return self.hard_link(entry, at, name),
             Kind::Symlink => self.symlink(entry, at, name)?,
             Kind::CharDevice if entry.device == (0, 0) => {
@@ -195,17 +195,24 @@ impl<'a> Applier<'a> {
     fn file(
         &mut self,
         entry: &Entry,
-        at: BorrowedFd<'_>,
+        parent: &Rc<OwnedFd>,
         name: &[u8],
         data: &mut Archive<'_>,
     ) -> Result<(), Fault> {
+        let at = parent.as_fd();
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.make(at, name, "create file", || {
             rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o600))
         })?;
-        match &entry.sparse {
-            None => write_all(file.as_fd(), entry.size, data)?,
+        let sparse = entry.sparse.as_ref();
+        if entry.size > 0 {
+            let length = sparse.map_or(entry.size, |sparse| sparse.length);
+            data.split().file(parent, name, length);
+            self.tree.lost.files += 1;
+        }
+        match sparse {
+            None => write_all(file.as_fd(), 0, entry.size, data)?,
             Some(sparse) => write_sparse(file.as_fd(), sparse, data)?,
         }
         set_attributes(file.as_fd(), entry)?;
@@ -294,7 +301,17 @@ impl<'a> Applier<'a> {
     }
 }
 
-fn write_all(file: BorrowedFd<'_>, mut count: u64, data: &mut Archive<'_>) -> Result<(), Fault> {
+/// Writes a piece of a file, at its current position, which is `offset`.
+fn write_all(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    mut count: u64,
+    data: &mut Archive<'_>,
+) -> Result<(), Fault> {
+    if count == 0 {
+        return Ok(());
+    }
+    data.split().begin_piece(offset);
     while count > 0 {
         let bytes = data.data()?;
         let bytes = &bytes[..bytes
@@ -305,6 +322,7 @@ fn write_all(file: BorrowedFd<'_>, mut count: u64, data: &mut Archive<'_>) -> Re
         data.consume(written);
         count -= written as u64;
     }
+    data.split().end_piece();
     Ok(())
 }
 
@@ -316,7 +334,7 @@ fn write_sparse(
     rustix::fs::ftruncate(file, sparse.length).map_err(sys("set the length"))?;
     for (offset, count) in &sparse.segments {
         rustix::fs::seek(file, rustix::fs::SeekFrom::Start(*offset)).map_err(sys("seek"))?;
-        write_all(file, *count, data)?;
+        write_all(file, *offset, *count, data)?;
     }
     Ok(())
 }

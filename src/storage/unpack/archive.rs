@@ -11,6 +11,7 @@
 
 use tar::{EntryType, GnuSparseHeader, Header};
 
+use super::super::split::writer::Writer;
 use super::Fault;
 use super::name::MAX_PATH_BYTES;
 use super::pax::{self, Time};
@@ -102,6 +103,21 @@ impl<'a> Archive<'a> {
         self.source.offset()
     }
 
+    /// The sha256 of the whole stream, in hex, once there is no next entry.
+    pub(super) fn digest(&self) -> String {
+        self.source.digest()
+    }
+
+    /// Where the rest of the archive is kept.
+    pub(super) fn split(&mut self) -> &mut Writer {
+        &mut self.source.split
+    }
+
+    /// Completes that.
+    pub(super) fn into_split(self) -> Writer {
+        self.source.split
+    }
+
     /// The next entry, past whatever is left of the last one. `None`: the stream has been read to its
     /// very end.
     pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {
@@ -151,9 +167,9 @@ impl<'a> Archive<'a> {
         Ok(&bytes[..bytes.len().min(left)])
     }
 
-    /// Marks `count` bytes of what [`Archive::data`] gave as used.
+    /// Marks `count` bytes of what [`Archive::data`] gave as written to a file.
     pub(super) fn consume(&mut self, count: usize) {
-        self.source.consume(count);
+        self.source.consume_content(count);
         self.data_left -= count as u64;
     }
 

@@ -15,7 +15,7 @@ const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// A path below the layer's root: no empty, `.` or `..` component, no `/` at either end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct EntryPath(Vec<u8>);
+pub(in crate::storage) struct EntryPath(Vec<u8>);
 
 /// What an entry stands for, by its name.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum Meaning {
 impl EntryPath {
     /// Cleans a name as it stands in the archive. A leading `/` is stripped, as tar does. `..` is
     /// refused even where it would stay inside: no honest builder writes it.
-    pub(super) fn parse(name: &[u8]) -> Result<EntryPath, &'static str> {
+    pub(in crate::storage) fn parse(name: &[u8]) -> Result<EntryPath, &'static str> {
         if name.len() > MAX_PATH_BYTES {
             return Err("its path is longer than 4096 bytes");
         }
@@ -65,11 +65,11 @@ impl EntryPath {
         Ok(EntryPath(path))
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(in crate::storage) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::storage) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 

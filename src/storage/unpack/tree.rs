@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::super::split::lost::Lost;
 use super::super::trash::Trash;
 use super::{Fault, sys};
 
@@ -29,6 +30,8 @@ pub(super) struct Tree<'a> {
     pub(super) implied: u64,
     /// Whether something was replaced, so that counting while unpacking is not exact.
     pub(super) replaced: bool,
+    /// For what is replaced.
+    pub(super) lost: Lost<'a>,
 }
 
 /// Whether it is what overlayfs takes for a whiteout: a character device 0:0.
@@ -47,13 +50,14 @@ pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Result<(), Fault> {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, trash: &'a Trash) -> Tree<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, trash: &'a Trash, lost: Lost<'a>) -> Tree<'a> {
         Tree {
             root,
             trash,
             last: None,
             implied: 0,
             replaced: false,
+            lost,
         }
     }
 
@@ -145,9 +149,24 @@ impl<'a> Tree<'a> {
         Ok(fd)
     }
 
-    /// Removes what is in the way of a new entry, a directory with all below it.
+    /// Removes what is in the way of a new entry, a directory with all below it. Where it has content,
+    /// that is kept outside of the layer, for the tar has it.
     pub(super) fn clear(&mut self, at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Fault> {
         self.replaced = true;
+        let found = stat(at, name)?;
+        let has_content = |stat: &Stat| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => stat.st_size > 0,
+            kind => kind == FileType::Directory,
+        };
+        if found.as_ref().is_some_and(has_content) {
+            let taken = self.lost.take(at, name).map_err(|source| Fault::Sys {
+                step: "keep what is replaced",
+                source,
+            })?;
+            if taken {
+                return Ok(());
+            }
+        }
         match rustix::fs::unlinkat(at, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc;
 
+use super::error::SessionError;
 use super::frame::{self, Control, HEAD_LEN, Head, ResetStatus};
 use super::headers::{HeaderError, Headers, Inflater};
-use super::session::SessionError;
 use super::stream::{Ending, Shared, Stream};
 
 /// How much is read from the connection at a time.
@@ -154,7 +154,7 @@ impl<Io: AsyncRead + AsyncWrite> Incoming<Io> {
             length -= part;
             let mut data = &self.buffer[self.start - part..self.start];
             while !data.is_empty() {
-                let taken = poll_fn(|cx| self.shared.poll_receive(cx, &stream, data)).await;
+                let taken = poll_fn(|cx| self.shared.poll_receive(cx, id, &stream, data)).await;
                 data = &data[taken..];
             }
         }

@@ -8,48 +8,23 @@ use std::sync::Arc;
 use std::task::ready;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::frame::{self, FrameError, GoAwayStatus, ResetStatus};
-use super::headers::{EmptyBlocks, HeaderError, Headers};
+use super::error::SessionError;
+use super::frame::{self, GoAwayStatus, ResetStatus};
+use super::headers::{EmptyBlocks, Headers};
 use super::incoming::{ARRIVALS, Arrival, Incoming};
 use super::stream::{self, Shared, StreamReader, StreamWriter};
 use super::wire::Wire;
+use crate::streaming::inflow::Inflow;
 
 /// How long the client may take to close the connection after our last frame. Closing before it has
 /// read everything could cost it the end of the output: a TCP connection on which something arrives
 /// after it was closed is reset.
 const LINGER: Duration = Duration::from_secs(30);
-
-/// How a connection ended before its purpose was served.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// Reading or writing failed.
-    #[error("connection: {0}")]
-    Connection(#[from] io::Error),
-    /// The client broke the protocol.
-    #[error("SPDY: {0}")]
-    Frame(#[from] FrameError),
-    /// The client sent headers that cannot be read.
-    #[error("SPDY: {0}")]
-    Headers(#[from] HeaderError),
-    /// The client closed the connection in the middle of a frame.
-    #[error("the client closed the connection in the middle of a frame")]
-    Truncated,
-    /// Nothing was sent or received for too long.
-    #[error("nothing was sent or received for {} seconds", .0.as_secs())]
-    Idle(Duration),
-}
-
-impl SessionError {
-    fn is_protocol(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Headers(_))
-    }
-}
 
 /// A connection from its first frame on. Dropping it closes the connection without a word.
 #[derive(Debug)]
@@ -83,6 +58,11 @@ impl<Io: AsyncRead + AsyncWrite + Send + 'static> Session<Io> {
             last_stream: 0,
             reading: AbortOnDropHandle::new(reading),
         }
+    }
+
+    /// What the client has sent and nobody has taken yet.
+    pub fn inflow(&self) -> Arc<Inflow> {
+        Arc::clone(self.shared.inflow())
     }
 
     /// The next stream that the client opens; `None` when the connection has ended. May be

@@ -329,6 +329,26 @@ impl Client {
             .image_ref)
     }
 
+    /// PullImage for a pod of `namespace`.
+    pub async fn pull_for(&self, reference: &str, namespace: &str) -> Reply<String> {
+        let metadata = cri::PodSandboxMetadata {
+            namespace: namespace.into(),
+            ..Default::default()
+        };
+        let request = cri::PullImageRequest {
+            image: Some(spec(reference)),
+            sandbox_config: Some(cri::PodSandboxConfig {
+                metadata: Some(metadata),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        Ok(Box::pin(self.images.clone().pull_image(request))
+            .await?
+            .into_inner()
+            .image_ref)
+    }
+
     /// All images.
     pub async fn images(&self) -> Reply<Vec<cri::Image>> {
         let reply = Box::pin(
@@ -380,14 +400,14 @@ impl Client {
     }
 
     /// Waits until the container has exited, by asking again as a kubelet does, and gives its
-    /// status. 20 s is far beyond what any test's container takes.
+    /// status. A minute is far beyond what any test's container takes.
     #[track_caller]
     pub fn exited(&self, id: &str) -> impl Future<Output = cri::ContainerStatus> {
         let caller = std::panic::Location::caller();
         let (client, id) = (self.clone(), id.to_owned());
         async move {
             let exited = i32::from(cri::ContainerState::ContainerExited);
-            for _ in 0..2000 {
+            for _ in 0..6000 {
                 let status = client
                     .container(&id)
                     .await
@@ -397,7 +417,7 @@ impl Client {
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
-            panic!("{caller}: container {id} did not exit within 20 s");
+            panic!("{caller}: container {id} did not exit within 60 s");
         }
     }
 }

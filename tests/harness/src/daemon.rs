@@ -15,7 +15,7 @@ use crate::net::Net;
 use crate::tools;
 
 /// How long the daemon may take to say that it is ready. It takes milliseconds.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Ports of loopback whose registries are spoken to over HTTP: the node's own registry is on the
 /// first, a test's fixtures are on the others.

@@ -22,6 +22,12 @@ use crate::net::Net;
 pub enum Fault {
     /// An error status with this body.
     Status(u16, String),
+    /// A status with these header lines (each ends in CRLF) and no body.
+    Headers(u16, String),
+    /// The first so many requests meet this fault, later ones a good answer.
+    First(usize, Box<Fault>),
+    /// A head that never ends.
+    EndlessHead,
     /// 401 with `WWW-Authenticate: Bearer` for the fixture's own `/token`, until a request carries
     /// a token; `/token` asks for `Some("user:password")` or gives tokens to anyone.
     Bearer(Option<String>),
@@ -43,6 +49,20 @@ pub enum Fault {
     Stall,
     /// The connection closes without a word.
     Close,
+}
+
+impl Fault {
+    /// What the next request meets.
+    fn next(&mut self) -> Option<Fault> {
+        match self {
+            Fault::First(0, _) => None,
+            Fault::First(left, fault) => {
+                *left -= 1;
+                Some((**fault).clone())
+            }
+            other => Some(other.clone()),
+        }
+    }
 }
 
 /// A running fixture; its connections and threads end when it is dropped.
@@ -178,14 +198,15 @@ fn answer(state: &Mutex<State>, stream: &TcpStream, address: SocketAddr) -> std:
         state.requests.push(request.clone());
         let fault = state
             .faults
-            .iter()
+            .iter_mut()
             .find(|(piece, _)| path.contains(piece.as_str()));
+        let fault = fault.and_then(|(_, fault)| fault.next());
         let blob = path
             .strip_prefix("/v2/")
             .and_then(|below| state.content.get(below));
-        (fault.map(|(_, fault)| fault.clone()), blob.cloned())
+        (fault, blob.cloned())
     };
-    if path == "/token" {
+    if path == "/token" && fault.is_none() {
         return token(state, stream, &request);
     }
     let blob = match blob {
@@ -219,6 +240,16 @@ fn misbehave(
     let length = blob.bytes.len() as u64;
     match fault {
         Fault::Status(code, body) => status(stream, code, "", &body),
+        Fault::Headers(code, headers) => status(stream, code, &headers, ""),
+        Fault::First(_, fault) => misbehave(stream, request, *fault, blob, address),
+        Fault::EndlessHead => {
+            stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
+            let line = format!("X-More: {}\r\n", "x".repeat(1000));
+            loop {
+                stream.write_all(line.as_bytes())?;
+            }
+        }
         Fault::Bearer(_) if has_authorization(request, "Bearer fixture-token") => {
             good(stream, request, blob)
         }

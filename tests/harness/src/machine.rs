@@ -73,6 +73,8 @@ impl Machine {
                 .filter(|name| name.starts_with(SCRATCH_PREFIX))
                 .map(|name| format!("dir {}", temp.join(name).display())),
         );
+        let others = other_runs();
+        things.retain(|thing| !others.iter().any(|tag| thing.contains(tag)));
         Machine { things }
     }
 
@@ -163,6 +165,25 @@ fn our_processes() -> BTreeMap<u32, String> {
         }
     }
     found
+}
+
+/// What the scratch directory and the cgroup of a test of *another* checkout have in common, for each
+/// that a daemon of that checkout serves now: such a run beside ours is none of our business.
+fn other_runs() -> BTreeSet<String> {
+    let target = tools::workspace().join("target");
+    let prefix = std::env::temp_dir().join(SCRATCH_PREFIX);
+    let prefix = prefix.to_string_lossy().into_owned();
+    let daemons = leaks::processes_with(std::slice::from_ref(&prefix)).into_iter();
+    let of_others = daemons.filter(|(pid, _)| {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        name(&program) == "cricket" && !program.starts_with(&target)
+    });
+    let tag = |(_, facts): (u32, String)| {
+        let (_, rest) = facts.split_once(&prefix)?;
+        let tag = rest.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+        (!tag.is_empty()).then(|| tag.to_owned())
+    };
+    of_others.filter_map(tag).collect()
 }
 
 fn name(path: &Path) -> &str {

@@ -16,7 +16,7 @@ use crate::net::Net;
 use crate::tools;
 
 /// How long the registry may take to open its port; it takes 50 ms.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running registry; ended when dropped.
 #[derive(Debug)]

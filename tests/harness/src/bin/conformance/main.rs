@@ -73,17 +73,19 @@ fn conformance(focus: Option<&str>) -> ExitCode {
     let times = Times::read(&work);
     let mut shares = times.share(&wanted, nodes());
     let again: Vec<Spec> = wanted.iter().filter_map(Spec::over_websocket).collect();
+    println!(
+        "critest: {} specs, {} of them again over WebSocket, none of its benchmarks;\n\
+         against cricket with {} on {} nodes; logs in {}",
+        wanted.len(),
+        again.len(),
+        version(&runtime),
+        shares.len() + usize::from(!again.is_empty()),
+        work.display()
+    );
     if !again.is_empty() {
         shares.push(again.clone());
         wanted.extend(again);
     }
-    println!(
-        "critest: {} specs against cricket with {} on {} nodes; logs in {}",
-        wanted.len(),
-        version(&runtime),
-        shares.len(),
-        work.display()
-    );
     let running: Vec<Running> = shares
         .into_iter()
         .enumerate()
