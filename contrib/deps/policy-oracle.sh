@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to policy-oracle, a few lines around containers/image: what it says about an image and a
-# policy is what cricket must say, and Debian's skopeo is too old to know the whole of policy.json.
+# policy is what cricket must say, and Debian's skopeo is built without sigstore.
 set -eu
 cd "$(dirname "$0")"
 go=$(./go.sh)

@@ -61,6 +61,9 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     settings.credentials = credentials(&loaded.config);
     settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
     settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
+    if let Some(directory) = &options.registries_d {
+        settings.trust.registries_d.clone_from(directory);
+    }
     settings
         .trust
         .namespaces
