@@ -94,7 +94,7 @@ async fn load(socket: &Path, path: &Path) -> Result<String, CliError> {
     let Some(text) = path.to_str() else {
         return Err(refused("the path is not UTF-8; rename the file".to_owned()));
     };
-    let mut client = AdminServiceClient::new(connect(socket).await?);
+    let mut client = AdminServiceClient::new(client::connect(socket).await?);
     let request = LoadImagesRequest {
         path: text.to_owned(),
     };
