@@ -111,14 +111,14 @@ complete -c cricket -n "__fish_cricket_needs_command" -l hostnetwork-disable-sel
 complete -c cricket -n "__fish_cricket_needs_command" -l disable-hostport-mapping -d 'Leave host ports to the CNI plugins. [env: DISABLE_HOSTPORT_MAPPING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l timezone -d 'Time zone of containers: a name such as Europe/Berlin, or Local for the node\'s. Empty leaves it to the image. [env: CONTAINER_TIME_ZONE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-transport -d 'What a name without a transport is read as; images come from registries only. [env: CONTAINER_DEFAULT_TRANSPORT]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5). Empty uses what the kubelet sends. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the user that the daemon runs as. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-image -d 'Image that is reported as the pause image and kept from the kubelet\'s image collection. cricket runs its own pause binary and never pulls it. [env: CONTAINER_PAUSE_IMAGE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-image-auth-file -d 'File with credentials for the pause image. [env: CONTAINER_PAUSE_IMAGE_AUTH_FILE]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l pause-command -d 'Command of the pause image. [env: CONTAINER_PAUSE_COMMAND]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pinned-images -d 'Images that the kubelet may not remove: a name, or with * at its end or at both ends a part of names. Upper and lower case are the same. [env: CONTAINER_PINNED_IMAGES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy -d 'Trust policy instead of /etc/containers/policy.json. [env: CONTAINER_SIGNATURE_POLICY]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l signature-policy-dir -d 'Directory of trust policies per namespace, NAMESPACE.json. [env: CONTAINER_SIGNATURE_POLICY_DIR]' -r -F
-complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it. [env: CONTAINER_INSECURE_REGISTRY]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l insecure-registry -d 'Registries that are spoken to without TLS or without checking it: host, host:port or a range of addresses such as 10.0.0.0/8, beside those with insecure = true in registries.conf. CRI-O from 1.35 on ignores this key. [env: CONTAINER_INSECURE_REGISTRY]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l image-volumes -d 'What becomes of volumes that an image declares: mkdir, bind or ignore. [env: CONTAINER_IMAGE_VOLUMES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l big-files-temporary-dir -d 'Directory for blobs during a pull. [env: CONTAINER_BIG_FILES_TEMPORARY_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l separate-pull-cgroup -d 'Cgroup that images are pulled in, or pod. [env: PULL_IN_A_CGROUP]' -r
@@ -154,6 +154,8 @@ complete -c cricket -n "__fish_cricket_needs_command" -s h -l help -d 'Print hel
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "config" -d 'Print the configuration in effect, where each value comes from, or what is wrong'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "images" -d 'List the images of the node: sizes, users, and what their removal would free'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "load" -d 'Import the images of an OCI layout or `docker save` archive into the daemon'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "pull" -d 'Pull an image and show its progress; prints the image\'s id'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the pulls in flight, what they wait for, and how the last ones ended'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "rmi" -d 'Remove images with all their names, unless a container uses them'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "save" -d 'Write images of the daemon to an archive or an OCI layout directory'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "version" -d 'Print the version'
@@ -180,6 +182,20 @@ complete -c cricket -n "__fish_cricket_using_subcommand load" -s c -l config -d 
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -l creds -d 'Credentials for the image\'s registry' -r
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -l authfile -d 'An auth.json to be read instead of the configured ones' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s q -l quiet -d 'Print the id alone'
+complete -c cricket -n "__fish_cricket_using_subcommand pull" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s o -l output -d 'table, or json with sizes in bytes (with --watch, a document a line)' -r -f -a "table\t''
+json\t''"
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s w -l watch -d 'Go on showing them until ^C'
+complete -c cricket -n "__fish_cricket_using_subcommand pulls" -s h -l help -d 'Print help'
 complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand rmi" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand rmi" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

@@ -19,6 +19,7 @@ mod storage;
 mod streaming;
 mod sys;
 mod telemetry;
+mod yaml;
 
 fn main() -> std::process::ExitCode {
     cli::run()

@@ -328,6 +328,15 @@ async fn artifacts_follow_policy_pins_and_their_switch() {
     );
     node.cri.pull(&kept).await.unwrap();
     assert!(node.cri.image(&kept).await.unwrap().unwrap().pinned);
+    let archive = node.dir().join("saved.tar");
+    let mut save = std::process::Command::new(CRICKET);
+    let save = save.arg("--config").arg(node.daemon.config_file());
+    let save = save.args(["--config-dir=", "save", "-o"]).arg(&archive);
+    let refused = save.arg(&kept).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("it is an artifact"), "{said}");
+    assert!(!archive.exists());
     let pod_config = node.pod_config("off");
     let pod = node.cri.run_pod(&pod_config).await.unwrap();
     let mut config = requests::container("main", &busybox, &["sleep", "1000"]);

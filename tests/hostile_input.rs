@@ -9,11 +9,13 @@
 
 use std::path::PathBuf;
 
+use cricket_harness::cri::CreateContainerRequest;
 use cricket_harness::hostile::{Fault, Fixture};
 use cricket_harness::image::{Compression, Image};
 use cricket_harness::layer::Layer;
 use cricket_harness::{Node, leaks, requests, samples, tools};
 use serde_json::json;
+use tonic::Code;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
@@ -334,6 +336,24 @@ async fn bad_containers_are_refused_by_name_and_leave_the_pod_usable() {
         node.cri.exec(&good, &["true"], 10).await.unwrap().exit_code,
         0
     );
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_without_its_pods_configuration_is_refused() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let pod = node.cri.run_pod(&node.pod_config("pod")).await.unwrap();
+    let mut runtime = node.cri.runtime();
+    let request = CreateContainerRequest {
+        pod_sandbox_id: pod,
+        config: Some(requests::container("main", &image, &["true"])),
+        sandbox_config: None,
+    };
+    let refused = runtime.create_container(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert_eq!(refused.message(), "sandbox_config: is missing");
+    assert_eq!(node.cri.containers().await.unwrap(), []);
     node.finish().await;
 }
 

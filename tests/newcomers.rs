@@ -2,10 +2,12 @@
 //!
 //! A test here is named after its point. Points that other tests prove:
 //!
+//! - 1 a missing id, 10 ids and their beginnings: `newcomers_ids`
 //! - 2 a missing pod is stopped: `pods::stopping_and_removing_a_pod_may_be_repeated`
 //! - 3 removal ends what runs: `pods::removing_a_running_pod_ends_its_containers`
 //! - 6 names: `pods::the_same_pod_asked_for_twice_is_one_pod`,
 //!   `restart::a_pod_whose_creation_was_cut_off_can_be_created_after_the_restart`
+//! - 7 a call given up: `given_up`
 //! - 11, 12, 14 image identity, names and sizes: `images`
 //! - 13 an image's user: `image::query` (unit tests),
 //!   `containers::users_come_from_the_request_or_the_image_and_are_looked_up_in_it`
@@ -16,7 +18,7 @@
 //! - 21 statistics: `stats`, `containers::usage_is_reported_with_the_containers_names`
 //! - 23 mounts: `containers::mounts_are_bound_read_only_where_asked_and_missing_sources_made`
 //! - 24 security: `containers::privileges_are_no_more_than_was_asked_for`, goldens of `spec`
-//! - 27 streaming: the tests of `streaming`
+//! - 27 streaming: the tests of `streaming` and `streaming_http`
 //! - 28 CNI: `network`, and the tests of the room of that name
 //! - 30 image volumes: `image_volumes`
 
@@ -40,71 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn code<T: std::fmt::Debug>(reply: Result<T, Status>) -> Code {
     reply.map_or_else(|status| status.code(), |_| Code::Ok)
-}
-
-/// The codes of every call that names a container and needs one, with this id.
-async fn calls_on_a_container(node: &Node, id: &str) -> Vec<(&'static str, Code)> {
-    let update = UpdateContainerResourcesRequest {
-        container_id: id.to_owned(),
-        ..Default::default()
-    };
-    let stats = ContainerStatsRequest {
-        container_id: id.to_owned(),
-    };
-    vec![
-        ("ContainerStatus", code(node.cri.container(id).await)),
-        (
-            "ContainerStats",
-            code(node.cri.container_stats(stats).await),
-        ),
-        ("ExecSync", code(node.cri.exec(id, &["true"], 10).await)),
-        ("ReopenContainerLog", code(node.cri.reopen_log(id).await)),
-        (
-            "UpdateContainerResources",
-            code(node.cri.update_container_resources(update).await),
-        ),
-    ]
-}
-
-async fn listed(node: &Node, filter: ContainerFilter) -> Vec<String> {
-    let request = ListContainersRequest {
-        filter: Some(filter),
-    };
-    let reply = node.cri.list_containers(request).await.unwrap();
-    reply.containers.into_iter().map(|one| one.id).collect()
-}
-
-#[tokio::test]
-async fn point_1_a_missing_id_has_four_answers() {
-    let node = Node::start(CRICKET).await;
-    for id in ["0".repeat(64), "abc".to_owned()] {
-        let id = id.as_str();
-        node.cri.stop_pod(id).await.unwrap();
-        node.cri.remove_pod(id).await.unwrap();
-        node.cri.stop(id, 1).await.unwrap();
-        node.cri.remove(id).await.unwrap();
-        node.cri.remove_image(id).await.unwrap();
-        assert_eq!(node.cri.image(id).await.unwrap(), None);
-        assert_eq!(code(node.cri.pod(id).await), Code::NotFound);
-        assert_eq!(code(node.cri.start(id).await), Code::NotFound);
-        for (call, code) in calls_on_a_container(&node, id).await {
-            assert_eq!(code, Code::NotFound, "{call}");
-        }
-        let filter = ContainerFilter {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        assert_eq!(listed(&node, filter).await, Vec::<String>::new());
-        let filter = PodSandboxFilter {
-            id: id.to_owned(),
-            ..Default::default()
-        };
-        let request = ListPodSandboxRequest {
-            filter: Some(filter),
-        };
-        assert_eq!(node.cri.list_pod_sandbox(request).await.unwrap().items, []);
-    }
-    node.finish().await;
 }
 
 #[tokio::test]
@@ -143,26 +80,6 @@ async fn point_5_addresses_survive_the_stop_and_the_daemon() {
     assert_eq!(node.cri.pod(&pod).await.unwrap().network.unwrap(), network);
     node.crash().await;
     assert_eq!(node.cri.pod(&pod).await.unwrap().network.unwrap(), network);
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn point_7_a_call_that_is_given_up_goes_on_and_its_retry_gets_the_result() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    let config = node.pod_config("patient");
-    let given_up = timeout(Duration::from_millis(5), node.cri.run_pod(&config)).await;
-    assert!(given_up.is_err(), "a pod in 5 ms");
-    let pod = node.cri.run_pod(&config).await.unwrap();
-    let container = requests::container("main", &image, &["sleep", "1000"]);
-    let given_up = node.cri.create(&pod, &container, &config);
-    assert!(timeout(Duration::from_millis(5), given_up).await.is_err());
-    let id = node.cri.create(&pod, &container, &config).await.unwrap();
-    let pods = node.cri.pods().await.unwrap();
-    let containers = node.cri.containers().await.unwrap();
-    assert_eq!(pods.iter().map(|one| &one.id).collect::<Vec<_>>(), [&pod]);
-    let ids: Vec<_> = containers.iter().map(|one| &one.id).collect();
-    assert_eq!(ids, [&id]);
     node.finish().await;
 }
 
@@ -255,54 +172,6 @@ async fn point_9_times_are_nanoseconds_and_in_order() {
     assert!(ended.created_at <= ended.started_at && ended.started_at <= ended.finished_at);
     assert!(never.started_at <= never.finished_at && never.created_at <= never.finished_at);
     assert!(ended.finished_at <= after && never.finished_at <= after);
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn point_10_ids_are_64_hex_digits_and_any_unique_beginning_will_do() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    let (pod, running, config) = node.run("ids", &image, &["sleep", "1000"]).await;
-    let mut ids = vec![running.clone()];
-    // By the 17th two have the same first digit.
-    let twice = loop {
-        let seen = |digit: &str| ids.iter().filter(|id| id.starts_with(digit)).count() > 1;
-        if let Some(id) = ids.iter().find(|id| seen(&id[..1])) {
-            break id[..1].to_owned();
-        }
-        let container = requests::container(&format!("c{}", ids.len()), &image, &["true"]);
-        ids.push(node.cri.create(&pod, &container, &config).await.unwrap());
-    };
-    let hex =
-        |id: &String| id.len() == 64 && id.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
-    assert!(ids.iter().chain([&pod]).all(hex), "{ids:?} {pod}");
-    for (call, code) in calls_on_a_container(&node, &twice).await {
-        assert_eq!(code, Code::InvalidArgument, "{call}");
-    }
-    assert_eq!(code(node.cri.stop(&twice, 0).await), Code::InvalidArgument);
-    assert_eq!(code(node.cri.remove(&twice).await), Code::InvalidArgument);
-    let filter = ContainerFilter {
-        id: running[..20].to_owned(),
-        pod_sandbox_id: pod[..20].to_owned(),
-        ..Default::default()
-    };
-    assert_eq!(listed(&node, filter).await, std::slice::from_ref(&running));
-    for (call, code) in calls_on_a_container(&node, &running[..20]).await {
-        assert_eq!(code, Code::Ok, "{call}");
-    }
-    assert_eq!(node.cri.pod(&pod[..20]).await.unwrap().id, pod);
-    let last = ids.last().unwrap();
-    node.cri.start(&last[..20]).await.unwrap();
-    node.cri.stop(&last[..20], 0).await.unwrap();
-    node.cri.remove(&last[..20]).await.unwrap();
-    let container = requests::container("by-prefix", &image, &["true"]);
-    node.cri
-        .create(&pod[..20], &container, &config)
-        .await
-        .unwrap();
-    node.cri.stop_pod(&pod[..20]).await.unwrap();
-    node.cri.remove_pod(&pod[..20]).await.unwrap();
-    assert_eq!(node.cri.pods().await.unwrap(), []);
     node.finish().await;
 }
 

@@ -55,6 +55,7 @@ if [ "$mode" != run ]; then
     need docker-registry docker-registry -
     need crictl - crictl
     need skopeo skopeo skopeo
+    need gpg gnupg gnupg
     need openssl openssl openssl
     # runc.sh builds a current runc with them.
     need /usr/include/seccomp.h libseccomp-dev libseccomp

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::name::{check_device, check_kind};
-use super::{HookStep, Mount, yaml};
+use super::{HookStep, Mount};
+use crate::yaml;
 
 /// The versions whose fields are known.
 const VERSIONS: [&str; 10] = [

@@ -13,7 +13,6 @@ mod error;
 mod name;
 mod nodes;
 mod registry;
-mod yaml;
 
 pub use error::CdiError;
 pub use name::{DeviceName, requested};

@@ -9,11 +9,22 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::CliError;
 
-/// How long the daemon may take to answer the connection. What it is then asked for may take as long
-/// as there is to do, and ends with ^C.
+/// How long the daemon may take to answer the connection. What it is then asked to do may take as
+/// long as it takes, and ends with ^C.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection to the daemon on this socket.
+/// Runs a conversation with the daemon on this thread.
+pub(super) fn run<T>(
+    conversation: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(conversation)
+}
+
+/// Connects to the daemon's socket.
 pub(super) async fn connect(socket: &Path) -> Result<Channel, CliError> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_| {

@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use cricket_proto::admin::LoadImagesRequest;
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
 
-use super::client::connect;
+use super::client;
 use super::{CliError, load_config, print};
 
 pub(super) fn command() -> Command {
@@ -62,11 +62,7 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
         path: named,
         source,
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
-    let lines = runtime.block_on(load(&socket, &path))?;
+    let lines = client::run(load(&socket, &path))?;
     drop(spooled);
     print(lines.as_bytes())?;
     Ok(ExitCode::SUCCESS)

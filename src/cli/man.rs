@@ -64,6 +64,18 @@ Which images are trusted; without it no image is pulled.
 .I /etc/containers/registries.conf
 Registries, mirrors, and which of them are insecure.
 .TP
+.IR /etc/containers/certs.d/ HOST[:PORT] / ", " /etc/docker/certs.d/ HOST[:PORT] /
+Certificates for one registry: authorities
+.RI ( *.crt )
+and client certificates
+.RI ( NAME.cert " with " NAME.key ).
+They are read for each pull.
+.TP
+.IR /run/containers/0/auth.json ", " ~/.config/containers/auth.json ", " ~/.docker/config.json
+Credentials, unless
+.B global_auth_file
+of crio.conf names a file.
+.TP
 .I /etc/cni/net.d/
 CNI configuration of the pod network.
 .TP

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Stream};
+use super::exec::Turn;
 use super::pump::besides;
 use super::{
     Container, ContainerError, Containers, Input, Output, Phase, Record, Streams, TerminalSize,
@@ -15,6 +16,21 @@ use crate::runtime::{Attachment, MAX_INPUT, Room, RuntimeError};
 /// Most clients that are attached to one container at one time: what the monitor's 64 connections
 /// leave beside commands and those who watch, start and stop.
 pub(super) const MAX_ATTACHMENTS: usize = 8;
+
+impl Container {
+    /// Whether one more client could be attached: for a client that is to be sent there.
+    ///
+    /// # Errors
+    /// When as many are attached as may be.
+    pub async fn room_for_client(&self) -> Result<(), ContainerError> {
+        self.attachment().await.map(drop)
+    }
+
+    async fn attachment(&self) -> Result<Turn, ContainerError> {
+        let turn = self.attachments.take(Some(Instant::now())).await;
+        turn.ok_or_else(|| self.attachments.busy(self))
+    }
+}
 
 impl Containers {
     /// The created or running container of an id or a unique prefix of one, which can be attached
@@ -50,8 +66,7 @@ impl Containers {
         streams: Streams,
     ) -> Result<(), ContainerError> {
         let container = self.alive(id)?;
-        let turn = container.attachments.take(Some(Instant::now())).await;
-        let _turn = turn.ok_or_else(|| container.attachments.busy(&container))?;
+        let _turn = container.attachment().await?;
         let record = container.record();
         let stdin = streams.stdin.filter(|_| record.config.stdin);
         let (stdout, stderr) = (streams.stdout.is_some(), streams.stderr.is_some());

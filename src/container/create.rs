@@ -76,10 +76,11 @@ impl Containers {
         let settings = self.spec_settings(&pod.handler);
         spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
         cdi::requested(&config.cdi_devices, &config.annotations)?;
-        stage.enter("find the image");
+        stage.enter("find the image and ask the trust policy");
         let image = self.image(&config)?;
         let volumes = self.image_volumes(&config)?;
         let _using = self.use_images(&name, &image, &volumes)?;
+        self.check_trust(&pod, &config, (&image, &volumes)).await?;
         pod.spec.target_pidns = self.target(&config)?;
         let mut record = self.first_record(&pod, name, config, &image)?;
         record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();

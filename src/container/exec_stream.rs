@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::exec::{DRAIN, not_empty};
 use super::pump::{self, DrainEnd, besides};
 use super::sources::io_error;
-use super::{ContainerError, Containers, Record, Streams, TerminalSize, pipes};
+use super::{Container, ContainerError, Containers, Record, Streams, TerminalSize, pipes};
 use crate::runtime::{Execution, OnHangup};
 use crate::sys::terminal::Master;
 
@@ -22,6 +22,17 @@ const TURN_WAIT: Duration = Duration::from_secs(10);
 /// How long a command on a terminal waits for its first size, which a client sends right away. The
 /// terminal then has it before the command looks.
 const FIRST_SIZE: Duration = Duration::from_millis(50);
+
+impl Container {
+    /// Waits until one more command could run in the container, as [`Containers::exec_stream`]
+    /// does: for a client that is to be sent there.
+    ///
+    /// # Errors
+    /// When as many run as may, and none has ended for ten seconds.
+    pub async fn room_for_command(&self) -> Result<(), ContainerError> {
+        self.turn(Some(Instant::now() + TURN_WAIT)).await.map(drop)
+    }
+}
 
 impl Containers {
     /// Runs a command in a running container, on a terminal of its own or not, joined to the

@@ -31,6 +31,7 @@ mod stats;
 mod stop;
 mod streams;
 mod supervise;
+mod trust;
 mod undo;
 mod update;
 mod volumes;

@@ -35,7 +35,7 @@ pub enum DeclaredVolumes {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) volume: ImageVolume,
-    image: Arc<ImageRecord>,
+    pub(super) image: Arc<ImageRecord>,
 }
 
 impl Containers {

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use cricket_proto::cri as wire;
 use tonic::Status;
 
-use super::code::{of_container, of_sandbox, plain};
+use super::code::{invalid, of_container, of_sandbox, plain};
 use super::{RuntimeApi, answer, filter, request};
 
 pub(super) async fn create(
     api: &RuntimeApi,
     request: wire::CreateContainerRequest,
 ) -> Result<wire::CreateContainerResponse, Status> {
+    // What the pod is like is known, but a caller who leaves it out has made a mistake.
+    if request.sandbox_config.is_none() {
+        return Err(invalid("sandbox_config", "is missing"));
+    }
     let config = request::container_config(request.config)?;
     let created = api
         .sandboxes
@@ -74,19 +78,21 @@ pub(super) fn list(
     api: &RuntimeApi,
     request: wire::ListContainersRequest,
 ) -> Result<wire::ListContainersResponse, Status> {
-    let containers = items(api, request.filter).collect();
+    let containers = items(api, request.filter)?.collect();
     Ok(wire::ListContainersResponse { containers })
 }
 
-/// The containers that a filter wants, of those there are now.
+/// The containers that a filter wants, of those there are now. An error when the filter is none.
 pub(super) fn items(
     api: &RuntimeApi,
     wanted: Option<wire::ContainerFilter>,
-) -> impl Iterator<Item = wire::Container> + Send + use<> {
+) -> Result<impl Iterator<Item = wire::Container> + Send + use<>, Status> {
+    filter::check_containers(wanted.as_ref())?;
     let all = api.sandboxes.containers().all().into_iter();
-    all.map(|container| container.record())
+    Ok(all
+        .map(|container| container.record())
         .filter(move |record| filter::container(record, wanted.as_ref()))
-        .map(|record| answer::container(&record))
+        .map(|record| answer::container(&record)))
 }
 
 pub(super) async fn reopen_log(

@@ -3,10 +3,37 @@
 use std::collections::BTreeMap;
 
 use cricket_proto::cri as wire;
+use tonic::Status;
 
 use super::answer;
+use super::code::invalid;
 use crate::container;
 use crate::sandbox;
+
+/// Refuses a filter with a state that is none: matching the state of number 0 instead, or nothing,
+/// would be a wrong answer.
+pub(super) fn check_pods(filter: Option<&wire::PodSandboxFilter>) -> Result<(), Status> {
+    match filter.and_then(|filter| filter.state) {
+        Some(wanted) if wire::PodSandboxState::try_from(wanted.state).is_err() => {
+            Err(no_state(wanted.state))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As [`check_pods`].
+pub(super) fn check_containers(filter: Option<&wire::ContainerFilter>) -> Result<(), Status> {
+    match filter.and_then(|filter| filter.state) {
+        Some(wanted) if wire::ContainerState::try_from(wanted.state).is_err() => {
+            Err(no_state(wanted.state))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn no_state(number: i32) -> Status {
+    invalid("filter.state.state", &format!("{number} is not a state"))
+}
 
 /// Whether a pod is one of those that the filter wants; ids by prefix.
 pub(super) fn pod(record: &sandbox::Record, filter: Option<&wire::PodSandboxFilter>) -> bool {
@@ -66,6 +93,37 @@ fn labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_that_is_none_is_refused_and_named() {
+        for (state, pod, container) in [
+            (-1, false, false),
+            (0, true, true),
+            (1, true, true),
+            (2, false, true),
+            (3, false, true),
+            (4, false, false),
+            (i32::MAX, false, false),
+        ] {
+            let pods = check_pods(Some(&wire::PodSandboxFilter {
+                state: Some(wire::PodSandboxStateValue { state }),
+                ..Default::default()
+            }));
+            let containers = check_containers(Some(&wire::ContainerFilter {
+                state: Some(wire::ContainerStateValue { state }),
+                ..Default::default()
+            }));
+            for (checked, good) in [(pods, pod), (containers, container)] {
+                let error = checked.err();
+                assert_eq!(error.is_none(), good, "{state} {error:?}");
+                if let Some(error) = error {
+                    assert_eq!(error.code(), tonic::Code::InvalidArgument);
+                    assert!(error.message().starts_with("filter.state.state: "));
+                }
+            }
+        }
+        assert!(check_pods(None).is_ok() && check_containers(None).is_ok());
+    }
 
     #[test]
     fn all_wanted_labels_must_match_exactly() {

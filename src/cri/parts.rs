@@ -19,19 +19,21 @@ pub(super) type Messages<T> = BoxStream<T>;
 pub(super) fn pods(
     api: &RuntimeApi,
     request: wire::StreamPodSandboxesRequest,
-) -> Messages<wire::StreamPodSandboxesResponse> {
-    messages(pods::items(api, request.filter), |pod_sandboxes| {
+) -> Result<Messages<wire::StreamPodSandboxesResponse>, Status> {
+    let items = pods::items(api, request.filter)?;
+    Ok(messages(items, |pod_sandboxes| {
         wire::StreamPodSandboxesResponse { pod_sandboxes }
-    })
+    }))
 }
 
 pub(super) fn containers(
     api: &RuntimeApi,
     request: wire::StreamContainersRequest,
-) -> Messages<wire::StreamContainersResponse> {
-    messages(containers::items(api, request.filter), |containers| {
+) -> Result<Messages<wire::StreamContainersResponse>, Status> {
+    let items = containers::items(api, request.filter)?;
+    Ok(messages(items, |containers| {
         wire::StreamContainersResponse { containers }
-    })
+    }))
 }
 
 pub(super) async fn container_stats(

@@ -78,17 +78,19 @@ pub(super) fn list(
     api: &RuntimeApi,
     request: wire::ListPodSandboxRequest,
 ) -> Result<wire::ListPodSandboxResponse, Status> {
-    let items = items(api, request.filter).collect();
+    let items = items(api, request.filter)?.collect();
     Ok(wire::ListPodSandboxResponse { items })
 }
 
-/// The pods that a filter wants, of those there are now.
+/// The pods that a filter wants, of those there are now. An error when the filter is none.
 pub(super) fn items(
     api: &RuntimeApi,
     wanted: Option<wire::PodSandboxFilter>,
-) -> impl Iterator<Item = wire::PodSandbox> + Send + use<> {
+) -> Result<impl Iterator<Item = wire::PodSandbox> + Send + use<>, Status> {
+    filter::check_pods(wanted.as_ref())?;
     let all = api.sandboxes.all().into_iter();
-    all.map(|sandbox| sandbox.record())
+    Ok(all
+        .map(|sandbox| sandbox.record())
         .filter(move |record| filter::pod(record, wanted.as_ref()))
-        .map(|record| answer::pod(&record))
+        .map(|record| answer::pod(&record)))
 }

@@ -176,11 +176,15 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
     }
 
     async fn exec(&self, request: Request<wire::ExecRequest>) -> Answer<wire::ExecResponse> {
-        streams::exec(self, request.into_inner()).map(Response::new)
+        streams::exec(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn attach(&self, request: Request<wire::AttachRequest>) -> Answer<wire::AttachResponse> {
-        streams::attach(self, request.into_inner()).map(Response::new)
+        streams::attach(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn port_forward(
@@ -256,14 +260,14 @@ impl wire::runtime_service_server::RuntimeService for RuntimeApi {
         &self,
         request: Request<wire::StreamPodSandboxesRequest>,
     ) -> Answer<Messages<wire::StreamPodSandboxesResponse>> {
-        Ok(Response::new(parts::pods(self, request.into_inner())))
+        parts::pods(self, request.into_inner()).map(Response::new)
     }
 
     async fn stream_containers(
         &self,
         request: Request<wire::StreamContainersRequest>,
     ) -> Answer<Messages<wire::StreamContainersResponse>> {
-        Ok(Response::new(parts::containers(self, request.into_inner())))
+        parts::containers(self, request.into_inner()).map(Response::new)
     }
 
     async fn stream_container_stats(

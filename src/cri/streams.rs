@@ -12,7 +12,7 @@ use crate::streaming::{StreamRequest, WantedStreams};
 /// Most ports of one PortForward call: over WebSocket each has two of 255 channels.
 const MAX_PORTS: usize = 100;
 
-pub(super) fn exec(
+pub(super) async fn exec(
     api: &RuntimeApi,
     request: wire::ExecRequest,
 ) -> Result<wire::ExecResponse, Status> {
@@ -26,10 +26,12 @@ pub(super) fn exec(
         return Err(invalid("cmd", "no command is given"));
     }
     let container = api.sandboxes.containers().running(&request.container_id);
+    let container = container.map_err(plain)?;
+    container.room_for_command().await.map_err(plain)?;
     let url = issue(
         api,
         StreamRequest::Exec {
-            container: container.map_err(plain)?.record().id.to_string(),
+            container: container.record().id.to_string(),
             command: request.cmd,
             terminal: request.tty,
             wanted,
@@ -38,7 +40,7 @@ pub(super) fn exec(
     Ok(wire::ExecResponse { url })
 }
 
-pub(super) fn attach(
+pub(super) async fn attach(
     api: &RuntimeApi,
     request: wire::AttachRequest,
 ) -> Result<wire::AttachResponse, Status> {
@@ -49,10 +51,12 @@ pub(super) fn attach(
     };
     let wanted = wanted(&request.container_id, request.tty, streams)?;
     let container = api.sandboxes.containers().alive(&request.container_id);
+    let container = container.map_err(plain)?;
+    container.room_for_client().await.map_err(plain)?;
     let url = issue(
         api,
         StreamRequest::Attach {
-            container: container.map_err(plain)?.record().id.to_string(),
+            container: container.record().id.to_string(),
             terminal: request.tty,
             wanted,
         },

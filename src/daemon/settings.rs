@@ -56,14 +56,41 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
         crate::config::ShortNameMode::Disabled => Some(image::ShortNameMode::Disabled),
     };
     if let Some(policy) = &image.signature_policy {
-        settings.policy.clone_from(policy);
+        settings.trust.policy.clone_from(policy);
     }
-    settings.auth_files = image.global_auth_file.iter().cloned().collect();
+    settings
+        .trust
+        .namespaces
+        .clone_from(&image.signature_policy_dir);
+    if let Some(directory) = &options.registries_d {
+        settings.trust.registries_d.clone_from(directory);
+    }
+    settings.credentials = credentials(&loaded.config);
+    settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
+    settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
     if !image.pull_progress_timeout.is_zero() {
-        settings.timeouts.stall = image.pull_progress_timeout;
+        settings.network.timeouts.stall = image.pull_progress_timeout;
     }
     settings.pinned = pinned(&loaded.config);
     settings
+}
+
+fn credentials(config: &Config) -> image::CredentialPlaces {
+    let image = &config.image;
+    let uid = nix::unistd::geteuid();
+    // a service of systemd's has no HOME
+    let home = std::env::var_os("HOME").map(PathBuf::from).or_else(|| {
+        let user = nix::unistd::User::from_uid(uid).ok().flatten()?;
+        Some(user.dir)
+    });
+    let home = home.unwrap_or_else(|| "/root".into());
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    image::CredentialPlaces {
+        namespaced: image.namespaced_auth_dir.clone(),
+        global: image.global_auth_file.clone(),
+        user: image::CredentialPlaces::of_user(uid.as_raw(), &home, variable),
+        helper_path: None,
+    }
 }
 
 /// What the kubelet must not collect: `pinned_images`, and `pause_image` as in CRI-O.

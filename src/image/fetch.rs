@@ -10,37 +10,54 @@ use tokio_util::task::TaskTracker;
 
 use super::Images;
 use super::artifact;
-use super::credentials::{self, RegistryAuth};
+use super::credentials::Keyring;
+use super::decide::Served;
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
+use super::progress::{LayerProgress, Phase, Step, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::space;
+use super::trust;
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
+
+/// Who wants an image.
+#[derive(Debug)]
+pub(super) struct Caller {
+    /// Whose trust policy counts; empty for the node's.
+    pub namespace: String,
+    /// Who we are towards registries.
+    pub keyring: Keyring,
+}
 
 /// The work for one reference, at one endpoint after the other.
 pub(super) struct Fetch<'a> {
     images: &'a Arc<Images>,
     reference: &'a Reference,
-    auth: Option<&'a RegistryAuth>,
+    caller: &'a Caller,
+    watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
 }
 
 /// A manifest as it came and what it says.
-struct Resolved {
+pub(super) struct Resolved {
     /// Digest of what the reference named: the index's, where there is one.
     top: String,
-    digest: String,
+    /// The manifest's own, computed.
+    pub digest: String,
+    /// The registry keeps signatures itself.
+    pub has_signatures: bool,
     bytes: Vec<u8>,
     manifest: Box<Manifest>,
 }
@@ -49,13 +66,15 @@ impl<'a> Fetch<'a> {
     pub(super) fn new(
         images: &'a Arc<Images>,
         reference: &'a Reference,
-        auth: Option<&'a RegistryAuth>,
+        caller: &'a Caller,
+        watch: &'a Underway,
     ) -> Fetch<'a> {
         let lease = Arc::new(images.settings.store.lease());
         Fetch {
             images,
             reference,
-            auth,
+            caller,
+            watch,
             lease,
             unpacking: TaskTracker::new(),
         }
@@ -72,29 +91,67 @@ impl<'a> Fetch<'a> {
 
     /// Fetches the image from `endpoint` and returns its id.
     pub(super) async fn from(&mut self, endpoint: &Endpoint) -> Result<String, ImageError> {
-        let session = Arc::new(self.session(endpoint).await?);
-        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        self.watch.reached(Phase::Resolving);
+        let (session, resolved) = self.manifest(endpoint).await?;
+        self.watch.reached(Phase::Verifying);
+        let signatures = self.decide(&session, endpoint, &resolved).await?;
+        self.watch.reached(Phase::Resolving);
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
+            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
-            return self.record(resolved, config, Some(artifact.new)).await;
+            self.watch.reached(Phase::Recording);
+            let artifact = Some(artifact.new);
+            return self.record(resolved, config, artifact, signatures).await;
         }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
-        let layers = layers.zip(diff_ids.into_iter().map(Into::Layer));
-        self.layers(&session, layers.collect()).await?;
-        self.record(resolved, config, None).await
+        let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
+        self.space(&layers).await?;
+        self.layers(&session, layers).await?;
+        self.watch.reached(Phase::Recording);
+        self.record(resolved, config, None, signatures).await
+    }
+
+    /// The session with `endpoint`, and the image's manifest there.
+    pub(super) async fn manifest(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(Arc<Session>, Resolved), ImageError> {
+        let session = Arc::new(self.session(endpoint).await?);
+        let resolved = self.resolve(&session, &endpoint.reference).await?;
+        Ok((session, resolved))
+    }
+
+    /// Refuses what the policy does not accept; gives what is to be kept of the reasons to do so.
+    async fn decide(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        resolved: &Resolved,
+    ) -> Result<Vec<String>, ImageError> {
+        let served = Served {
+            reference: self.reference,
+            namespace: &self.caller.namespace,
+            at: &endpoint.reference,
+            digest: &resolved.digest,
+            has_signatures: resolved.has_signatures,
+        };
+        let (verdict, evidence) = self.images.judge(session, served).await?;
+        verdict.or_refused(self.reference)?;
+        Ok(trust::texts(
+            &evidence.manifest_digest,
+            &evidence.signatures,
+        ))
     }
 
     async fn session(&self, endpoint: &Endpoint) -> Result<Session, ImageError> {
-        let (given, asked) = (self.auth.cloned(), self.reference.clone());
-        let (actual, mirror) = (endpoint.reference.clone(), endpoint.mirror);
-        let files = self.images.settings.auth_files.clone();
-        let find = move || credentials::find(given.as_ref(), &asked, &actual, mirror, &files);
-        let credential = blocking(find).await?;
+        let keyring = &self.caller.keyring;
+        let found = keyring.find(self.reference, &endpoint.reference);
+        let found = found.await?;
         let repository = Repository {
             registry: endpoint.reference.registry.clone(),
             path: endpoint.reference.repository.clone(),
@@ -102,7 +159,8 @@ impl<'a> Fetch<'a> {
         let target = Target {
             repository,
             insecure: endpoint.insecure,
-            credential,
+            found,
+            waits: Arc::clone(self.watch.waits()),
         };
         Session::open(&self.images.transport, target).await
     }
@@ -133,6 +191,7 @@ impl<'a> Fetch<'a> {
                     return Ok(Resolved {
                         top: top_digest,
                         digest,
+                        has_signatures: raw.has_signatures,
                         bytes: raw.bytes,
                         manifest,
                     });
@@ -207,6 +266,16 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
+    /// Whether what is not here yet can fit.
+    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
+        let here = |into: &Into| self.lease.has_layer(into.layer());
+        let missing = layers.iter().filter(|(_, into)| !here(into));
+        let needed = space::needed(missing.map(|(layer, _)| layer));
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || space::check(&store, needed, reference)).await
+    }
+
     /// Brings all layers, in parallel. The first failure ends the others.
     async fn layers(
         &self,
@@ -214,8 +283,14 @@ impl<'a> Fetch<'a> {
         layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
         let mut tasks = JoinSet::new();
+        let mut watched = Vec::new();
         for (descriptor, into) in layers {
+            let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
+            let progress = LayerProgress::new(packed, descriptor.size(), content);
+            let progress = Arc::new(progress);
+            watched.push(Arc::clone(&progress));
             let layer = Layer {
+                progress,
                 images: Arc::clone(self.images),
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
@@ -225,6 +300,7 @@ impl<'a> Fetch<'a> {
             };
             tasks.spawn(layer.bring());
         }
+        self.watch.has(watched);
         while let Some(joined) = tasks.join_next().await {
             let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
             if let Err(error) = result {
@@ -240,6 +316,7 @@ impl<'a> Fetch<'a> {
         resolved: Resolved,
         config: Vec<u8>,
         artifact: Option<NewArtifact>,
+        signatures: Vec<String>,
     ) -> Result<String, ImageError> {
         let what = format!("image {}", self.reference);
         let manifest_digest = super::reference::parse_sha256(&resolved.digest)
@@ -253,6 +330,7 @@ impl<'a> Fetch<'a> {
             digests: vec![self.reference.repo_digest(&resolved.top)],
             size_bytes,
             annotations: resolved.manifest.annotations.into_iter().collect(),
+            signatures,
         };
         let store = self.images.settings.store.clone();
         blocking(move || {
@@ -306,20 +384,27 @@ struct Layer {
     unpacking: TaskTracker,
     descriptor: Descriptor,
     into: Into,
+    progress: Arc<LayerProgress>,
 }
 
 impl Layer {
     /// Downloads and unpacks the layer, unless it is there or comes by another pull.
     async fn bring(self) -> Result<(), ImageError> {
         if self.lease.has_layer(self.into.layer()) {
+            self.progress.reached(Step::Exists);
             return Ok(());
         }
         let turn = self.images.turns.take(self.into.layer().digest()).await;
         if self.lease.has_layer(self.into.layer()) {
+            self.progress.reached(Step::Exists);
             return Ok(());
         }
+        self.progress.reached(Step::Permit);
         let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
+        self.progress.reached(Step::Asking);
         let mut blob = self.session.blob(&self.descriptor).await?;
+        let progress = self.progress;
+        progress.comes_from(&blob.place());
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let job = Job {
             lease: self.lease,
@@ -330,6 +415,7 @@ impl Layer {
                 self.descriptor.digest()
             ),
             blob: Some(self.descriptor),
+            progress: Some(Arc::clone(&progress)),
         };
         let unpacked = self.unpacking.spawn_blocking(move || {
             // both end with the thread: it may outlive a cancelled pull for a moment
@@ -337,8 +423,12 @@ impl Layer {
             job.run(Pieces::new(receiver))
         });
         loop {
+            progress.listens();
             let piece = match blob.chunk().await {
-                Ok(Some(bytes)) => Piece::Data(bytes),
+                Ok(Some(bytes)) => {
+                    progress.received(bytes.len());
+                    Piece::Data(bytes)
+                }
                 Ok(None) => Piece::End,
                 Err(error) => Piece::Failed(error),
             };
@@ -348,8 +438,10 @@ impl Layer {
                 break;
             }
         }
-        unpacked
-            .await
-            .unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
+        progress.reached(Step::Unpacking);
+        let unpacked = unpacked.await;
+        unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
+        progress.reached(Step::Done);
+        Ok(())
     }
 }

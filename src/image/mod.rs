@@ -3,31 +3,34 @@
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `load` brings archives, `save` makes them. It does not know what a layer looks like on disk
-//! (`storage/`), nor CRI's messages (`cri/`).
+//! are the operation, `progress` is what one sees of it, `load` brings archives, `save` makes them. It
+//! does not know what a layer looks like on disk (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
 
 mod artifact;
 mod credentials;
+mod decide;
 mod error;
+mod explain;
 mod fetch;
 mod load;
 mod manifest;
 mod pinned;
 mod platform;
+mod progress;
 mod pull;
 mod query;
 mod reference;
 mod registries;
 mod registry;
 mod save;
+mod space;
 mod trust;
 mod turns;
 mod unpack;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -35,17 +38,22 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
-pub use credentials::RegistryAuth;
+pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
+pub use explain::Explained;
 #[cfg(test)]
 use load::Loaded;
 pub use pinned::Pinned;
 pub use platform::Platform;
-pub use pull::PullRequest;
+pub use progress::{LayerPhase, LayerSeen, Phase, PullSeen, WaitSeen};
+pub use pull::{PullRequest, Pulling};
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources};
-pub use registry::Timeouts;
+#[cfg(test)]
+use registry::Timeouts;
+pub use registry::{InsecureHosts, Network, Proxies};
 pub use save::{Format, Packing, Part, SaveRequest};
+pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
@@ -54,18 +62,18 @@ pub struct Settings {
     pub store: Store,
     /// registries.conf and its drop-ins.
     pub registries: Sources,
-    /// policy.json.
-    pub policy: PathBuf,
-    /// Auth files, the first that has an entry wins.
-    pub auth_files: Vec<PathBuf>,
+    /// policy.json and what belongs to it.
+    pub trust: TrustSettings,
+    /// Where credentials are looked for.
+    pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
     /// Layers that are downloaded and unpacked at the same time, over all pulls.
     pub parallel_layers: usize,
     /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
-    /// Deadlines towards registries.
-    pub timeouts: Timeouts,
+    /// How registries are reached.
+    pub network: Network,
 }
 
 impl Settings {
@@ -78,13 +86,13 @@ impl Settings {
                 drop_ins: "/etc/containers/registries.conf.d".into(),
                 short_name_mode: None,
             },
-            policy: "/etc/containers/policy.json".into(),
-            auth_files: Vec::new(),
+            trust: TrustSettings::default(),
+            credentials: CredentialPlaces::default(),
             platform: Platform::host(),
             // containers/image's default; on a fast link 1 to 6 cost the same, on a slow one more win
             parallel_layers: 6,
             pinned: Pinned::default(),
-            timeouts: Timeouts::default(),
+            network: Network::default(),
         }
     }
 }
@@ -94,7 +102,9 @@ impl Settings {
 pub struct Images {
     settings: Settings,
     transport: Arc<registry::Transport>,
+    trust: Arc<trust::Trust>,
     pulls: pull::Pulls,
+    progress: Arc<progress::Board>,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
@@ -107,8 +117,10 @@ impl Images {
     /// Makes the room. Reads nothing and connects nowhere.
     pub fn open(settings: Settings) -> Arc<Images> {
         Arc::new(Images {
-            transport: Arc::new(registry::Transport::new(settings.timeouts)),
+            transport: Arc::new(registry::Transport::new(settings.network.clone())),
+            trust: Arc::new(trust::Trust::new(settings.trust.clone())),
             pulls: pull::Pulls::default(),
+            progress: Arc::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),

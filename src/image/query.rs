@@ -163,7 +163,7 @@ impl Images {
 
     /// What registries.conf said at the last pull; read once where there was none. A broken file is
     /// a pull's error to report: questions are answered as if it were empty.
-    fn known_registries(&self) -> Arc<Registries> {
+    pub(super) fn known_registries(&self) -> Arc<Registries> {
         if let Some(known) = self.registries.load_full() {
             return known;
         }

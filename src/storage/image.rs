@@ -15,6 +15,7 @@ use super::background::Task;
 use super::config::parse_config;
 use super::index::ImageEntry;
 use super::record::{self, IMAGE_FILE, ImageFile};
+use super::signatures::{self, SIGNATURES};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::unique_name;
 use super::{StorageError, Store};
@@ -76,6 +77,8 @@ pub struct NewImage {
     pub size_bytes: u64,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// What trust in the image rests on, to be kept with it; see [`Store::signatures`].
+    pub signatures: Vec<String>,
 }
 
 impl Store {
@@ -265,6 +268,13 @@ impl Shared {
                 dir.write(MANIFEST, &new.manifest)?;
                 dir.write(CONFIG, &new.config)?;
                 dir.write(IMAGE_FILE, &encode(entry, dir.path())?)?;
+                let signed = !new.signatures.is_empty();
+                if signed {
+                    // a damaged list is as good as none: what came now is what counts
+                    let known = self.read_signatures(id, exists).unwrap_or_default();
+                    let all = signatures::merged(known, &new.signatures);
+                    dir.write(SIGNATURES, &signatures::encode(all, dir.path())?)?;
+                }
                 let moved: Vec<String> = new.names.iter().chain(&new.digests).cloned().collect();
                 let others: Vec<ImageEntry> = self.index().images.values().cloned().collect();
                 for other in others.iter().filter(|other| other.record.id != *id) {
@@ -276,7 +286,8 @@ impl Shared {
                     );
                 }
                 let target = images.sub(id)?;
-                for file in [MANIFEST, IMAGE_FILE] {
+                let signatures = signed.then_some(SIGNATURES);
+                for file in signatures.into_iter().chain([MANIFEST, IMAGE_FILE]) {
                     rustix::fs::renameat(&dir, file, &target, file).map_err(StorageError::io(
                         target.path().join(file),
                         "rename into place",

@@ -108,7 +108,7 @@ pub(super) fn is_blank(dir: &Dir, name: &str) -> bool {
         .is_ok_and(|bytes| bytes.iter().all(|b| *b == 0))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
     let bad = |reason: String| StorageError::Record {
         path: path.to_path_buf(),
         reason,

@@ -6,6 +6,7 @@
 
 mod error;
 mod handshake;
+mod inflow;
 mod over_spdy;
 mod pairs;
 mod port_forward;
@@ -25,6 +26,8 @@ mod websocket;
 mod far_end;
 #[cfg(test)]
 mod handshake_tests;
+#[cfg(test)]
+mod stall_tests;
 #[cfg(test)]
 mod tls_tests;
 

@@ -11,7 +11,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{self, Instant};
 
-use super::port_forward;
+use super::inflow::STALLED;
+use super::port_forward::{self, Cut, Farewell};
 use super::rooms::FarEnds;
 use super::spdy::{Headers, NewStream, Session};
 use crate::container::{Input, Output};
@@ -21,6 +22,9 @@ const MAX_HALVES: usize = 128;
 
 /// Serves a port-forward connection until the client ends it. What goes wrong with a pair ends that
 /// pair only. `creation` is how long a pair may be without its second stream.
+///
+/// A pair whose port takes nothing is cut off when it holds up others: the client's bytes for all
+/// of them come one after the other, so the pair would end them all. Alone it may wait for ever.
 pub async fn serve<Io: AsyncRead + AsyncWrite + Send + 'static>(
     session: &mut Session<Io>,
     sandbox: &str,
@@ -28,22 +32,36 @@ pub async fn serve<Io: AsyncRead + AsyncWrite + Send + 'static>(
     creation: Duration,
 ) {
     let mut halves = Halves::default();
-    let mut forwards: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+    let mut forwards: FuturesUnordered<BoxFuture<'_, Option<u32>>> = FuturesUnordered::new();
+    let mut cuts = HashMap::new();
+    let inflow = session.inflow();
     loop {
         let expiry = halves.oldest().map(|since| since + creation);
+        let others = cuts.len() + halves.0.len() > 1;
         tokio::select! {
             stream = session.next() => {
                 let Some(stream) = stream else { return };
                 // Dropped unless it completes a pair; an error shows as the end of the session.
-                if let Ok(Some(Pair { port, data, error })) = halves.take(stream).await {
-                    let forward = port_forward::forward_one(rooms, sandbox, port, data, error);
-                    forwards.push(forward.boxed());
+                if let Ok(Some(Pair { port, data: (data_id, data), error })) = halves.take(stream).await {
+                    let (cut, cutting) = Cut::new();
+                    cuts.insert(data_id, cut);
+                    let forward = port_forward::forward_one(rooms, sandbox, port, data, error, cutting);
+                    forwards.push(forward.map(move |()| Some(data_id)).boxed());
                 }
             }
-            Some(()) = forwards.next() => {}
+            Some(ended) = forwards.next() => {
+                if let Some(id) = ended {
+                    cuts.remove(&id);
+                }
+            }
+            id = inflow.stalled(STALLED), if others => {
+                if let Some(cut) = cuts.remove(&id) {
+                    cut.now(Farewell::Reset);
+                }
+            }
             () = time::sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {
                 for half in halves.expired(creation) {
-                    forwards.push(give_up(half).boxed());
+                    forwards.push(give_up(half).map(|()| None).boxed());
                 }
             }
         }
@@ -74,13 +92,16 @@ struct Half {
 }
 
 enum Side {
-    Data((Input, Output)),
+    Data(Data),
     Error(Output),
 }
 
+/// A data stream, with its id.
+type Data = (u32, (Input, Output));
+
 struct Pair {
     port: u16,
-    data: (Input, Output),
+    data: Data,
     error: Output,
 }
 
@@ -123,10 +144,11 @@ impl Halves {
         if let Err(reason) = self.fits(&label) {
             return refuse(stream, reason).await;
         }
+        let id = stream.id();
         let (input, output) = stream.accept().await?;
         let (input, output): (Input, Output) = (Box::new(input), Box::new(output));
         let side = if label.is_data {
-            Side::Data((input, output))
+            Side::Data((id, (input, output)))
         } else {
             Side::Error(output)
         };

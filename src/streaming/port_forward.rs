@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 
+use super::inflow::STALLED;
 use super::rooms::FarEnds;
 use crate::container::{Input, Output};
 
@@ -15,17 +17,54 @@ const HALF_CLOSED: Duration = Duration::from_secs(300);
 /// Bytes that are moved at a time.
 const CHUNK: usize = 32 * 1024;
 
-/// Connects a pair of streams to a port of a pod until both directions have ended. What goes wrong
-/// is told on the error stream and concerns no other pair.
+/// Ends a connection for which reading waits while others could go on.
+#[derive(Debug)]
+pub struct Cut(oneshot::Sender<Farewell>);
+
+/// A connection's end of its [`Cut`].
+pub type Cutting = oneshot::Receiver<Farewell>;
+
+/// What the client of a connection that is cut off sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// The data stream is reset and the error stream empty: at a text there, Go's client would
+    /// end all connections (client-go/tools/portforward/portforward.go).
+    Reset,
+    /// Why, on the error stream: in channels, which cannot be reset.
+    Text,
+}
+
+impl Cut {
+    /// Both ends.
+    pub fn new() -> (Self, Cutting) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Whether the connection has ended already.
+    pub fn is_late(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Ends the connection.
+    pub fn now(self, farewell: Farewell) {
+        // One that has just ended of itself does not mind.
+        let _ended = self.0.send(farewell);
+    }
+}
+
+/// Connects a pair of streams to a port of a pod until both directions have ended, or it is cut
+/// off. What goes wrong is told on the error stream and concerns no other pair.
 pub async fn forward_one(
     rooms: &impl FarEnds,
     sandbox: &str,
     port: u16,
     data: (Input, Output),
     mut error: Output,
+    cut: Cutting,
 ) {
     let (input, mut output) = data;
-    let result = async {
+    let carried = async {
         let connection = rooms
             .dial(sandbox, port)
             .await
@@ -36,18 +75,30 @@ pub async fn forward_one(
             .await
             .map_err(|error| error.to_string())
     };
-    match result.await {
+    // Either way the input is dropped here: what still comes is thrown away.
+    let result = tokio::select! {
+        result = carried => result.map_err(|reason| (reason, Farewell::Text)),
+        Ok(farewell) = cut => Err((stalled(), farewell)),
+    };
+    match result {
         Ok(()) => {
             let _ = output.shutdown().await;
         }
-        Err(reason) => {
+        Err((reason, farewell)) => {
             tracing::info!(sandbox, port, reason, "port-forward failed");
             let text = format!("error forwarding port {port} to pod {sandbox}, uid : {reason}");
             // The data stream is reset, by being dropped, only when the client could have read why.
-            let _ = error.write_all(text.as_bytes()).await;
+            if farewell == Farewell::Text {
+                let _ = error.write_all(text.as_bytes()).await;
+            }
         }
     }
     let _ = error.shutdown().await;
+}
+
+fn stalled() -> String {
+    let limit = STALLED.as_secs();
+    format!("the port took nothing for {limit} seconds, while other ports waited behind it")
 }
 
 /// Copies in both directions. When one has ended, its end is passed on, and the other goes on for

@@ -48,6 +48,11 @@ const CREATION: Duration = Duration::from_secs(30);
 const MAX_IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// After which silence the kernel asks whether the client's host is still there, in seconds.
 const KEEPALIVE_S: u32 = 60;
+/// How long it waits for an answer before it asks again, in seconds.
+const KEEPALIVE_AGAIN_S: u32 = 10;
+/// After how many questions without an answer the client is gone: two minutes of silence in all.
+/// The kernel's own defaults make it more than twelve.
+const KEEPALIVE_QUESTIONS: u32 = 6;
 /// How long to wait when the kernel has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -167,8 +172,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, sessions: &TaskTra
 /// One client, from its connection to the end of its session.
 async fn client(tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     tcp.set_nodelay(true)?;
-    setsockopt(&tcp, sockopt::KeepAlive, &true)?;
-    setsockopt(&tcp, sockopt::TcpKeepIdle, &KEEPALIVE_S)?;
+    keep_alive(&tcp)?;
     // Only asked for errors: the session reads and writes.
     let watched = TcpStream::from_std(tcp.as_fd().try_clone_to_owned()?.into())?;
     let transport = match &shared.tls {
@@ -200,6 +204,15 @@ async fn client(tcp: TcpStream, shared: &Shared) -> io::Result<()> {
         ended = session => ended,
         error = broken(&watched) => Err(error),
     }
+}
+
+/// Makes the kernel notice a client whose host is gone without a word.
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    setsockopt(tcp, sockopt::TcpKeepIdle, &KEEPALIVE_S)?;
+    setsockopt(tcp, sockopt::TcpKeepInterval, &KEEPALIVE_AGAIN_S)?;
+    setsockopt(tcp, sockopt::TcpKeepCount, &KEEPALIVE_QUESTIONS)?;
+    setsockopt(tcp, sockopt::KeepAlive, &true)?;
+    Ok(())
 }
 
 /// Waits until the kernel has given the connection up. A session that waits for whoever takes the
@@ -279,4 +292,25 @@ async fn hang_up(mut transport: Transport) -> io::Result<()> {
     let mut nowhere = tokio::io::sink();
     let _read = timeout(REST_TIME, tokio::io::copy(&mut rest, &mut nowhere)).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_silent_is_asked_after_a_minute_and_given_up_after_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (tcp, _) = accepted.unwrap();
+        keep_alive(&tcp).unwrap();
+        assert!(getsockopt(&tcp, sockopt::KeepAlive).unwrap());
+        let idle = getsockopt(&tcp, sockopt::TcpKeepIdle).unwrap();
+        let again = getsockopt(&tcp, sockopt::TcpKeepInterval).unwrap();
+        let questions = getsockopt(&tcp, sockopt::TcpKeepCount).unwrap();
+        assert_eq!((idle, idle + again * questions), (60, 120));
+    }
 }

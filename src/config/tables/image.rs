@@ -15,13 +15,15 @@ table! {
             flag = "default-transport", env = "CONTAINER_DEFAULT_TRANSPORT";
 
         /// File with registry credentials for the whole node, in the format of
-        /// containers-auth.json(5). Empty uses what the kubelet sends.
+        /// containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the
+        /// user that the daemon runs as.
         global_auth_file: Option<PathBuf> = None,
             flag = "global-auth-file", env = "CONTAINER_GLOBAL_AUTH_FILE";
 
-        /// Directory with credentials per namespace and image.
-        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth",
-            status = Accepted("this version takes credentials from the kubelet and global_auth_file");
+        /// Directory with credentials for one pull of one namespace, `NAMESPACE-SHA256.json` with the
+        /// SHA-256 of the repository's name, as crio-credential-provider writes them. The pull removes
+        /// its file.
+        namespaced_auth_dir: Option<PathBuf> = "/etc/crio/auth";
 
         /// Image that is reported as the pause image and kept from the kubelet's image collection.
         /// cricket runs its own pause binary and never pulls it.
@@ -47,15 +49,16 @@ table! {
         signature_policy: Option<PathBuf> = None,
             flag = "signature-policy", env = "CONTAINER_SIGNATURE_POLICY";
 
-        /// Directory of trust policies per namespace, `NAMESPACE.json`.
+        /// Directory of trust policies per namespace, `NAMESPACE.json`. A namespace that has a file
+        /// there is ruled by it alone, the others by the policy for all.
         signature_policy_dir: Option<PathBuf> = "/etc/crio/policies",
-            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR",
-            status = Accepted("this version has one policy for all namespaces");
+            flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR";
 
-        /// Registries that are spoken to without TLS or without checking it.
+        /// Registries that are spoken to without TLS or without checking it: `host`, `host:port` or a
+        /// range of addresses such as `10.0.0.0/8`, beside those with `insecure = true` in
+        /// registries.conf. CRI-O from 1.35 on ignores this key.
         insecure_registries: Vec<String> = [],
-            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY",
-            status = Accepted("set insecure = true for the registry in registries.conf");
+            flag = "insecure-registry", env = "CONTAINER_INSECURE_REGISTRY";
 
         /// What becomes of volumes that an image declares: `mkdir`, `bind` or `ignore`.
         image_volumes: ImageVolumes = ImageVolumes::Mkdir,

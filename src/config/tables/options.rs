@@ -41,6 +41,11 @@ table! {
         registries_conf_dir: Option<PathBuf> = None,
             flag = "registries-conf-dir", env = "CONTAINER_REGISTRIES_CONF_DIR";
 
+        /// Directory that says where signatures of images are (containers-registries.d(5)), instead
+        /// of /etc/containers/registries.d.
+        registries_d: Option<PathBuf> = None,
+            flag = "registries-d", env = "CONTAINER_REGISTRIES_D";
+
         /// Serve Go profiles.
         profile: bool = false,
             flag = "profile", env = "CONTAINER_PROFILE", status = Accepted(NO_PPROF);

@@ -94,6 +94,7 @@ fn image(archive: &Archive, source: Source<'_>, entry: Entry) -> Result<Plan, Im
         digests: Vec::new(),
         size_bytes,
         annotations: no_annotations(),
+        signatures: Vec::new(),
     };
     Ok(Plan { new, id, layers })
 }

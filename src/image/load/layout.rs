@@ -166,6 +166,7 @@ impl Reader<'_> {
                 .collect(),
             size_bytes: resolved.manifest.size_bytes(),
             annotations: resolved.manifest.annotations.into_iter().collect(),
+            signatures: Vec::new(),
         };
         Ok(Plan {
             new,

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, Digest};
 
 use super::error::ImageError;
+use super::trust::{Origin, Trust};
 use super::unpack::{Into, Job, Piece, Pieces};
-use super::{Images, Settings, trust};
+use super::{Images, Settings, decide, trust};
 use crate::storage::NewImage;
 use crate::sys::blocking;
 use archive::Archive;
@@ -75,30 +76,35 @@ impl Source<'_> {
 impl Images {
     /// Loads every image of an archive or layout that fits this machine.
     pub async fn load(&self, path: &Path) -> Result<Vec<Loaded>, ImageError> {
-        let settings = self.settings.clone();
+        let (settings, room) = (self.settings.clone(), Arc::clone(&self.trust));
         let path: PathBuf = std::path::absolute(path).map_err(|error| Source(path).error(error))?;
-        blocking(move || load(&settings, &path)).await
+        blocking(move || load(&settings, &room, &path)).await
     }
 }
 
-fn load(settings: &Settings, path: &Path) -> Result<Vec<Loaded>, ImageError> {
+fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, ImageError> {
     let source = Source(path);
     let archive = Archive::open(path)?;
-    let plans = if archive.has("oci-layout") {
-        let origin = match archive.is_directory() {
-            true => trust::Origin::OciLayout(path),
-            false => trust::Origin::OciArchive(path),
-        };
-        trust::check(&settings.policy, &origin)?;
-        layout::plan(&archive, source, &settings.platform)?
-    } else if archive.has("manifest.json") {
-        trust::check(&settings.policy, &trust::Origin::DockerArchive(path))?;
-        docker::plan(&archive, source)?
-    } else {
-        return Err(source.error(
-            "neither an OCI layout (no oci-layout) nor an archive of docker save (no manifest.json)",
-        ));
+    let origin = match (archive.has("oci-layout"), archive.has("manifest.json")) {
+        (true, _) if archive.is_directory() => Origin::OciLayout(path),
+        (true, _) => Origin::OciArchive(path),
+        (false, true) => Origin::DockerArchive(path),
+        (false, false) => {
+            return Err(source.error(
+                "neither an OCI layout (no oci-layout) nor an archive of docker save (no \
+                 manifest.json)",
+            ));
+        }
     };
+    decide::refuse_archive_early(room, origin)?;
+    let mut plans = match origin {
+        Origin::DockerArchive(_) => docker::plan(&archive, source)?,
+        _ => layout::plan(&archive, source, &settings.platform)?,
+    };
+    for plan in &mut plans {
+        decide::check_archive(room, origin, &plan.new.manifest_digest)?;
+        plan.new.signatures.extend(trust::loaded(origin));
+    }
     if plans.is_empty() {
         let platform = &settings.platform;
         return Err(source.error(format!("it holds no image for {platform}")));
@@ -122,6 +128,7 @@ fn load(settings: &Settings, path: &Path) -> Result<Vec<Loaded>, ImageError> {
                 into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
+                progress: None,
             };
             unpack(job, content, source)?;
         }

@@ -38,6 +38,7 @@ pub struct Registries {
     mode: ShortNameMode,
     aliases: BTreeMap<String, String>,
     registries: Vec<Registry>,
+    credential_helpers: Vec<String>,
     file: PathBuf,
 }
 
@@ -60,6 +61,7 @@ impl Registries {
             mode: ShortNameMode::Enforcing,
             aliases: BTreeMap::new(),
             registries: Vec::new(),
+            credential_helpers: Vec::new(),
             file: sources.file.clone(),
         }
     }
@@ -88,6 +90,9 @@ impl Registries {
         if let Some(mode) = file.short_name_mode {
             self.mode = mode;
         }
+        if let Some(helpers) = file.credential_helpers {
+            self.credential_helpers = helpers;
+        }
         for (alias, name) in file.aliases {
             if name.is_empty() {
                 self.aliases.remove(&alias);
@@ -100,6 +105,11 @@ impl Registries {
                 .retain(|known| known.prefix != registry.prefix);
             self.registries.push(registry);
         }
+    }
+
+    /// Who is asked for credentials, in order; empty: the auth files only.
+    pub fn credential_helpers(&self) -> &[String] {
+        &self.credential_helpers
     }
 
     /// The references to try for a pull of `text`, in order; never empty.

@@ -18,9 +18,8 @@ pub(super) struct File {
     pub registry: Vec<Registry>,
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    pub credential_helpers: Option<Vec<String>>,
     // read so that the files in the field parse; without effect in this build
-    #[serde(rename = "credential-helpers")]
-    pub _credential_helpers: Option<Vec<String>>,
     #[serde(rename = "additional-layer-store-auth-helper")]
     pub _additional_layer_store_auth_helper: Option<String>,
     /// The tables of version 1, refused by name.

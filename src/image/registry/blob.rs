@@ -7,12 +7,14 @@ use oci_spec::image::Descriptor;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
-use super::body::{Broken, Exchange};
+use super::body::{Broken, Exchange, place};
 use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
-/// How often one layer goes on after a broken connection before the pull fails.
+/// How often one layer goes on after a broken connection, without progress, before the pull fails.
 const MAX_RESUMES: u32 = 3;
+/// Bytes that are progress: a long layer over a bad line may break often. containers/image's figure.
+const PROGRESS: u64 = 1 << 20;
 
 /// The stream of one layer. Counts bytes; whether they are the right ones is the reader's to check.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Blob {
     response: Response,
     received: u64,
     resumes: u32,
+    /// How far it was when it went on last.
+    resumed_at: u64,
     step: String,
 }
 
@@ -47,8 +51,14 @@ impl Blob {
             response,
             received: 0,
             resumes: 0,
+            resumed_at: 0,
             step,
         })
+    }
+
+    /// Where the bytes come from, after redirects; changes where a broken connection is resumed.
+    pub fn place(&self) -> String {
+        place(self.response.url())
     }
 
     /// The next piece, `None` at the end. Never more than the descriptor's size in all.
@@ -80,20 +90,33 @@ impl Blob {
         }
     }
 
-    /// Asks for the rest on a new connection; `cause` is why.
+    /// Asks for the rest on a new connection; `cause` is why. A registry that is away for a moment is
+    /// asked again, each time after a longer pause.
     async fn resume(&mut self, cause: String) -> Result<(), ImageError> {
-        if self.resumes == MAX_RESUMES || self.received == 0 {
-            return Err(self.truncated(cause));
+        if self.received - self.resumed_at >= PROGRESS {
+            self.resumes = 0;
         }
-        self.resumes += 1;
-        let response = request(&self.session, &self.descriptor, &self.step, self.received).await?;
+        self.resumed_at = self.received;
+        let response = loop {
+            if self.resumes == MAX_RESUMES {
+                return Err(self.truncated(cause));
+            }
+            let pause = self.session.timeouts().backoff * self.resumes;
+            self.resumes += 1;
+            tokio::time::sleep(pause).await;
+            match request(&self.session, &self.descriptor, &self.step, self.received).await {
+                Err(ImageError::Unavailable { .. }) => {}
+                other => break other?,
+            }
+        };
         let range = response
             .headers()
             .get(CONTENT_RANGE)
             .and_then(|value| value.to_str().ok());
         let wanted = format!("bytes {}-", self.received);
-        let continues = response.status() == StatusCode::PARTIAL_CONTENT
-            && range.is_some_and(|range| range.starts_with(&wanted));
+        let continues = self.received == 0
+            || response.status() == StatusCode::PARTIAL_CONTENT
+                && range.is_some_and(|range| range.starts_with(&wanted));
         if !continues {
             return Err(self.truncated(format!("{cause}; the registry does not resume")));
         }

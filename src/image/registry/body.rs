@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Response, StatusCode};
 
+use super::retry::GaveUp;
 use super::transport::{Timeouts, chain};
 use crate::image::error::{ImageError, Repository};
 
@@ -49,20 +50,6 @@ impl Exchange<'_> {
     /// The content in errors about it.
     pub(super) fn what(&self) -> String {
         format!("{}: {}", self.repository, self.step)
-    }
-
-    /// Waits for something of the network, but not longer than `limit`.
-    pub(super) async fn within<T>(
-        &self,
-        limit: Duration,
-        waiting_for: &str,
-        work: impl Future<Output = Result<T, reqwest::Error>>,
-    ) -> Result<T, ImageError> {
-        match tokio::time::timeout(limit, work).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.unavailable(chain(&error))),
-            Err(_) => Err(self.unavailable(format!("no {waiting_for} within {limit:?}"))),
-        }
     }
 
     /// Reads a whole document of at most `limit` bytes.
@@ -125,21 +112,26 @@ impl Exchange<'_> {
         match tokio::time::timeout(stall, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(Broken::Cut(chain(&error))),
-            Err(_) => Err(Broken::Silent(
-                self.unavailable(format!("no data for {stall:?}")),
-            )),
+            Err(_) => Err(Broken::Silent(self.unavailable(format!(
+                "no data for {stall:?} from {}",
+                place(response.url())
+            )))),
         }
     }
 
     /// The error that an answer other than success means.
     pub(super) async fn refusal(&self, response: Response, timeouts: Timeouts) -> ImageError {
         let status = response.status();
+        let gave_up = response.extensions().get::<GaveUp>().cloned();
         let words = self.excerpt(response, timeouts).await;
-        let cause = if words.is_empty() {
+        let mut cause = if words.is_empty() {
             status.to_string()
         } else {
             format!("{status}: {words}")
         };
+        if let Some(GaveUp(reason)) = gave_up {
+            cause = format!("{cause} ({reason})");
+        }
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(cause),
             StatusCode::NOT_FOUND => ImageError::NotFound {
@@ -177,6 +169,11 @@ impl Exchange<'_> {
             (None, Err(_)) => String::new(),
         }
     }
+}
+
+/// A URL without its query and user, which may hold secrets: where something comes from.
+pub(super) fn place(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 /// Why a body did not go on.

@@ -1,26 +1,39 @@
 //! The registry client: the distribution specification's read side, for hostile registries.
 //!
 //! One [`Session`] is one repository at one endpoint for the length of one pull. It knows schemes,
-//! credentials, tokens, redirects, deadlines and bounds; it does not know platforms, layers or disks.
+//! tokens, redirects, retries, deadlines and bounds; [`Transport`] gives it HTTP clients, one for each
+//! set of certificates (`certificates`, `tls`), through the environment's proxies (`proxy`). Who we
+//! are is handed in (`image/credentials/`); platforms, layers and disks are not known here.
 //!
 //! Why not the oci-client crate: it reads manifests with an unbounded `bytes()`, follows redirects
 //! and challenges by itself, has one TLS configuration for all registries and no deadline between
 //! chunks, so that promise 6 of the design (nothing grows without bound) could not be kept through it.
 //!
 //! What a registry may cost us: [`transport::Timeouts`] for silence, `MAX_*` for sizes,
-//! [`MAX_REDIRECTS`] for hops. Credentials go to the registry's own origin and to the token server
+//! [`MAX_REDIRECTS`] for hops, `retry` for waiting. Credentials go to the registry's own origin and to the token server
 //! it names, and nowhere else.
 
 mod blob;
 mod body;
+mod certificates;
 mod challenge;
+mod cidr;
+mod insecure;
+mod proxy;
+mod retry;
 mod session;
+mod signatures;
+mod tls;
 mod token;
 mod transport;
 
 pub use blob::Blob;
+pub use insecure::InsecureHosts;
+pub use proxy::Proxies;
 pub use session::{Session, Target};
-pub use transport::{Timeouts, Transport};
+#[cfg(test)]
+pub use transport::Timeouts;
+pub use transport::{Network, Transport};
 
 /// Hops followed for one request.
 const MAX_REDIRECTS: usize = 5;

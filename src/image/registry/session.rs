@@ -1,5 +1,6 @@
 //! One repository at one endpoint: requests, authentication, redirects.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
@@ -8,16 +9,22 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::body::Exchange;
+use super::body::{Exchange, place};
 use super::challenge::{self, Challenge};
-use super::token::bearer;
-use super::transport::{Timeouts, Transport, chain};
+use super::retry::Patience;
+use super::token::{Tokens, bearer};
+use super::transport::{Client, Timeouts, Transport, chain};
 use super::{Blob, MAX_REDIRECTS};
-use crate::image::credentials::Credential;
+use crate::image::credentials::{Credential, Found};
 use crate::image::error::{ImageError, Repository};
 use crate::image::manifest;
+use crate::image::progress::Waits;
 use crate::image::reference::DOCKER_HUB;
+use crate::sys::blocking;
 use oci_spec::image::Descriptor;
+
+/// Hosts of one session besides the registry whose clients are kept; there are one or two.
+const MAX_ELSEWHERE: usize = 16;
 
 /// Where a session goes and how.
 #[derive(Debug)]
@@ -26,21 +33,30 @@ pub struct Target {
     pub repository: Repository,
     /// Certificates are not checked, and plain HTTP is tried where HTTPS fails.
     pub insecure: bool,
-    /// Who we are there.
-    pub credential: Option<Credential>,
+    /// Who we are there, and how we know.
+    pub found: Found,
+    /// Where requests say what they wait for.
+    pub waits: Arc<Waits>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
-    client: Arc<reqwest::Client>,
+    transport: Arc<Transport>,
+    client: Arc<Client>,
+    /// Clients for the hosts that the registry has sent us to, by host and whether they may see our
+    /// client certificate.
+    elsewhere: Mutex<HashMap<(String, bool), Arc<Client>>>,
+    tokens: Arc<Tokens>,
     target: Target,
     /// Scheme and authority.
     origin: Url,
     timeouts: Timeouts,
-    /// What the last challenge led to. Never locked across an await: two layers that meet a new
-    /// challenge at once both answer it.
+    /// What the last challenge led to. Never locked across an await.
     authorization: Mutex<Option<HeaderValue>>,
+    /// Whose turn it is to answer a challenge: layers that meet one at once want one token. Held
+    /// while the token server is waited for, which has a deadline.
+    answering: tokio::sync::Mutex<()>,
 }
 
 /// What a request asks besides its path.
@@ -58,28 +74,36 @@ pub struct RawManifest {
     pub bytes: Vec<u8>,
     /// The registry's word on its type.
     pub content_type: Option<String>,
+    /// The registry keeps signatures itself ([`Session::extension_signatures`]).
+    pub has_signatures: bool,
 }
 
 impl Session {
     /// Opens a session; for an insecure endpoint this finds out whether it speaks HTTPS.
-    pub async fn open(transport: &Arc<Transport>, target: Target) -> Result<Session, ImageError> {
-        let insecure = target.insecure;
-        let clients = Arc::clone(transport);
-        let client = tokio::task::spawn_blocking(move || clients.client(insecure))
-            .await
-            .map_err(|error| ImageError::Tls {
-                reason: error.to_string(),
-            })??;
-        let authorization = match &target.credential {
+    pub async fn open(
+        transport: &Arc<Transport>,
+        mut target: Target,
+    ) -> Result<Session, ImageError> {
+        let timeouts = transport.timeouts();
+        let registry = target.repository.registry.clone();
+        let listed = transport.insecure_hosts();
+        target.insecure |= listed.cover(&registry, timeouts.connect).await;
+        let (clients, insecure) = (Arc::clone(transport), target.insecure);
+        let client = blocking(move || clients.client(&registry, insecure)).await?;
+        let authorization = match &target.found.credential {
             Some(Credential::RegistryToken(token)) => bearer(token),
             Some(Credential::Basic { .. } | Credential::IdentityToken(_)) | None => None,
         };
         let origin = origin("https", &target.repository)?;
         let mut session = Session {
+            transport: Arc::clone(transport),
             client,
+            elsewhere: Mutex::default(),
+            tokens: transport.tokens(),
             origin,
-            timeouts: transport.timeouts(),
+            timeouts,
             authorization: Mutex::new(authorization),
+            answering: tokio::sync::Mutex::default(),
             target,
         };
         if insecure {
@@ -98,7 +122,8 @@ impl Session {
                 step: "ping",
             };
             let request = reqwest::Request::new(Method::GET, self.url("/v2/", exchange)?);
-            let sent = self.client.execute(request);
+            let _waiting = self.target.waits.begin(place(request.url()));
+            let sent = self.client.http.execute(request);
             match tokio::time::timeout(self.timeouts.first_byte, sent).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => causes.push(format!("{scheme}: {}", chain(&error))),
@@ -129,32 +154,46 @@ impl Session {
             ..Ask::default()
         };
         let response = self.get(&path, ask, exchange).await?;
+        let has_signatures = super::signatures::offered(&response);
         let header = response.headers().get(reqwest::header::CONTENT_TYPE);
         let content_type = header
             .and_then(|value| value.to_str().ok())
             .map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
+        let _waiting = self.target.waits.begin(place(response.url()));
         let bytes = exchange
             .read(response, manifest::MAX_MANIFEST_BYTES, self.timeouts)
             .await?;
         Ok(RawManifest {
             bytes,
             content_type,
+            has_signatures,
         })
     }
 
-    /// Fetches a small blob of at most `limit` bytes. Not yet verified.
+    /// Fetches an image's configuration of at most `limit` bytes. Not yet verified.
     pub async fn document(
         &self,
         descriptor: &Descriptor,
         limit: u64,
     ) -> Result<Vec<u8>, ImageError> {
-        let step = format!("configuration {}", descriptor.digest());
+        self.small_blob("configuration", descriptor, limit).await
+    }
+
+    /// Fetches a small blob of at most `limit` bytes; `kind` names it in errors. Not yet verified.
+    pub async fn small_blob(
+        &self,
+        kind: &str,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, ImageError> {
+        let step = format!("{kind} {}", descriptor.digest());
         let exchange = Exchange {
             repository: self.repository(),
             step: &step,
         };
         let path = self.blob_path(descriptor);
         let response = self.get(&path, Ask::default(), exchange).await?;
+        let _waiting = self.target.waits.begin(place(response.url()));
         exchange
             .read(response, limit.min(descriptor.size()), self.timeouts)
             .await
@@ -182,12 +221,16 @@ impl Session {
         self.timeouts
     }
 
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
     pub(super) fn credential(&self) -> Option<&Credential> {
-        self.target.credential.as_ref()
+        self.target.found.credential.as_ref()
     }
 
     pub(super) fn basic_header(&self) -> Option<HeaderValue> {
-        let Some(Credential::Basic { username, password }) = &self.target.credential else {
+        let Some(Credential::Basic { username, password }) = self.credential() else {
             return None;
         };
         let pair =
@@ -232,15 +275,16 @@ impl Session {
             if ask.offset > 0 {
                 headers.insert(RANGE, range_from(ask.offset));
             }
-            if let Some(value) = self.authorization() {
-                headers.insert(AUTHORIZATION, value);
+            let shown = self.authorization();
+            if let Some(value) = &shown {
+                headers.insert(AUTHORIZATION, value.clone());
             }
             let response = self.execute(request, exchange).await?;
             let challenged = response.status() == StatusCode::UNAUTHORIZED
                 && response.url().origin() == self.origin.origin();
             if challenged && !answered {
                 answered = true;
-                self.answer(response, exchange).await?;
+                self.answer(response, shown, exchange).await?;
             } else if response.status().is_success() {
                 return Ok(response);
             } else {
@@ -249,8 +293,8 @@ impl Session {
         }
     }
 
-    /// Sends a request and follows redirects. `Authorization` stays with the first origin, and only
-    /// a GET is sent again elsewhere.
+    /// Sends a request and follows redirects. `Authorization` and client certificates stay with the
+    /// first origin, and only a GET is sent again elsewhere.
     pub(super) async fn execute(
         &self,
         request: reqwest::Request,
@@ -261,10 +305,8 @@ impl Session {
         let mut next = request;
         for _ in 0..=MAX_REDIRECTS {
             let url = next.url().clone();
-            let sent = self.client.execute(next);
-            let response = exchange
-                .within(self.timeouts.first_byte, "answer", sent)
-                .await?;
+            let client = self.client_for(&url, url.origin() == first).await?;
+            let response = self.send(&client, next, exchange).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -287,8 +329,110 @@ impl Session {
         Err(exchange.protocol(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// Answers the challenge of a 401, so that the request can be sent again.
-    async fn answer(&self, response: Response, exchange: Exchange<'_>) -> Result<(), ImageError> {
+    /// The client for a URL that the registry has named. The token server (`trusted`: it gets our
+    /// password too) may see our client certificate, a host after a redirect may not.
+    async fn client_for(&self, url: &Url, trusted: bool) -> Result<Arc<Client>, ImageError> {
+        let host = url.host_str().unwrap_or_default();
+        let host = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        if url.origin() == self.origin.origin() {
+            return Ok(Arc::clone(&self.client));
+        }
+        let key = (host, trusted);
+        let clients = || {
+            self.elsewhere
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(client) = clients().get(&key) {
+            return Ok(Arc::clone(client));
+        }
+        let (transport, from) = (Arc::clone(&self.transport), Arc::clone(&self.client));
+        let ((host, _), insecure) = (key.clone(), self.target.insecure);
+        let make = move || transport.elsewhere(&from, &host, insecure, trusted);
+        let client = blocking::<_, ImageError>(make).await?;
+        let mut clients = clients();
+        if clients.len() >= MAX_ELSEWHERE {
+            clients.clear();
+        }
+        clients.insert(key, Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Sends one request until it gets an answer that is not "later".
+    async fn send(
+        &self,
+        client: &Client,
+        request: reqwest::Request,
+        exchange: Exchange<'_>,
+    ) -> Result<Response, ImageError> {
+        let url = request.url().clone();
+        let _waiting = self.target.waits.begin(place(&url));
+        let mut patience = Patience::new(self.timeouts);
+        loop {
+            let again = request
+                .try_clone()
+                .ok_or_else(|| exchange.protocol("a request that cannot be sent twice"))?;
+            let limit = self.timeouts.first_byte;
+            let pause = match tokio::time::timeout(limit, client.http.execute(again)).await {
+                Ok(Ok(mut response)) => match patience.after(&mut response) {
+                    Some(pause) => pause,
+                    None => return Ok(response),
+                },
+                Ok(Err(error)) => match patience.after_broken(&error) {
+                    Some(pause) => pause,
+                    None => return Err(self.unsent(client, &url, &error, exchange)),
+                },
+                Err(_) => {
+                    let cause = format!(
+                        "no answer within {limit:?} from {}{}",
+                        place(&url),
+                        self.way(&url)
+                    );
+                    return Err(exchange.unavailable(cause));
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// The error of a request that could not be sent, with what to do about it.
+    fn unsent(
+        &self,
+        client: &Client,
+        url: &Url,
+        error: &reqwest::Error,
+        exchange: Exchange<'_>,
+    ) -> ImageError {
+        let mut cause = chain(error);
+        cause.push_str(&client.advice(&self.repository().registry, &cause));
+        cause.push_str(&self.way(url));
+        exchange.unavailable(cause)
+    }
+
+    /// Through which proxy a URL is asked, if any.
+    fn way(&self, url: &Url) -> String {
+        let proxy = self.transport.proxies().name_of(url);
+        proxy
+            .map(|proxy| format!(" (through the proxy {proxy})"))
+            .unwrap_or_default()
+    }
+
+    /// Answers the challenge of a 401 to a request that has shown `shown`, so that it can be sent
+    /// again.
+    async fn answer(
+        &self,
+        response: Response,
+        shown: Option<HeaderValue>,
+        exchange: Exchange<'_>,
+    ) -> Result<(), ImageError> {
+        let _turn = self.answering.lock().await;
+        if self.authorization() != shown {
+            // another request of this pull was faster
+            return Ok(());
+        }
         let headers = response.headers().get_all(WWW_AUTHENTICATE);
         let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
         let bearer = challenges.iter().find_map(|challenge| match challenge {
@@ -299,13 +443,21 @@ impl Session {
             } => Some((realm, service, scope)),
             Challenge::Basic => None,
         });
-        let fixed = matches!(self.target.credential, Some(Credential::RegistryToken(_)));
+        let fixed = matches!(self.credential(), Some(Credential::RegistryToken(_)));
         let value = match bearer {
             Some((realm, service, scope)) if !fixed => {
-                let token = self
-                    .fetch_token(realm, service.as_deref(), scope.as_deref())
-                    .await;
-                Some(token.map_err(|error| self.explain(error))?)
+                let wanted = self.wanted(realm, service.as_deref(), scope.as_deref());
+                let known = self
+                    .tokens
+                    .get(&wanted)
+                    .filter(|it| Some(it) != shown.as_ref());
+                Some(match known {
+                    Some(known) => known,
+                    None => self
+                        .fetch_token(wanted)
+                        .await
+                        .map_err(|error| self.explain(error))?,
+                })
             }
             None if challenges.contains(&Challenge::Basic) => self.basic_header(),
             Some(_) | None => None,
@@ -330,9 +482,11 @@ impl Session {
         else {
             return error;
         };
-        let tried = match &self.target.credential {
-            None => "no credentials were given for it; the repository may need some, or not exist",
-            Some(_) => "the given credentials were not accepted for it",
+        let origin = &self.target.found.origin;
+        let tried = match self.credential() {
+            None if origin.is_empty() => NO_CREDENTIALS.to_owned(),
+            None => format!("{NO_CREDENTIALS}; looked for in {origin}"),
+            Some(_) => format!("the given credentials were not accepted for it: {origin}"),
         };
         ImageError::Denied {
             repository,
@@ -354,6 +508,9 @@ impl Session {
             .map_err(|error| exchange.protocol(error.to_string()))
     }
 }
+
+const NO_CREDENTIALS: &str =
+    "no credentials were given for it; the repository may need some, or not exist";
 
 const CHECK: &str =
     "check that the name is right, that the registry runs, and the firewall between";

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::content::Content;
 
@@ -60,6 +61,21 @@ impl Drop for Fixture {
 
 impl Fixture {
     pub async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Fixture {
+        Fixture::start_with(None, handler).await
+    }
+
+    /// One that speaks HTTPS.
+    pub async fn start_tls(
+        tls: rustls::ServerConfig,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Fixture {
+        Fixture::start_with(Some(TlsAcceptor::from(Arc::new(tls))), handler).await
+    }
+
+    async fn start_with(
+        tls: Option<TlsAcceptor>,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -68,7 +84,16 @@ impl Fixture {
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&seen), Arc::clone(&current)));
+                let (seen, current) = (Arc::clone(&seen), Arc::clone(&current));
+                match tls.clone() {
+                    None => connections.spawn(serve(stream, seen, current)),
+                    Some(tls) => connections.spawn(async move {
+                        // a client that does not like the certificate goes away
+                        if let Ok(stream) = tls.accept(stream).await {
+                            serve(stream, seen, current).await;
+                        }
+                    }),
+                };
             }
         });
         Fixture {
@@ -142,7 +167,7 @@ pub fn not_found() -> Reply {
 }
 
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     log: Arc<Mutex<Vec<Request>>>,
     handler: Arc<Mutex<Arc<Handler>>>,
 ) {
@@ -186,7 +211,7 @@ async fn serve(
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<Request> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -224,9 +224,10 @@ async fn silence_has_an_end() {
     let node = Node::with(&insecure(&fixture.address), |settings| {
         // Longer than a fixture that does answer takes on a busy machine.
         let short = Duration::from_secs(2);
-        settings.timeouts = Timeouts {
+        settings.network.timeouts = Timeouts {
             first_byte: short,
             stall: short,
+            backoff: Duration::from_millis(1),
             ..Timeouts::default()
         };
     });

@@ -2,6 +2,7 @@
 //! archives (`archives`, `hostile_archives`), all into a real store on disk.
 
 mod access;
+mod access_real;
 mod archives;
 mod case;
 mod content;
@@ -10,7 +11,10 @@ mod fixture;
 mod hostile;
 mod hostile_archives;
 mod measure;
+mod pipeline;
+mod proxies;
 mod real;
+mod retries;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -49,10 +53,11 @@ impl Node {
         let mut settings = Settings::new(store);
         settings.registries.file = dir.path().join("registries.conf");
         settings.registries.drop_ins = dir.path().join("registries.conf.d");
-        settings.policy = dir.path().join("policy.json");
+        settings.trust.policy = dir.path().join("policy.json");
         settings.platform = platform();
+        settings.network.timeouts.backoff = Duration::from_millis(1);
         std::fs::write(&settings.registries.file, registries_conf).unwrap();
-        std::fs::write(&settings.policy, ACCEPT).unwrap();
+        std::fs::write(&settings.trust.policy, ACCEPT).unwrap();
         change(&mut settings);
         Node {
             images: Images::open(settings),

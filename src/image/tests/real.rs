@@ -66,6 +66,14 @@ impl Registry {
         Registry::run(dir, "https", &tls)
     }
 
+    /// Ends it, and starts one with the same images and more in its configuration (`http` is the
+    /// last section).
+    pub fn again(mut self, scheme: &'static str, more: &str) -> Registry {
+        let dir = std::mem::replace(&mut self._dir, tempfile::tempdir().unwrap());
+        drop(self);
+        Registry::run(dir, scheme, more)
+    }
+
     fn run(dir: tempfile::TempDir, scheme: &'static str, tls: &str) -> Registry {
         let config = dir.path().join("config.yml");
         let text = format!(

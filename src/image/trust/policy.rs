@@ -4,145 +4,190 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
+use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::{Error, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::identity::SignedIdentity;
+use super::signed_by::SignedBy;
+use super::sigstore::SigstoreSigned;
+use super::strict::{self, Fields};
+use super::verdict::{Accepted, Evidence, Refusal};
 
 /// A parsed policy.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Policy {
-    default: Requirements,
-    #[serde(default)]
-    transports: Unique<Unique<Requirements>>,
+#[derive(Debug)]
+pub struct Policy {
+    default: Vec<Requirement>,
+    transports: BTreeMap<String, Scopes>,
 }
+
+type Scopes = BTreeMap<String, Vec<Requirement>>;
 
 /// What an image must meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Requirement {
+pub enum Requirement {
     /// Nothing.
     InsecureAcceptAnything,
     /// What no image can.
     Reject,
-    /// A type of the manual page that this build cannot check.
-    Unsupported(String),
+    /// A simple signature by one of the keys.
+    SignedBy(SignedBy),
+    /// Known to the manual page, but implemented by nobody; no image can meet it.
+    SignedBaseLayer(SignedIdentity),
+    /// A sigstore signature.
+    SigstoreSigned(Box<SigstoreSigned>),
 }
-
-const KNOWN_BUT_UNSUPPORTED: [&str; 3] = ["signedBy", "signedBaseLayer", "sigstoreSigned"];
 
 impl Policy {
     /// Parses the file's text; the error is for `path: …`.
-    pub(super) fn parse(text: &str) -> Result<Policy, String> {
-        serde_json::from_str(text).map_err(|error| error.to_string())
+    ///
+    /// # Errors
+    /// Says what is wrong and where, in words.
+    pub fn parse(text: &[u8]) -> Result<Policy, String> {
+        let mut fields = Fields::of(strict::parse(text)?, "policy")?;
+        let default = requirements(fields.value("default")?, "default")?;
+        let mut transports = BTreeMap::new();
+        if let Some(value) = fields.take("transports") {
+            for (transport, value) in Fields::of(value, "transports")?.rest() {
+                let scopes = scopes(&transport, value)?;
+                transports.insert(transport, scopes);
+            }
+        }
+        fields.finish()?;
+        Ok(Policy {
+            default,
+            transports,
+        })
     }
 
     /// The scope that decides and its requirements: the first of `scopes` that the transport has,
     /// then the transport's default (the empty scope), then the policy's.
-    pub(super) fn requirements(
-        &self,
-        transport: &str,
-        scopes: &[String],
-    ) -> (String, &[Requirement]) {
-        if let Some(table) = self.transports.0.get(transport) {
+    pub fn requirements(&self, transport: &str, scopes: &[String]) -> (String, &[Requirement]) {
+        if let Some(table) = self.transports.get(transport) {
             let wanted = scopes.iter().map(String::as_str).chain([""]);
             for scope in wanted {
-                if let Some(requirements) = table.0.get(scope) {
-                    return (format!("transports.{transport} {scope:?}"), &requirements.0);
+                if let Some(requirements) = table.get(scope) {
+                    return (format!("transports.{transport} {scope:?}"), requirements);
                 }
             }
         }
-        ("default".to_owned(), &self.default.0)
+        ("default".to_owned(), &self.default)
+    }
+}
+
+fn scopes(transport: &str, value: Value) -> Result<Scopes, String> {
+    let place = format!("transports.{transport}");
+    let mut scopes = Scopes::new();
+    for (scope, value) in Fields::of(value, place.as_str())?.rest() {
+        check_scope(transport, &scope).map_err(|reason| format!("{place} {scope:?}: {reason}"))?;
+        let requirements = requirements(value, &format!("{place} {scope:?}"))?;
+        scopes.insert(scope, requirements);
+    }
+    Ok(scopes)
+}
+
+/// Whether a scope can ever match, for the transports that say so (containers-policy.json(5),
+/// "Supported transports and their scopes").
+fn check_scope(transport: &str, scope: &str) -> Result<(), &'static str> {
+    if scope.is_empty() {
+        return Ok(());
+    }
+    match transport {
+        "docker-archive" | "tarball" => Err("this transport has only the scope \"\""),
+        "dir" | "oci" | "oci-archive" | "sif" => {
+            let clean: std::path::PathBuf = Path::new(scope).components().collect();
+            match scope.starts_with('/') && scope != "/" && clean.as_os_str() == scope {
+                true if !scope.contains("/../") && !scope.ends_with("/..") => Ok(()),
+                _ => Err("the scope must be an absolute path in its shortest form, and not /"),
+            }
+        }
+        _ => Ok(()),
     }
 }
 
 /// A list that is not empty: an empty one would accept everything by accident.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "Vec<RawRequirement>")]
-struct Requirements(Vec<Requirement>);
-
-impl TryFrom<Vec<RawRequirement>> for Requirements {
-    type Error = String;
-
-    fn try_from(raw: Vec<RawRequirement>) -> Result<Requirements, String> {
-        if raw.is_empty() {
-            return Err(
-                "a list of requirements is empty; write insecureAcceptAnything or reject".into(),
-            );
-        }
-        raw.into_iter()
-            .map(Requirement::try_from)
-            .collect::<Result<_, _>>()
-            .map(Requirements)
+fn requirements(value: Value, place: &str) -> Result<Vec<Requirement>, String> {
+    let Value::Array(list) = value else {
+        return Err(format!("{place}: a list of requirements is wanted"));
+    };
+    if list.is_empty() {
+        return Err(format!(
+            "{place}: the list of requirements is empty; write insecureAcceptAnything or reject"
+        ));
     }
+    list.into_iter()
+        .map(|value| Requirement::parse(value).map_err(|reason| format!("{place}: {reason}")))
+        .collect()
 }
 
-#[derive(Debug)]
-struct RawRequirement(BTreeMap<String, serde_json::Value>);
-
-impl<'de> Deserialize<'de> for RawRequirement {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Unique::deserialize(deserializer).map(|unique| RawRequirement(unique.0))
-    }
-}
-
-impl TryFrom<RawRequirement> for Requirement {
-    type Error = String;
-
-    fn try_from(raw: RawRequirement) -> Result<Requirement, String> {
-        let Some(serde_json::Value::String(kind)) = raw.0.get("type") else {
-            return Err("a requirement has no \"type\"".into());
-        };
+impl Requirement {
+    fn parse(value: Value) -> Result<Requirement, String> {
+        let mut fields = Fields::of(value, "requirement")?;
+        let kind = fields.text("type")?;
         let requirement = match kind.as_str() {
             "insecureAcceptAnything" => Requirement::InsecureAcceptAnything,
             "reject" => Requirement::Reject,
-            // its fields are not judged: the image is refused whatever they say
-            known if KNOWN_BUT_UNSUPPORTED.contains(&known) => {
-                return Ok(Requirement::Unsupported(kind.clone()));
+            "signedBy" => return SignedBy::parse(fields).map(Requirement::SignedBy),
+            "sigstoreSigned" => {
+                let signed = SigstoreSigned::parse(fields)?;
+                return Ok(Requirement::SigstoreSigned(Box::new(signed)));
+            }
+            "signedBaseLayer" => {
+                let identity = fields.value("baseLayerIdentity")?;
+                Requirement::SignedBaseLayer(SignedIdentity::parse(Some(identity))?)
             }
             unknown => return Err(format!("requirement type {unknown:?} is unknown")),
         };
-        match raw.0.keys().find(|key| *key != "type") {
-            Some(key) => Err(format!("requirement {kind}: unknown field {key:?}")),
-            None => Ok(requirement),
+        fields
+            .finish()
+            .map_err(|reason| format!("{kind}: {reason}"))?;
+        Ok(requirement)
+    }
+
+    /// The answer that no evidence changes; `None` where there has to be some.
+    pub fn without_evidence(&self) -> Option<Result<Accepted, Refusal>> {
+        match self {
+            Requirement::InsecureAcceptAnything => Some(Ok(Accepted {
+                by: "anything is accepted".to_owned(),
+                signatures: Vec::new(),
+            })),
+            Requirement::Reject => Some(Err(Refusal::because("every image is rejected"))),
+            Requirement::SignedBaseLayer(_) => Some(Err(Refusal::because(
+                "signedBaseLayer cannot be checked by this or any other program; use signedBy",
+            ))),
+            Requirement::SignedBy(_) | Requirement::SigstoreSigned(_) => None,
+        }
+    }
+
+    /// Whether the evidence meets the requirement. Reads key files: blocking.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check(&self, evidence: &Evidence) -> Result<Accepted, Refusal> {
+        let needs_signature = self.without_evidence().is_none();
+        if let Some(trouble) = evidence.trouble.as_ref().filter(|_| needs_signature) {
+            return Err(Refusal::because(format!(
+                "a signature is required, but looking for it failed: {trouble}"
+            )));
+        }
+        match self {
+            Requirement::SignedBy(signed) => signed.check(evidence),
+            Requirement::SigstoreSigned(signed) => signed.check(evidence),
+            other => other
+                .without_evidence()
+                .unwrap_or_else(|| Err(Refusal::because("it cannot be checked"))),
         }
     }
 }
 
-/// A JSON object whose keys may appear once only (serde's own maps let the last one win).
-#[derive(Debug)]
-struct Unique<T>(BTreeMap<String, T>);
-
-impl<T> Default for Unique<T> {
-    fn default() -> Unique<T> {
-        Unique(BTreeMap::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UniqueVisitor(PhantomData))
-    }
-}
-
-struct UniqueVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for UniqueVisitor<T> {
-    type Value = Unique<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Unique<T>, A::Error> {
-        let mut map = BTreeMap::new();
-        while let Some(key) = access.next_key::<String>()? {
-            if map.contains_key(&key) {
-                return Err(A::Error::custom(format!("{key:?} is written twice")));
-            }
-            let value = access.next_value()?;
-            map.insert(key, value);
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Requirement::InsecureAcceptAnything => f.write_str("insecureAcceptAnything"),
+            Requirement::Reject => f.write_str("reject"),
+            Requirement::SignedBy(signed) => signed.fmt(f),
+            Requirement::SignedBaseLayer(_) => f.write_str("signedBaseLayer"),
+            Requirement::SigstoreSigned(signed) => signed.fmt(f),
         }
-        Ok(Unique(map))
     }
 }

@@ -158,6 +158,7 @@ pub(super) fn new_image(names: &[&str], tars: &[Vec<u8>]) -> NewImage {
         digests: Vec::new(),
         size_bytes: 7,
         annotations: BTreeMap::new(),
+        signatures: Vec::new(),
     }
 }
 

@@ -154,7 +154,7 @@ impl<Io: AsyncRead + AsyncWrite> Incoming<Io> {
             length -= part;
             let mut data = &self.buffer[self.start - part..self.start];
             while !data.is_empty() {
-                let taken = poll_fn(|cx| self.shared.poll_receive(cx, &stream, data)).await;
+                let taken = poll_fn(|cx| self.shared.poll_receive(cx, id, &stream, data)).await;
                 data = &data[taken..];
             }
         }

@@ -6,9 +6,9 @@
 //! What the streams are for, this room does not know.
 //!
 //! There is no flow control: the peers that exist (all one Go library) neither send nor heed
-//! WINDOW_UPDATE, so neither do we. What a stream's reader has not taken yet waits in a buffer of
-//! that stream ([`stream::STREAM_BUFFER`]); when one is full, reading of this connection pauses
-//! until its reader takes some, and TCP tells the client. Other connections never notice.
+//! WINDOW_UPDATE, so neither do we. What a stream's reader has not taken yet waits in the session's
+//! `inflow`; when that is full, reading of this connection pauses until a reader takes some, and
+//! TCP tells the client. Other connections never notice.
 
 mod error;
 mod frame;

@@ -19,6 +19,7 @@ use super::headers::{EmptyBlocks, Headers};
 use super::incoming::{ARRIVALS, Arrival, Incoming};
 use super::stream::{self, Shared, StreamReader, StreamWriter};
 use super::wire::Wire;
+use crate::streaming::inflow::Inflow;
 
 /// How long the client may take to close the connection after our last frame. Closing before it has
 /// read everything could cost it the end of the output: a TCP connection on which something arrives
@@ -57,6 +58,11 @@ impl<Io: AsyncRead + AsyncWrite + Send + 'static> Session<Io> {
             last_stream: 0,
             reading: AbortOnDropHandle::new(reading),
         }
+    }
+
+    /// What the client has sent and nobody has taken yet.
+    pub fn inflow(&self) -> Arc<Inflow> {
+        Arc::clone(self.shared.inflow())
     }
 
     /// The next stream that the client opens; `None` when the connection has ended. May be

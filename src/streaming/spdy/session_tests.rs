@@ -4,9 +4,10 @@ use cricket_harness::spdy::{self as client, Frame, Receiver, Sender, control, sy
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::super::stream::{MAX_STREAMS, STREAM_BUFFER};
+use super::super::stream::MAX_STREAMS;
 use super::super::wire::{CONTROL_ROOM, MAX_DATA};
 use super::*;
+use crate::streaming::inflow::{CHUNK, SESSION_BYTES};
 
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -233,7 +234,7 @@ async fn a_slow_reader_holds_a_bounded_buffer_and_loses_nothing() {
     let (mut session, mut sender, _receiver) = connected();
     let id = sender.open(&[("streamtype", "slow")]).await;
     let (mut reader, _writer) = accept(&mut session).await;
-    let sent: Vec<u8> = (0..STREAM_BUFFER * 8)
+    let sent: Vec<u8> = (0..SESSION_BYTES + (1 << 20))
         .map(|at| u8::try_from(at % 251).unwrap())
         .collect();
     let expected = sent.clone();
@@ -245,15 +246,14 @@ async fn a_slow_reader_holds_a_bounded_buffer_and_loses_nothing() {
         sender
     });
     // Everything between here and there fills up; then nothing moves until the reader does.
-    for _ in 0..1000 {
+    while session.inflow().free() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(session.shared.buffered(), STREAM_BUFFER);
     assert!(!sending.is_finished(), "the client waits");
     let mut received = Vec::new();
     reader.read_to_end(&mut received).await.unwrap();
     assert!(received == expected, "every byte arrives, in order");
-    assert_eq!(session.shared.buffered(), 0);
+    assert_eq!(session.inflow().free(), SESSION_BYTES / CHUNK);
     sending.await.unwrap();
 }
 
@@ -263,18 +263,19 @@ async fn a_reader_that_is_dropped_holds_up_nothing() {
     let id = sender.open(&[("streamtype", "unread")]).await;
     let (reader, _writer) = accept(&mut session).await;
     let sending = tokio::spawn(async move {
-        sender.data(id, false, &vec![0; STREAM_BUFFER * 4]).await;
+        sender.data(id, false, &vec![0; 15 << 20]).await;
+        sender.data(id, false, &vec![0; 2 << 20]).await;
         sender.ping(1).await;
         sender
     });
-    for _ in 0..1000 {
+    while session.inflow().free() > 0 {
         tokio::task::yield_now().await;
     }
     assert!(!sending.is_finished());
     drop(reader);
     assert_eq!(receiver.next().await, Some(reply(id)));
     assert_eq!(receiver.next().await, Some(Frame::Ping(1)));
-    assert_eq!(session.shared.buffered(), 0);
+    assert_eq!(session.inflow().free(), SESSION_BYTES / CHUNK);
     sending.await.unwrap();
 }
 

@@ -1,25 +1,17 @@
 //! One stream of a connection: what the client sends waits here for its reader, what its writer
 //! gives goes straight to the wire.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame::{self, ResetStatus};
 use super::wire::Wire;
-
-/// Most bytes of a stream that wait for its reader. When it is full, nothing more is read from the
-/// connection until the reader takes some: SPDY as it is spoken has no way to stop one stream.
-pub const STREAM_BUFFER: usize = 256 * 1024;
-
-/// Most bytes that wait for the readers of all streams of a connection.
-pub const SESSION_BUFFER: usize = 16 * 1024 * 1024;
+use crate::streaming::inflow::{Inflow, Queue, SESSION_BYTES};
 
 /// Most streams that a connection has at a time; port-forward uses two for each connection that it
 /// carries.
@@ -31,10 +23,7 @@ pub struct Shared<Io> {
     /// The writing side.
     pub wire: Wire<Io>,
     streams: Mutex<HashMap<u32, Arc<Stream>>>,
-    /// Bytes in all streams' buffers.
-    buffered: AtomicUsize,
-    /// The reading task, when it waits for a buffer.
-    space: AtomicWaker,
+    inflow: Arc<Inflow>,
 }
 
 /// A stream as the connection sees it.
@@ -46,7 +35,7 @@ pub struct Stream {
 #[derive(Debug, Default)]
 struct State {
     /// What the reader has not taken yet.
-    received: VecDeque<u8>,
+    received: Queue,
     reader: Option<Waker>,
     /// The client sends no more, and how it came to that.
     remote: Option<Ending>,
@@ -97,9 +86,13 @@ impl<Io> Shared<Io> {
         Self {
             wire,
             streams: Mutex::default(),
-            buffered: AtomicUsize::new(0),
-            space: AtomicWaker::new(),
+            inflow: Arc::new(Inflow::new(SESSION_BYTES)),
         }
+    }
+
+    /// What the client has sent on all streams and nobody has taken yet.
+    pub fn inflow(&self) -> &Arc<Inflow> {
+        &self.inflow
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<u32, Arc<Stream>>> {
@@ -127,47 +120,28 @@ impl<Io> Shared<Io> {
         Some(stream)
     }
 
-    /// Takes as much of `data` into the stream's buffer as there is room for, at least one byte.
-    pub fn poll_receive(&self, cx: &mut Context<'_>, stream: &Stream, data: &[u8]) -> Poll<usize> {
-        if let Some(taken) = self.receive(stream, data) {
-            return Poll::Ready(taken);
-        }
-        self.space.register(cx.waker());
-        self.receive(stream, data)
-            .map_or(Poll::Pending, Poll::Ready)
-    }
-
-    fn receive(&self, stream: &Stream, data: &[u8]) -> Option<usize> {
-        let mut state = stream.lock();
-        if state.unread || state.remote.is_some() {
-            return Some(data.len());
-        }
-        // Only the reading task adds, so what is free stays free.
-        let free = SESSION_BUFFER.saturating_sub(self.buffered.load(Ordering::Acquire));
-        let taken = data
-            .len()
-            .min(STREAM_BUFFER - state.received.len())
-            .min(free);
-        if taken == 0 {
-            return None;
-        }
-        state.received.extend(&data[..taken]);
-        self.buffered.fetch_add(taken, Ordering::AcqRel);
-        if let Some(reader) = state.reader.take() {
-            reader.wake();
-        }
-        Some(taken)
-    }
-
-    /// Bytes that wait for readers.
-    #[cfg(test)]
-    pub fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Acquire)
-    }
-
-    fn took(&self, bytes: usize) {
-        self.buffered.fetch_sub(bytes, Ordering::AcqRel);
-        self.space.wake();
+    /// Takes as much of `data` as there is room for, at least one byte.
+    pub fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        id: u32,
+        stream: &Stream,
+        data: &[u8],
+    ) -> Poll<usize> {
+        self.inflow.poll_room(cx, id, || {
+            let mut state = stream.lock();
+            if state.unread || state.remote.is_some() {
+                return Ok(data.len());
+            }
+            let taken = state.received.put(&self.inflow, data);
+            if taken == 0 {
+                return Err(state.received.taken());
+            }
+            if let Some(reader) = state.reader.take() {
+                reader.wake();
+            }
+            Ok(taken)
+        })
     }
 
     /// The client sends no more on a stream.
@@ -181,6 +155,7 @@ impl<Io> Shared<Io> {
         let over = state.over();
         let reader = state.reader.take();
         drop(state);
+        self.inflow.wake();
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -286,15 +261,9 @@ impl<Io> AsyncRead for StreamReader<Io> {
                 }
             };
         }
-        let (first, second) = state.received.as_slices();
-        let from_first = first.len().min(buffer.remaining());
-        buffer.put_slice(&first[..from_first]);
-        let from_second = second.len().min(buffer.remaining());
-        buffer.put_slice(&second[..from_second]);
-        let taken = from_first + from_second;
-        state.received.drain(..taken);
+        state.received.take(&self.shared.inflow, buffer);
         drop(state);
-        self.shared.took(taken);
+        self.shared.inflow.wake();
         Poll::Ready(Ok(()))
     }
 }
@@ -303,13 +272,13 @@ impl<Io> Drop for StreamReader<Io> {
     fn drop(&mut self) {
         let mut state = self.stream.lock();
         state.unread = true;
-        let thrown_away = std::mem::take(&mut state.received).len();
+        state.received.clear(&self.shared.inflow);
         let over = state.over();
         drop(state);
         if over {
             self.shared.streams().remove(&self.id);
         }
-        self.shared.took(thrown_away);
+        self.shared.inflow.wake();
     }
 }
 

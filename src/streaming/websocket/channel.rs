@@ -1,9 +1,11 @@
 //! The channels of a WebSocket connection: one byte at the head of each message says which it
 //! belongs to.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,12 +15,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
 use super::frame::{MAX_HEAD_BYTES, Opcode, push_head};
+use crate::streaming::inflow::{Inflow, Queue};
 
 /// Most bytes that one message carries to the client. In base64 they are 64 KiB.
 const MAX_PAYLOAD_BYTES: usize = 48 << 10;
-/// Pieces of a client's bytes that wait for whoever reads a channel. With all of them waiting,
-/// nothing is read from the connection.
-const MAX_WAITING: usize = 4;
 /// In the place of a channel: the byte after it is a channel that the client has no more bytes
 /// for (`v5.channel.k8s.io`).
 const CLOSE_SIGNAL: u8 = 255;
@@ -74,7 +74,8 @@ impl Framing {
 #[derive(Debug)]
 pub(super) struct Inbox {
     framing: Framing,
-    channels: Vec<(u8, mpsc::Sender<BytesMut>)>,
+    inflow: Arc<Inflow>,
+    channels: Vec<Sender>,
     /// The channel of the message that is being read, once its first byte has come.
     current: Option<u8>,
     /// The end of what came of a message in base64: fewer than four digits.
@@ -82,26 +83,34 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(framing: Framing) -> Self {
+    /// In all channels together may wait what there is room for in `inflow`.
+    pub(super) fn new(framing: Framing, inflow: Inflow) -> Self {
         Self {
             framing,
+            inflow: Arc::new(inflow),
             channels: Vec::new(),
             current: None,
             carry: BytesMut::new(),
         }
     }
 
-    /// The bytes that the client sends on `channel`.
-    pub(super) fn reader(&mut self, channel: u8) -> ChannelReader {
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        self.channels.push((channel, sender));
-        ChannelReader {
-            receiver,
-            current: BytesMut::new(),
-        }
+    /// What the client has sent on all channels and nobody has taken yet.
+    pub(super) fn inflow(&self) -> &Arc<Inflow> {
+        &self.inflow
     }
 
-    /// Takes a piece of a message to its channel, and waits when that has enough. Pieces for
+    /// The bytes that the client sends on `channel`.
+    pub(super) fn reader(&mut self, channel: u8) -> ChannelReader {
+        let shared = Arc::new(Channel {
+            number: channel,
+            inflow: Arc::clone(&self.inflow),
+            state: Mutex::default(),
+        });
+        self.channels.push(Sender(Arc::clone(&shared)));
+        ChannelReader(shared)
+    }
+
+    /// Takes a piece of a message to its channel, and waits while there is no room. Pieces for
     /// channels that nobody reads are dropped.
     pub(super) async fn deliver(
         &mut self,
@@ -123,7 +132,7 @@ impl Inbox {
         self.current = Some(channel);
         match self.framing {
             Framing::Closable if channel == CLOSE_SIGNAL => {
-                self.channels.retain(|(number, _)| !bytes.contains(number));
+                self.channels.retain(|to| !bytes.contains(&to.0.number));
                 return Ok(());
             }
             Framing::Base64 => bytes = self.decode(bytes, ends)?,
@@ -132,11 +141,11 @@ impl Inbox {
         if bytes.is_empty() {
             return Ok(());
         }
-        let to = self.channels.iter().find(|(number, _)| *number == channel);
-        if let Some((_, sender)) = to
-            && sender.send(bytes).await.is_err()
-        {
-            self.channels.retain(|(number, _)| *number != channel);
+        if let Some(Sender(to)) = self.channels.iter().find(|to| to.0.number == channel) {
+            while !bytes.is_empty() {
+                let taken = poll_fn(|context| to.poll_put(context, &bytes)).await;
+                bytes.advance(taken);
+            }
         }
         Ok(())
     }
@@ -153,34 +162,96 @@ impl Inbox {
     }
 }
 
-/// The bytes of one channel from the client. They end when the client closes the channel, or the
-/// connection.
+/// One channel from the client, between the connection and whoever reads it.
 #[derive(Debug)]
-pub(super) struct ChannelReader {
-    receiver: mpsc::Receiver<BytesMut>,
-    current: BytesMut,
+struct Channel {
+    number: u8,
+    inflow: Arc<Inflow>,
+    state: Mutex<State>,
 }
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Queue,
+    reader: Option<Waker>,
+    /// The client sends no more.
+    ended: bool,
+    /// Nobody reads: what comes is thrown away.
+    unread: bool,
+}
+
+impl Channel {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes as much as there is room for, at least one byte.
+    fn poll_put(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<usize> {
+        self.inflow.poll_room(context, self.number.into(), || {
+            let mut state = self.lock();
+            if state.unread {
+                return Ok(bytes.len());
+            }
+            let taken = state.waiting.put(&self.inflow, bytes);
+            if taken == 0 {
+                return Err(state.waiting.taken());
+            }
+            if let Some(reader) = state.reader.take() {
+                reader.wake();
+            }
+            Ok(taken)
+        })
+    }
+}
+
+/// The connection's end of a channel.
+#[derive(Debug)]
+struct Sender(Arc<Channel>);
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// The bytes of one channel from the client. They end when the client closes the channel, or the
+/// connection. When it is dropped, the rest is thrown away.
+#[derive(Debug)]
+pub(super) struct ChannelReader(Arc<Channel>);
 
 impl AsyncRead for ChannelReader {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.current.is_empty() {
-            match ready!(self.receiver.poll_recv(context)) {
-                Some(bytes) => self.current = bytes,
-                None => return Poll::Ready(Ok(())),
+        let mut state = self.0.lock();
+        if state.waiting.is_empty() {
+            if state.ended {
+                return Poll::Ready(Ok(()));
             }
+            state.reader = Some(context.waker().clone());
+            return Poll::Pending;
         }
-        let count = self.current.len().min(buffer.remaining());
-        buffer.put_slice(&self.current[..count]);
-        self.current.advance(count);
-        if self.current.is_empty() {
-            // Lets go of the connection's read buffer.
-            self.current = BytesMut::new();
-        }
+        state.waiting.take(&self.0.inflow, buffer);
+        drop(state);
+        self.0.inflow.wake();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ChannelReader {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.unread = true;
+        state.waiting.clear(&self.0.inflow);
+        drop(state);
+        self.0.inflow.wake();
     }
 }
 
@@ -239,10 +310,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::streaming::inflow::SESSION_BYTES;
 
     /// What a reader of channel 0 gets of messages in two pieces each.
     async fn received(framing: Framing, messages: &[&[u8]]) -> Result<Vec<u8>, NotBase64> {
-        let mut inbox = Inbox::new(framing);
+        let mut inbox = Inbox::new(framing, Inflow::new(SESSION_BYTES));
         let mut reader = inbox.reader(0);
         let reading = tokio::spawn(async move {
             let mut read = Vec::new();

@@ -1,12 +1,18 @@
 //! A WebSocket connection while a session runs over it: takes the client's messages to their
 //! channels and what is written there to the client, answers pings, and ends it properly.
 //!
-//! Memory is bounded by what one read takes, by the pieces that wait in channels and by the frames
-//! that wait for the client: a client that does not read stops whoever writes to it, a channel
-//! that is not read stops the client.
+//! Memory is bounded by what one read takes, by what may wait in channels (`inflow`) and by the
+//! frames that wait for the client: a client that does not read stops whoever writes to it, a
+//! channel that is not read stops the client, once that is full.
+//!
+//! A client that is stopped cannot be heard asking whether we are there: its pings wait behind its
+//! own bytes. Go's client gives up after 61 seconds without an answer, so it is answered unasked. It
+//! also gives up when one write of its own (32 KiB) takes longer than 60 seconds
+//! (client-go/tools/remotecommand/websocket.go); only taking its bytes could help against that.
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,15 +20,18 @@ use bytes::BytesMut;
 use futures_util::future::{FusedFuture, FutureExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::channel::{ChannelReader, ChannelWriter, Framing, Inbox, NotBase64};
 use super::frame::{CloseCode, Decoder, FrameError, Opcode, Piece, close, push_head};
+use crate::streaming::inflow::Inflow;
 
 /// Room for one read.
 const READ_BYTES: usize = 32 << 10;
 /// Frames that wait for the client, of at most 64 KiB each.
 const MAX_FRAMES: usize = 4;
+/// How often a client that is stopped is told that we are there.
+const UNASKED: Duration = Duration::from_secs(10);
 /// How long a client may take to answer the last frame, and to take what is before it when nobody
 /// needs it any more.
 const LINGER: Duration = Duration::from_secs(5);
@@ -63,15 +72,21 @@ impl ClientEnd {
 }
 
 impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
-    pub(super) fn new(io: Io, framing: Framing) -> Self {
+    /// What the client has sent and nobody has taken yet waits in `inflow`.
+    pub(super) fn new(io: Io, framing: Framing, inflow: Inflow) -> Self {
         let (sender, frames) = mpsc::channel(MAX_FRAMES);
         Self {
             io,
             framing,
-            inbox: Inbox::new(framing),
+            inbox: Inbox::new(framing, inflow),
             frames,
             sender,
         }
+    }
+
+    /// What the client has sent and nobody has taken yet.
+    pub(super) fn inflow(&self) -> Arc<Inflow> {
+        Arc::clone(self.inbox.inflow())
     }
 
     /// The bytes that the client sends on a channel.
@@ -177,6 +192,8 @@ async fn read(
 ) -> Result<Infallible, ClientEnd> {
     let mut decoder = Decoder::default();
     let mut input = BytesMut::new();
+    // Not moved by what is delivered: a ping may wait behind much that goes slowly.
+    let mut silent_until = Instant::now() + UNASKED;
     loop {
         while let Some(piece) = decoder.next(&mut input)? {
             match piece {
@@ -184,9 +201,21 @@ async fn read(
                     bytes,
                     begins,
                     ends,
-                } => inbox.deliver(bytes, begins, ends).await?,
+                } => {
+                    let mut delivery = pin!(inbox.deliver(bytes, begins, ends));
+                    loop {
+                        match timeout_at(silent_until, &mut delivery).await {
+                            Ok(delivered) => break delivered?,
+                            Err(_late) => drop(ping.send(BytesMut::new())),
+                        }
+                        silent_until = Instant::now() + UNASKED;
+                    }
+                }
                 // Only the last one needs an answer (RFC 6455, section 5.5.3).
-                Piece::Ping(bytes) => drop(ping.send(bytes)),
+                Piece::Ping(bytes) => {
+                    silent_until = Instant::now() + UNASKED;
+                    drop(ping.send(bytes));
+                }
                 Piece::Close => return Err(ClientEnd::Gone),
             }
         }

@@ -10,14 +10,18 @@ mod frame;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::pin::pin;
+
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use self::channel::{ChannelWriter, Framing};
 use self::connection::Connection;
 use super::handshake::TUNNEL;
+use super::inflow::{CHUNK, Inflow, SESSION_BYTES, STALLED};
 use super::over_spdy::{Limits, over_spdy};
-use super::port_forward::forward_one;
+use super::port_forward::{Cut, Farewell, forward_one};
 use super::remote_command::{self, Channels, CommandProtocol};
 use super::rooms::FarEnds;
 use super::{StreamRequest, WantedStreams};
@@ -48,7 +52,13 @@ pub(super) async fn serve<Io>(
         "base64.channel.k8s.io" => (Framing::Base64, CommandProtocol::V1),
         _ => (Framing::Binary, CommandProtocol::V1),
     };
-    let connection = Connection::new(io, framing);
+    // Within the tunnel SPDY has the room.
+    let room = if framing == Framing::Raw {
+        CHUNK
+    } else {
+        SESSION_BYTES
+    };
+    let connection = Connection::new(io, framing, Inflow::new(room));
     match request {
         StreamRequest::PortForward { .. } if framing == Framing::Raw => {
             tunnel(connection, request, rooms, limits).await;
@@ -115,17 +125,44 @@ async fn forward<Io>(
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut forwards = Vec::new();
+    let mut cuts = HashMap::new();
     for (data, port) in (0..).step_by(2).zip(ports) {
         let from_client: Input = Box::new(connection.reader(data));
         let (to_client, error) = (connection.writer(data), connection.writer(data + 1));
+        let (cut, cutting) = Cut::new();
+        cuts.insert(u32::from(data), cut);
         forwards.push(async move {
             let Ok((to_client, error)) = announce(to_client, error, *port).await else {
                 return;
             };
-            forward_one(rooms, sandbox, *port, (from_client, to_client), error).await;
+            forward_one(
+                rooms,
+                sandbox,
+                *port,
+                (from_client, to_client),
+                error,
+                cutting,
+            )
+            .await;
         });
     }
-    connection.run(join_all(forwards), limits.idle).await;
+    let inflow = connection.inflow();
+    let work = async {
+        let mut forwards = pin!(join_all(forwards));
+        loop {
+            tokio::select! {
+                _ = &mut forwards => return,
+                channel = inflow.stalled(STALLED) => {
+                    cuts.retain(|_, cut: &mut Cut| !cut.is_late());
+                    // Alone it may wait for ever.
+                    if cuts.len() > 1 && let Some(cut) = cuts.remove(&channel) {
+                        cut.now(Farewell::Text);
+                    }
+                }
+            }
+        }
+    };
+    connection.run(work, limits.idle).await;
 }
 
 /// The first message of both channels is the port, little endian.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::stream::SplitStream;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,7 +251,8 @@ async fn a_silent_client_is_sent_away_and_its_command_dropped() {
 #[tokio::test]
 async fn a_client_that_does_not_read_stops_the_command_and_not_memory() {
     let (ours, theirs) = tokio::io::duplex(1 << 10);
-    let mut connection = super::Connection::new(theirs, super::Framing::Closable);
+    let mut connection =
+        super::Connection::new(theirs, super::Framing::Closable, super::Inflow::new(0));
     let mut writer = connection.writer(1);
     let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = std::sync::Arc::clone(&written);
@@ -274,4 +276,53 @@ async fn a_client_that_does_not_read_stops_the_command_and_not_memory() {
     assert!(count() <= 256 << 10, "{} bytes are in memory", count());
     drop(ours);
     session.await.unwrap();
+}
+
+/// A client with so much input sent, to a command that takes so many bytes of it each second.
+async fn slow(mebibytes: usize, rate: usize) -> (SplitStream<Client>, tokio::task::JoinHandle<()>) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let room = super::Inflow::new(super::SESSION_BYTES);
+    let mut connection = super::Connection::new(theirs, super::Framing::Closable, room);
+    let (mut reader, writer) = (connection.reader(0), connection.writer(1));
+    let work = async move {
+        let _kept = writer;
+        let mut taken = vec![0; rate];
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            reader.read_exact(&mut taken).await.unwrap();
+        }
+    };
+    tokio::spawn(connection.run(work, Duration::from_secs(3600)));
+    let client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+    let (mut write, read) = client.split();
+    let sending = tokio::spawn(async move {
+        for _ in 0..mebibytes {
+            write.send(binary(&vec![0; 1 << 20])).await.unwrap();
+        }
+        write.send(Message::Ping("behind".into())).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    (read, sending)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_behind_input_that_nobody_takes_is_answered() {
+    let (mut client, sending) = slow(15, 0).await;
+    let pong = client.next().await.unwrap().unwrap();
+    assert_eq!(pong, Message::Pong("behind".into()));
+    sending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_stopped_hears_that_we_are_there_as_often_as_it_must() {
+    // Stopped for good, and for a moment again and again.
+    for rate in [0, 16 << 10] {
+        let (mut client, sending) = slow(40, rate).await;
+        for _ in 0..5 {
+            let heard = tokio::time::timeout(Duration::from_secs(60), client.next());
+            let pong = heard.await.unwrap().unwrap().unwrap();
+            assert_eq!(pong, Message::Pong(Vec::new().into()));
+        }
+        sending.abort();
+    }
 }

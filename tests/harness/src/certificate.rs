@@ -19,30 +19,37 @@ pub struct Signed {
 /// Makes an authority of its own and a server's certificate that it signs, as files in `dir`.
 #[track_caller]
 pub fn signed(dir: &Path) -> Signed {
-    signed_for(dir, "serverAuth")
+    signed_for(dir, "serverAuth", "IP:127.0.0.1")
+}
+
+/// As [`signed`], for a name instead of 127.0.0.1.
+#[track_caller]
+pub fn named(dir: &Path, name: &str) -> Signed {
+    signed_for(dir, "serverAuth", &format!("DNS:{name}"))
 }
 
 /// As [`signed`], a client's.
 #[track_caller]
 pub fn client(dir: &Path) -> Signed {
-    signed_for(dir, "clientAuth")
+    signed_for(dir, "clientAuth", "IP:127.0.0.1")
 }
 
 #[track_caller]
-fn signed_for(dir: &Path, usage: &str) -> Signed {
+fn signed_for(dir: &Path, usage: &str, subject: &str) -> Signed {
     let at = |name: &str| dir.join(name);
     std::fs::create_dir_all(dir).unwrap();
-    let extensions = format!(
-        "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n"
-    );
+    let extensions =
+        format!("subjectAltName={subject}\nbasicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n");
     std::fs::write(at("server.ext"), extensions).unwrap();
     let openssl = |line: &str| {
         let mut command = Command::new(tools::need("openssl"));
         tools::run(command.current_dir(dir).args(line.split(' ')));
     };
+    // authorities are told apart by their names: a server lists those whose clients it takes
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     openssl(&format!(
-        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"
+        "req -x509 {key} -days 2 -subj /CN=authority-{name} -keyout ca.key -out ca.pem"
     ));
     openssl(&format!(
         "req {key} -subj /CN=registry -keyout server.key -out server.csr"

@@ -316,11 +316,39 @@ impl Client {
         self.pull_with(reference, None).await
     }
 
+    /// PullImage with all that a kubelet may say.
+    pub async fn pull_request(&self, request: cri::PullImageRequest) -> Reply<String> {
+        Ok(Box::pin(self.images.clone().pull_image(request))
+            .await?
+            .into_inner()
+            .image_ref)
+    }
+
     /// PullImage with credentials.
     pub async fn pull_with(&self, reference: &str, auth: Option<cri::AuthConfig>) -> Reply<String> {
         let request = cri::PullImageRequest {
             image: Some(spec(reference)),
             auth,
+            ..Default::default()
+        };
+        Ok(Box::pin(self.images.clone().pull_image(request))
+            .await?
+            .into_inner()
+            .image_ref)
+    }
+
+    /// PullImage for a pod of `namespace`.
+    pub async fn pull_for(&self, reference: &str, namespace: &str) -> Reply<String> {
+        let metadata = cri::PodSandboxMetadata {
+            namespace: namespace.into(),
+            ..Default::default()
+        };
+        let request = cri::PullImageRequest {
+            image: Some(spec(reference)),
+            sandbox_config: Some(cri::PodSandboxConfig {
+                metadata: Some(metadata),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         Ok(Box::pin(self.images.clone().pull_image(request))

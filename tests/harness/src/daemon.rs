@@ -120,6 +120,11 @@ impl Daemon {
         self.dir.join("policy.json")
     }
 
+    /// Where it is said where signatures are; nothing says it until a test does.
+    pub fn registries_d(&self) -> PathBuf {
+        self.dir.join("registries.d")
+    }
+
     /// Sets an environment variable for the launches from now on.
     pub fn set_env(&mut self, name: &str, value: &Path) {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -153,6 +158,8 @@ impl Daemon {
             .arg(self.dir.join("registries.conf"))
             .arg("--registries-conf-dir")
             .arg(self.dir.join("registries.conf.d"))
+            .arg("--registries-d")
+            .arg(self.registries_d())
             .env("RUST_BACKTRACE", "1");
         command
     }

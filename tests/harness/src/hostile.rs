@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,11 +17,20 @@ use crate::http::{self, Request};
 use crate::image::{Blob, Image};
 use crate::net::Net;
 
+/// How long an answer waits at a gate that nobody opens.
+const HELD_AT_MOST: Duration = Duration::from_secs(60);
+
 /// What happens to a request whose path contains the piece the fault was registered for.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// An error status with this body.
     Status(u16, String),
+    /// A status with these header lines (each ends in CRLF) and no body.
+    Headers(u16, String),
+    /// The first so many requests meet this fault, later ones a good answer.
+    First(usize, Box<Fault>),
+    /// A head that never ends.
+    EndlessHead,
     /// 401 with `WWW-Authenticate: Bearer` for the fixture's own `/token`, until a request carries
     /// a token; `/token` asks for `Some("user:password")` or gives tokens to anyone.
     Bearer(Option<String>),
@@ -41,8 +50,45 @@ pub enum Fault {
     Redirect(String),
     /// The head of a good answer, then silence while the client waits.
     Stall,
+    /// So many bytes of a good answer, and the rest when the gate is opened.
+    Hold(usize, Gate),
     /// The connection closes without a word.
     Close,
+}
+
+/// Where answers wait until a test lets them go.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets go what waits, and whatever comes later.
+    pub fn open(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let open = self.0.0.lock().expect("nobody panics with it");
+        let wait = self
+            .0
+            .1
+            .wait_timeout_while(open, HELD_AT_MOST, |open| !*open);
+        drop(wait.expect("nobody panics with it"));
+    }
+}
+
+impl Fault {
+    /// What the next request meets.
+    fn next(&mut self) -> Option<Fault> {
+        match self {
+            Fault::First(0, _) => None,
+            Fault::First(left, fault) => {
+                *left -= 1;
+                Some((**fault).clone())
+            }
+            other => Some(other.clone()),
+        }
+    }
 }
 
 /// A running fixture; its connections and threads end when it is dropped.
@@ -178,14 +224,15 @@ fn answer(state: &Mutex<State>, stream: &TcpStream, address: SocketAddr) -> std:
         state.requests.push(request.clone());
         let fault = state
             .faults
-            .iter()
+            .iter_mut()
             .find(|(piece, _)| path.contains(piece.as_str()));
+        let fault = fault.and_then(|(_, fault)| fault.next());
         let blob = path
             .strip_prefix("/v2/")
             .and_then(|below| state.content.get(below));
-        (fault.map(|(_, fault)| fault.clone()), blob.cloned())
+        (fault, blob.cloned())
     };
-    if path == "/token" {
+    if path == "/token" && fault.is_none() {
         return token(state, stream, &request);
     }
     let blob = match blob {
@@ -219,6 +266,16 @@ fn misbehave(
     let length = blob.bytes.len() as u64;
     match fault {
         Fault::Status(code, body) => status(stream, code, "", &body),
+        Fault::Headers(code, headers) => status(stream, code, &headers, ""),
+        Fault::First(_, fault) => misbehave(stream, request, *fault, blob, address),
+        Fault::EndlessHead => {
+            stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
+            let line = format!("X-More: {}\r\n", "x".repeat(1000));
+            loop {
+                stream.write_all(line.as_bytes())?;
+            }
+        }
         Fault::Bearer(_) if has_authorization(request, "Bearer fixture-token") => {
             good(stream, request, blob)
         }
@@ -274,6 +331,13 @@ fn misbehave(
             stream.write_all(head(200, blob, length, "").as_bytes())?;
             // Until the client gives up or the fixture ends.
             std::io::copy(&mut { stream }, &mut std::io::sink()).map(drop)
+        }
+        Fault::Hold(at, gate) => {
+            let (first, rest) = blob.bytes.split_at(at.min(blob.bytes.len()));
+            stream.write_all(head(200, blob, length, "").as_bytes())?;
+            stream.write_all(first)?;
+            gate.wait();
+            stream.write_all(rest)
         }
         Fault::Close => Ok(()),
     }

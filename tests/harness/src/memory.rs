@@ -17,6 +17,20 @@ pub fn of(pid: u32) -> Option<Memory> {
     Some(parse(&text))
 }
 
+/// The most that a process had resident since [`forget_peak`], in bytes.
+pub fn peak(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Sets [`peak`] to what is resident now (proc_pid_clear_refs(5), the value 5).
+#[track_caller]
+pub fn forget_peak(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}
+
 fn parse(text: &str) -> Memory {
     let field = |name: &str| {
         let line = text

@@ -220,6 +220,21 @@ impl Node {
         Path::new(&pod.log_directory).join(container).join("0.log")
     }
 
+    /// crictl in the node's network, where the streaming server listens.
+    pub fn crictl(&self, arguments: &[&str]) -> std::process::Command {
+        let endpoint = format!("unix://{}", self.daemon.socket().display());
+        let config = self.dir().join("crictl.yaml");
+        std::fs::write(&config, "").unwrap();
+        let mut command = self.net().command(&crate::tools::crictl());
+        command
+            .arg("--config")
+            .arg(&config)
+            .args(["--runtime-endpoint", &endpoint])
+            .args(["--image-endpoint", &endpoint, "--timeout", "60s"])
+            .args(arguments);
+        command
+    }
+
     /// Waits until `condition` holds, asking every 10 ms; a minute later the test fails.
     pub async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         for _ in 0..6000 {

@@ -1,7 +1,8 @@
-//! YAML to JSON values, within bounds. CDI specifications may be written in either.
+//! YAML to JSON values, within bounds, for the files that the field writes in YAML: CDI
+//! specifications and registries.d.
 //!
-//! Anchors and aliases are refused: no vendor's specification needs them, and they let a small
-//! file stand for one that fills the memory.
+//! Anchors and aliases are refused: no such file needs them, and they let a small file stand for one
+//! that fills the memory.
 
 use serde_json::{Map, Number, Value};
 use yaml_rust2::parser::{Event, Parser};
@@ -20,7 +21,7 @@ enum Open {
 ///
 /// # Errors
 /// Says what is wrong and on which line.
-pub(super) fn parse(text: &str) -> Result<Value, String> {
+pub fn parse(text: &str) -> Result<Value, String> {
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
     let mut document = None;
