@@ -94,7 +94,9 @@ impl<'a> Fetch<'a> {
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
             self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
-            return self.record(resolved, config, Some(artifact.new), signatures).await;
+            return self
+                .record(resolved, config, Some(artifact.new), signatures)
+                .await;
         }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
