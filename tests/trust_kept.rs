@@ -144,7 +144,12 @@ async fn a_lookaside_server_is_asked_to_its_first_404_and_a_hostile_one_within_b
     ];
     for (what, handler, reason) in table {
         *server.lock().unwrap() = handler;
-        let (theirs, ours) = (case.skopeo(&name), case.pull(&name).await);
+        let ours = case.pull(&name).await;
+        // skopeo of before the bound, as Debian 12 has it, reads such a store for ever
+        let theirs = match what {
+            "endless" => Err(String::new()),
+            _ => case.skopeo(&name),
+        };
         let row = format!("{what}:\nskopeo: {theirs:?}\ncricket: {ours:?}");
         assert_eq!(theirs.is_ok(), ours.is_ok(), "no agreement: {row}");
         match reason {
