@@ -46,6 +46,7 @@ async fn agree(case: &Case, table: &[Row<'_>]) {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn verdicts_on_keys_and_signatures_agree_with_skopeo_s() {
     let mut case = Case::start(CRICKET, "").await;
     let (good, good_file) = case.key("good", "rsa2048", FOREVER);
@@ -203,6 +204,7 @@ async fn verdicts_on_keys_and_signatures_agree_with_skopeo_s() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn verdicts_on_identities_agree_with_skopeo_s() {
     let mut case = Case::start(CRICKET, "").await;
     let (good, file) = case.key("good", "ed25519", FOREVER);

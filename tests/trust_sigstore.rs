@@ -87,6 +87,7 @@ fn data(text: &str) -> String {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn verdicts_on_keys_agree_with_containers_image() {
     let mut case = start().await;
     let dir = case.keys.clone();
@@ -212,6 +213,7 @@ async fn verdicts_on_keys_agree_with_containers_image() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn verdicts_on_logs_and_certificates_agree_with_containers_image() {
     let mut case = start().await;
     let (key, log, other) = (Key::new(), Key::new(), Key::new());

@@ -37,7 +37,7 @@ pub(super) fn watch(
     Box::pin(stream::unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         let pulls = watcher.next().await;
-        let over = watcher.once || watcher.number != 0 && pulls.iter().all(|pull| is_over(pull));
+        let over = watcher.once || watcher.number != 0 && pulls.iter().all(is_over);
         let answer = Ok(wire::WatchPullsResponse { pulls });
         Some((answer, (!over).then_some(watcher)))
     }))
