@@ -59,6 +59,7 @@ fn absent() -> Page {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn a_lookaside_server_is_asked_to_its_first_404_and_a_hostile_one_within_bounds() {
     let mut case = Case::start(CRICKET, "").await;
     let (good, file) = case.key("good", "ed25519", FOREVER);
