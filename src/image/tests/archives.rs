@@ -113,7 +113,7 @@ async fn the_size_in_a_pax_record_counts() {
     let mut at = 0;
     while at + 512 <= bytes.len() && bytes[at] != 0 {
         let mut header = ::tar::Header::from_byte_slice(&bytes[at..at + 512]).clone();
-        let size = header.entry_size().unwrap() as usize;
+        let size = usize::try_from(header.entry_size().unwrap()).unwrap();
         let record = format!("{} size={size}\n", 9 + size.to_string().len());
         let mut pax = ::tar::Header::new_ustar();
         pax.set_entry_type(::tar::EntryType::XHeader);

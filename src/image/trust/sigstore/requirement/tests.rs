@@ -65,6 +65,7 @@ fn fulcio_and_pki_are_read() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_is_missing_too_much_or_unknown_is_an_error() {
     let table = [
         ("{}", "exactly one of"),
