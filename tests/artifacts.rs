@@ -335,7 +335,10 @@ async fn artifacts_follow_policy_pins_and_their_switch() {
     let refused = save.arg(&kept).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("it is an artifact"), "{said}");
+    assert!(
+        said.contains("an artifact (application/vnd.test.model)"),
+        "{said}"
+    );
     assert!(!archive.exists());
     let pod_config = node.pod_config("off");
     let pod = node.cri.run_pod(&pod_config).await.unwrap();

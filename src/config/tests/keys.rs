@@ -188,6 +188,7 @@ const OURS: &[(&str, &str)] = &[
         "crio.network.plugin_dirs",
         "[\"/opt/cni/bin/\", \"/usr/lib/cni/\"]",
     ),
+    ("crio.image.image_archives_dir", "\"\""),
     ("crio.network.cni_cache_dir", "\"/var/lib/cni\""),
     ("crio.runtime.pause_path", "\"\""),
 ];

@@ -124,6 +124,7 @@ impl Requirement {
     fn parse(value: Value) -> Result<Requirement, String> {
         let mut fields = Fields::of(value, "requirement")?;
         let kind = fields.text("type")?;
+        let mut fields = fields.named(format!("requirement {kind}"));
         let requirement = match kind.as_str() {
             "insecureAcceptAnything" => Requirement::InsecureAcceptAnything,
             "reject" => Requirement::Reject,
@@ -138,9 +139,7 @@ impl Requirement {
             }
             unknown => return Err(format!("requirement type {unknown:?} is unknown")),
         };
-        fields
-            .finish()
-            .map_err(|reason| format!("{kind}: {reason}"))?;
+        fields.finish()?;
         Ok(requirement)
     }
 

@@ -39,6 +39,14 @@ impl Fields {
         }
     }
 
+    /// The same fields under a better name, once one of them has said what the object is.
+    pub fn named(self, what: impl Into<String>) -> Fields {
+        Fields {
+            what: what.into(),
+            ..self
+        }
+    }
+
     /// A field, if it is there.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.fields.remove(name)
