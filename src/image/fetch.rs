@@ -92,7 +92,9 @@ impl<'a> Fetch<'a> {
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
             self.layers(&session, artifact.blobs).await?;
-            return self.record(resolved, config, Some(artifact.new), signatures).await;
+            return self
+                .record(resolved, config, Some(artifact.new), signatures)
+                .await;
         }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;

@@ -118,10 +118,8 @@ async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
 
 /// Pulls the first of the full references that a short name may stand for and that is there.
 async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
-    let sources = images.settings.registries.clone();
-    let registries = blocking(move || Registries::load(&sources)).await?;
-    let registries = Arc::new(registries);
-    images.registries.store(Some(Arc::clone(&registries)));
+    let current = Arc::clone(&images.registries);
+    let registries = blocking(move || current.for_pull()).await?;
     let caller = caller(images, &registries, request).await?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {

@@ -190,6 +190,8 @@ const OURS: &[(&str, &str)] = &[
     ),
     ("crio.network.cni_cache_dir", "\"/var/lib/cni\""),
     ("crio.runtime.pause_path", "\"\""),
+    // of older versions of CRI-O
+    ("crio.image.registries", "[]"),
 ];
 
 /// Full name and default of every key, as the tables have them.
