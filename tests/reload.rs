@@ -52,8 +52,13 @@ fn replace(node: &Node, from: &str, to: &str) {
 
 async fn info(node: &Node) -> std::collections::HashMap<String, String> {
     let request = wire::StatusRequest { verbose: true };
-    let mut runtime = node.cri.runtime.clone();
-    runtime.status(request).await.unwrap().into_inner().info
+    node.cri
+        .runtime()
+        .status(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .info
 }
 
 #[tokio::test]
@@ -62,7 +67,7 @@ async fn live_keys_take_effect_and_the_others_are_named() {
     let fixture = Fixture::start(node.net(), 5001);
     let name = fixture.push("app", "1", &small());
     node.cri.pull(&name).await.unwrap();
-    assert!(!node.cri.image(&name).await.unwrap().pinned);
+    assert!(!node.cri.image(&name).await.unwrap().unwrap().pinned);
     let runc = cricket_harness::tools::need("runc");
     let again = node.daemon.config_file().with_file_name("runc-again");
     symlink(&runc, &again).unwrap();
@@ -74,24 +79,27 @@ async fn live_keys_take_effect_and_the_others_are_named() {
     replace(
         &node,
         "[crio.runtime.runtimes.runc]\n",
-        &format!("[crio.runtime.runtimes.again]\nruntime_path = {again:?}\nmonitor_cgroup = \"pod\"\n[crio.runtime.runtimes.runc]\n"),
+        &format!(
+            "[crio.runtime.runtimes.again]\nruntime_path = {again:?}\nmonitor_cgroup = \"pod\"\n[crio.runtime.runtimes.runc]\n"
+        ),
     );
     replace(&node, "log_level = \"info\"", "log_level = \"debug\"");
     let told = hup(&node, RELOADED).await;
     assert!(told.contains("crio.image.pinned_images") && told.contains("crio.runtime.log_level"));
     let until = "without effect until the daemon is restarted";
-    node.until(until, || node.daemon.log().contains(until)).await;
+    node.until(until, || node.daemon.log().contains(until))
+        .await;
     let log = node.daemon.log();
     let named = log.lines().find(|line| line.contains(until)).unwrap();
     assert!(
         named.contains("keys=\"crio.image.pull_progress_timeout\""),
         "{named}"
     );
-    assert!(node.cri.image(&name).await.unwrap().pinned);
+    assert!(node.cri.image(&name).await.unwrap().unwrap().pinned);
     let config = info(&node).await["config"].clone();
     assert!(config.contains(&name), "{config}");
     assert!(!config.contains("7s"), "it is not in effect: {config}");
-    let mut runtime = node.cri.runtime.clone();
+    let mut runtime = node.cri.runtime();
     let status = runtime.status(wire::StatusRequest { verbose: false });
     let handlers = status.await.unwrap().into_inner().runtime_handlers;
     assert!(handlers.iter().any(|handler| handler.name == "again"));
@@ -106,17 +114,31 @@ async fn a_mistake_anywhere_changes_nothing_and_is_told() {
     let node = Node::start(CRICKET).await;
     let good = fs::read_to_string(node.daemon.config_file()).unwrap();
     let registries = fs::read_to_string(registries_conf(&node)).unwrap();
-    let pinned = good.replace("[crio.image]\n", "[crio.image]\npinned_images = [\"new\"]\n");
+    let pinned = good.replace(
+        "[crio.image]\n",
+        "[crio.image]\npinned_images = [\"new\"]\n",
+    );
     let profile = node.daemon.config_file().with_file_name("seccomp.json");
     fs::write(&profile, "{").unwrap();
-    let with = |key: &str| {
-        pinned.replacen("[crio.runtime]\n", &format!("[crio.runtime]\n{key}\n"), 1)
-    };
+    let with =
+        |key: &str| pinned.replacen("[crio.runtime]\n", &format!("[crio.runtime]\n{key}\n"), 1);
     let broken = [
         (with("log_level_ = ["), registries.as_str(), "crio.conf:"),
-        (pinned.replace("default_runtime = \"runc\"", "default_runtime = \"none\""), &registries, "`none`"),
-        (with(&format!("seccomp_profile = {profile:?}")), &registries, "seccomp.json"),
-        (pinned.clone(), "[[registry]]\nlocation = \"x.io\"\nblocked = 3\n", "registries.conf: line 3"),
+        (
+            pinned.replace("default_runtime = \"runc\"", "default_runtime = \"none\""),
+            &registries,
+            "`none`",
+        ),
+        (
+            with(&format!("seccomp_profile = {profile:?}")),
+            &registries,
+            "seccomp.json",
+        ),
+        (
+            pinned.clone(),
+            "[[registry]]\nlocation = \"x.io\"\nblocked = 3\n",
+            "registries.conf: line 3",
+        ),
     ];
     for (config, conf, want) in broken {
         fs::write(node.daemon.config_file(), config).unwrap();
@@ -133,7 +155,11 @@ async fn a_mistake_anywhere_changes_nothing_and_is_told() {
     hup(&node, RELOADED).await;
     let info = info(&node).await;
     assert!(info["config"].contains("\"new\""));
-    assert!(info["registries"].contains("\"trouble\":\"\""), "{}", info["registries"]);
+    assert!(
+        info["registries"].contains("\"trouble\":\"\""),
+        "{}",
+        info["registries"]
+    );
     node.finish().await;
 }
 
@@ -155,7 +181,10 @@ async fn registries_conf_is_taken_up_by_sighup_or_at_once_as_configured() {
         fs::write(registries_conf(&node), more.replace(":5001/\"", ":5001\"")).unwrap();
         if !at_once {
             let error = node.cri.pull(moved).await.unwrap_err();
-            assert!(error.message().starts_with("RegistryUnavailable"), "{error:?}");
+            assert!(
+                error.message().starts_with("RegistryUnavailable"),
+                "{error:?}"
+            );
             hup(&node, RELOADED).await;
         }
         node.cri.pull(moved).await.unwrap();

@@ -4,35 +4,20 @@
 //! which then say at once that a file was written wrongly, and not with the next pull.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::Interest;
 
 use super::{Current, Sources};
 use crate::image::error::ImageError;
-use crate::sys::blocking;
+use crate::sys::{blocking, readiness};
 
 /// An editor or an installer writes several times: what follows within this long is one change.
 const QUIET: Duration = Duration::from_millis(100);
-
-struct Eyes(Inotify);
-
-impl AsFd for Eyes {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Eyes {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
 
 impl Current {
     /// Looks at the files when they change, for as long as it is polled. Where they are and whether
@@ -66,13 +51,13 @@ impl Current {
 
     /// Ends only with the daemon, or when the files cannot be watched.
     async fn follow(self: &Arc<Self>, sources: &Sources) -> std::io::Result<()> {
-        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let eyes = AsyncFd::register(Eyes(Inotify::init(flags)?))?;
+        let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
+        let eyes = readiness::watch(inotify::init(flags)?, Interest::READABLE)?;
         loop {
             for directory in directories(sources) {
-                match eyes.get_ref().0.add_watch(&directory, events()) {
+                match inotify::add_watch(eyes.get_ref(), &directory, events()) {
                     // one that comes is seen in the directory above it
-                    Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                    Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -84,12 +69,9 @@ impl Current {
             }
             let mut ready = eyes.readable().await?;
             tokio::time::sleep(QUIET).await;
-            while eyes
-                .get_ref()
-                .0
-                .read_events()
-                .is_ok_and(|events| !events.is_empty())
-            {}
+            // which file it was does not matter: all are looked at
+            let mut events = [0; 4096];
+            while rustix::io::read(eyes.get_ref(), &mut events).is_ok_and(|bytes| bytes > 0) {}
             ready.clear_ready();
         }
     }
@@ -105,12 +87,12 @@ fn directories(sources: &Sources) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-fn events() -> AddWatchFlags {
-    AddWatchFlags::IN_CLOSE_WRITE
-        | AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_MOVE
-        | AddWatchFlags::IN_ONLYDIR
+fn events() -> WatchFlags {
+    WatchFlags::CLOSE_WRITE
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVE
+        | WatchFlags::ONLYDIR
 }
 
 #[cfg(test)]
