@@ -12,7 +12,7 @@ build: ## the workspace, for development
 release: ## what is installed
 	cargo build --release --workspace --locked
 deps: ## installs what building, demo and tests need and is missing (as root)
-	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh && contrib/deps/registry.sh && contrib/deps/runc.sh
+	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/policy-oracle.sh
 demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)

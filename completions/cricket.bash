@@ -40,11 +40,26 @@ _cricket() {
             cricket,md)
                 cmd="cricket__subcmd__markdown"
                 ;;
+            cricket,policy)
+                cmd="cricket__subcmd__policy"
+                ;;
+            cricket,pull)
+                cmd="cricket__subcmd__pull"
+                ;;
+            cricket,pulls)
+                cmd="cricket__subcmd__pulls"
+                ;;
             cricket,rmi)
                 cmd="cricket__subcmd__rmi"
                 ;;
+            cricket,save)
+                cmd="cricket__subcmd__save"
+                ;;
             cricket,version)
                 cmd="cricket__subcmd__version"
+                ;;
+            cricket__subcmd__policy,test)
+                cmd="cricket__subcmd__policy__subcmd__test"
                 ;;
             *)
                 ;;
@@ -53,7 +68,7 @@ _cricket() {
 
     case "${cmd}" in
         cricket)
-            opts="-c -d -r -s -l -v -h --config --config-dir --log --log-format --runtimes --registries-conf --registries-conf-dir --profile --profile-port --profile-cpu --profile-mem --enable-profile-unix-socket --root --runroot --imagestore --storage-driver --storage-opt --log-dir --version-file --version-file-persist --clean-shutdown-file --internal-wipe --internal-repair --listen --stream-address --stream-port --stream-enable-tls --stream-tls-cert --stream-tls-key --stream-tls-ca --stream-idle-timeout --grpc-max-send-msg-size --grpc-max-recv-msg-size --default-runtime --default-ulimits --no-pivot --decryption-keys-path --conmon --conmon-cgroup --conmon-env --default-env --inject-gomaxprocs --selinux --seccomp-profile --privileged-seccomp-profile --apparmor-profile --blockio-config-file --blockio-reload --rdt-config-file --cdi-spec-dirs --irqbalance-config-file --irqbalance-config-restore-file --cgroup-manager --default-capabilities --add-inheritable-capabilities --default-sysctls --allowed-devices --additional-devices --device-ownership-from-security-context --hooks-dir --default-mounts-file --pids-limit --log-filter --log-level --log-size-max --log-journald --container-exits-dir --container-attach-socket-dir --bind-mount-prefix --read-only --uid-mappings --gid-mappings --minimum-mappable-uid --minimum-mappable-gid --ctr-stop-timeout --drop-infra-ctr --infra-ctr-cpuset --shared-cpuset --namespaces-dir --pinns-path --absent-mount-sources-to-reject --enable-criu-support --enable-pod-events --hostnetwork-disable-selinux --disable-hostport-mapping --timezone --default-transport --global-auth-file --pause-image --pause-image-auth-file --pause-command --pinned-images --signature-policy --signature-policy-dir --insecure-registry --image-volumes --big-files-temporary-dir --separate-pull-cgroup --auto-reload-registries --pull-progress-timeout --oci-artifact-mount-support --cni-default-network --cni-config-dir --cni-plugin-dir --enable-metrics --metrics-collectors --metrics-host --metrics-port --metrics-socket --metrics-cert --metrics-key --enable-tracing --tracing-endpoint --tracing-sampling-rate-per-million --stats-collection-period --collection-period --included-pod-metrics --enable-nri --nri-listen --nri-plugin-dir --nri-plugin-config-dir --nri-plugin-registration-timeout --nri-plugin-request-timeout --nri-disable-connections --version --help config images load rmi version complete completion man markdown md"
+            opts="-c -d -r -s -l -v -h --config --config-dir --log --log-format --runtimes --registries-conf --registries-conf-dir --registries-d --profile --profile-port --profile-cpu --profile-mem --enable-profile-unix-socket --root --runroot --imagestore --storage-driver --storage-opt --log-dir --version-file --version-file-persist --clean-shutdown-file --internal-wipe --internal-repair --listen --stream-address --stream-port --stream-enable-tls --stream-tls-cert --stream-tls-key --stream-tls-ca --stream-idle-timeout --grpc-max-send-msg-size --grpc-max-recv-msg-size --default-runtime --default-ulimits --no-pivot --decryption-keys-path --conmon --conmon-cgroup --conmon-env --default-env --inject-gomaxprocs --selinux --seccomp-profile --privileged-seccomp-profile --apparmor-profile --blockio-config-file --blockio-reload --rdt-config-file --cdi-spec-dirs --irqbalance-config-file --irqbalance-config-restore-file --cgroup-manager --default-capabilities --add-inheritable-capabilities --default-sysctls --allowed-devices --additional-devices --device-ownership-from-security-context --hooks-dir --default-mounts-file --pids-limit --log-filter --log-level --log-size-max --log-journald --container-exits-dir --container-attach-socket-dir --bind-mount-prefix --read-only --uid-mappings --gid-mappings --minimum-mappable-uid --minimum-mappable-gid --ctr-stop-timeout --drop-infra-ctr --infra-ctr-cpuset --shared-cpuset --namespaces-dir --pinns-path --absent-mount-sources-to-reject --enable-criu-support --enable-pod-events --hostnetwork-disable-selinux --disable-hostport-mapping --timezone --default-transport --global-auth-file --pause-image --pause-image-auth-file --pause-command --pinned-images --signature-policy --signature-policy-dir --insecure-registry --image-volumes --big-files-temporary-dir --separate-pull-cgroup --auto-reload-registries --pull-progress-timeout --image-archives-dir --oci-artifact-mount-support --cni-default-network --cni-config-dir --cni-plugin-dir --enable-metrics --metrics-collectors --metrics-host --metrics-port --metrics-socket --metrics-cert --metrics-key --enable-tracing --tracing-endpoint --tracing-sampling-rate-per-million --stats-collection-period --collection-period --included-pod-metrics --enable-nri --nri-listen --nri-plugin-dir --nri-plugin-config-dir --nri-plugin-registration-timeout --nri-plugin-request-timeout --nri-disable-connections --version --help config images load policy pull pulls rmi save version complete completion man markdown md"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -92,6 +107,10 @@ _cricket() {
                     return 0
                     ;;
                 --registries-conf-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --registries-d)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -479,6 +498,10 @@ _cricket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --image-archives-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --oci-artifact-mount-support)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -693,12 +716,20 @@ _cricket() {
             return 0
             ;;
         cricket__subcmd__load)
-            opts="-c -d -h --config --config-dir --listen --help"
+            opts="-i -c -d -h --input --config --config-dir --listen --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --input)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -i)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -794,6 +825,173 @@ _cricket() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cricket__subcmd__policy)
+            opts="-c -d -h --config --config-dir --listen --help test"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cricket__subcmd__policy__subcmd__test)
+            opts="-c -d -h --namespace --config --config-dir --listen --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cricket__subcmd__pull)
+            opts="-q -c -d -h --creds --authfile --quiet --config --config-dir --listen --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cricket__subcmd__pulls)
+            opts="-w -o -c -d -h --watch --output --config --config-dir --listen --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cricket__subcmd__rmi)
             opts="-c -d -h --config --config-dir --listen --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -801,6 +999,56 @@ _cricket() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cricket__subcmd__save)
+            opts="-o -c -d -h --output --format --compress --config --config-dir --listen --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "oci-archive oci-dir docker-archive" -- "${cur}"))
+                    return 0
+                    ;;
+                --compress)
+                    COMPREPLY=($(compgen -W "none gzip zstd" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

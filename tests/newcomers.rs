@@ -7,6 +7,7 @@
 //! - 3 removal ends what runs: `pods::removing_a_running_pod_ends_its_containers`
 //! - 6 names: `pods::the_same_pod_asked_for_twice_is_one_pod`,
 //!   `restart::a_pod_whose_creation_was_cut_off_can_be_created_after_the_restart`
+//! - 7 a call given up: `given_up`
 //! - 11, 12, 14 image identity, names and sizes: `images`
 //! - 13 an image's user: `image::query` (unit tests),
 //!   `containers::users_come_from_the_request_or_the_image_and_are_looked_up_in_it`
@@ -17,7 +18,7 @@
 //! - 21 statistics: `stats`, `containers::usage_is_reported_with_the_containers_names`
 //! - 23 mounts: `containers::mounts_are_bound_read_only_where_asked_and_missing_sources_made`
 //! - 24 security: `containers::privileges_are_no_more_than_was_asked_for`, goldens of `spec`
-//! - 27 streaming: the tests of `streaming`
+//! - 27 streaming: the tests of `streaming` and `streaming_http`
 //! - 28 CNI: `network`, and the tests of the room of that name
 //! - 30 image volumes: `image_volumes`
 
@@ -79,26 +80,6 @@ async fn point_5_addresses_survive_the_stop_and_the_daemon() {
     assert_eq!(node.cri.pod(&pod).await.unwrap().network.unwrap(), network);
     node.crash().await;
     assert_eq!(node.cri.pod(&pod).await.unwrap().network.unwrap(), network);
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn point_7_a_call_that_is_given_up_goes_on_and_its_retry_gets_the_result() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    let config = node.pod_config("patient");
-    let given_up = timeout(Duration::from_millis(5), node.cri.run_pod(&config)).await;
-    assert!(given_up.is_err(), "a pod in 5 ms");
-    let pod = node.cri.run_pod(&config).await.unwrap();
-    let container = requests::container("main", &image, &["sleep", "1000"]);
-    let given_up = node.cri.create(&pod, &container, &config);
-    assert!(timeout(Duration::from_millis(5), given_up).await.is_err());
-    let id = node.cri.create(&pod, &container, &config).await.unwrap();
-    let pods = node.cri.pods().await.unwrap();
-    let containers = node.cri.containers().await.unwrap();
-    assert_eq!(pods.iter().map(|one| &one.id).collect::<Vec<_>>(), [&pod]);
-    let ids: Vec<_> = containers.iter().map(|one| &one.id).collect();
-    assert_eq!(ids, [&id]);
     node.finish().await;
 }
 

@@ -50,7 +50,7 @@ fn replace(node: &Node, from: &str, to: &str) {
     fs::write(file, text.replacen(from, to, 1)).unwrap();
 }
 
-async fn info(node: &Node) -> std::collections::HashMap<String, String> {
+async fn info(node: &Node) -> std::collections::BTreeMap<String, String> {
     let request = wire::StatusRequest { verbose: true };
     node.cri
         .runtime()

@@ -59,6 +59,7 @@ fn absent() -> Page {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn a_lookaside_server_is_asked_to_its_first_404_and_a_hostile_one_within_bounds() {
     let mut case = Case::start(CRICKET, "").await;
     let (good, file) = case.key("good", "ed25519", FOREVER);
@@ -144,7 +145,12 @@ async fn a_lookaside_server_is_asked_to_its_first_404_and_a_hostile_one_within_b
     ];
     for (what, handler, reason) in table {
         *server.lock().unwrap() = handler;
-        let (theirs, ours) = (case.skopeo(&name), case.pull(&name).await);
+        let ours = case.pull(&name).await;
+        // skopeo of before the bound, as Debian 12 has it, reads such a store for ever
+        let theirs = match what {
+            "endless" => Err(String::new()),
+            _ => case.skopeo(&name),
+        };
         let row = format!("{what}:\nskopeo: {theirs:?}\ncricket: {ours:?}");
         assert_eq!(theirs.is_ok(), ours.is_ok(), "no agreement: {row}");
         match reason {
@@ -186,7 +192,7 @@ async fn a_registry_that_keeps_signatures_itself_is_asked_for_them() {
             }
             if path == "/v2/app/manifests/1" {
                 let kind = ("Content-Type".to_owned(), manifest.media_type.clone());
-                return (200, vec![keeps.clone(), kind], manifest.bytes.clone());
+                return (200, vec![keeps.clone(), kind], manifest.bytes.to_vec());
             }
             if path == format!("/extensions/v2/app/signatures/{}", manifest.digest) {
                 return found(&list);

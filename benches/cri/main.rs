@@ -5,7 +5,9 @@
 //! a CNI network of its own and must take images from 127.0.0.1:5001 over HTTP.
 //!
 //! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
-//! 50), and names of measurements to do only those: floor, pods, exec, stream, burst, many, pull, log.
+//! 50), `--pulls N` (of 1 GB, default 5), and names of measurements to do only those: floor, pods,
+//! exec, stream, burst, many, pull, gigabyte, log. `gigabyte` starts a containerd of its own beside the
+//! daemon, where one is installed.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +15,11 @@
     reason = "a benchmark that fails says so"
 )]
 
+mod containerd;
+mod disk;
 mod execs;
 mod floor;
+mod gigabyte;
 mod images;
 mod logs;
 mod many;
@@ -22,6 +27,9 @@ mod pods;
 mod streams;
 mod table;
 mod target;
+mod tree;
+
+use std::process::ExitCode;
 
 use table::Table;
 use target::Target;
@@ -33,6 +41,7 @@ pub struct Arguments {
     cgroup_parent: Option<String>,
     rounds: usize,
     pods: usize,
+    pulls: usize,
     only: Vec<String>,
 }
 
@@ -43,6 +52,7 @@ impl Arguments {
             cgroup_parent: None,
             rounds: 40,
             pods: 50,
+            pulls: 5,
             only: Vec::new(),
         };
         let mut words = std::env::args().skip(1);
@@ -56,6 +66,7 @@ impl Arguments {
                 "--socket" => parsed.socket = Some(value().into()),
                 "--cgroup-parent" => parsed.cgroup_parent = Some(value()),
                 "--rounds" => parsed.rounds = value().parse().expect("--rounds takes a number"),
+                "--pulls" => parsed.pulls = value().parse().expect("--pulls takes a number"),
                 "--pods" => parsed.pods = value().parse().expect("--pods takes a number"),
                 _ if word.starts_with('-') => panic!("unknown option {word}"),
                 _ => parsed.only.push(word),
@@ -69,10 +80,20 @@ impl Arguments {
     }
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut target = Target::open(&arguments).await;
+    if arguments.socket.is_none()
+        && let Some(code) = disk::again()
+    {
+        return code;
+    }
+    measure(&arguments);
+    ExitCode::SUCCESS
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn measure(arguments: &Arguments) {
+    let mut target = Target::open(arguments).await;
     let mut table = Table::new(target.name().await);
     target.idle_memory(&mut table);
     let image = target.busybox().await;
@@ -96,6 +117,9 @@ async fn main() {
     }
     if arguments.wants("pull") {
         images::measure(&mut target, &mut table).await;
+    }
+    if arguments.wants("gigabyte") {
+        gigabyte::measure(&mut target, arguments.pulls, &mut table).await;
     }
     if arguments.wants("log") {
         logs::measure(&target, &image, &mut table).await;

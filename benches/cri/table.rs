@@ -10,6 +10,11 @@ impl Samples {
         self.0.push(begun.elapsed().as_secs_f64() * 1e3);
     }
 
+    /// Adds a figure that was measured otherwise.
+    pub fn push(&mut self, figure: f64) {
+        self.0.push(figure);
+    }
+
     /// The value that `percent` of the samples do not exceed.
     pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();

@@ -1,14 +1,16 @@
-//! cricket's own gRPC service beside the CRI: offline images, and what images occupy; progress,
-//! timelines and explanations later. One file a subject.
+//! cricket's own gRPC service beside the CRI: offline images, what images occupy, and the progress
+//! of pulls; timelines and explanations later. One file a subject.
 
 mod images;
 mod policy;
+mod pulls;
 mod save;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use cricket_proto::admin as wire;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::container::Containers;
@@ -69,5 +71,19 @@ impl wire::admin_service_server::AdminService for AdminApi {
     ) -> Result<Response<wire::TestPolicyResponse>, Status> {
         let told = policy::test(self, request.into_inner()).await;
         told.map(Response::new).map_err(|error| of_image(&error))
+    }
+
+    async fn watch_pulls(
+        &self,
+        request: Request<wire::WatchPullsRequest>,
+    ) -> Result<Response<BoxStream<wire::WatchPullsResponse>>, Status> {
+        Ok(Response::new(pulls::watch(&self.images, request.get_ref())))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<wire::PullImageRequest>,
+    ) -> Result<Response<BoxStream<wire::PullImageUpdate>>, Status> {
+        pulls::pull(&self.images, request.into_inner()).map(Response::new)
     }
 }

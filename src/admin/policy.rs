@@ -12,8 +12,8 @@ pub(super) async fn test(
 ) -> Result<wire::TestPolicyResponse, ImageError> {
     let request = PullRequest {
         reference: request.image,
-        auth: None,
         namespace: request.namespace,
+        ..PullRequest::default()
     };
     api.images.explain(&request).await.map(response)
 }

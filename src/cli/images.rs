@@ -10,6 +10,7 @@ use cricket_proto::admin::admin_service_client::AdminServiceClient;
 use cricket_proto::admin::{Image, Layer, ListImagesRequest, ListImagesResponse};
 use serde_json::json;
 
+use super::amount::bytes;
 use super::client::connect;
 use super::{CliError, converse, exit, load_config, print};
 
@@ -236,24 +237,6 @@ fn short(id: &str) -> &str {
     id.get(..SHOWN_ID).unwrap_or(id)
 }
 
-/// Bytes with three digits and a decimal unit, as crictl shows them.
-fn bytes(count: u64) -> String {
-    let mut value = count as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 999.5 {
-            let digits = match (unit, value) {
-                ("B", _) => 0,
-                (_, value) if value < 9.995 => 2,
-                (_, value) if value < 99.95 => 1,
-                _ => 0,
-            };
-            return format!("{value:.digits$}{unit}");
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1}TB")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,22 +324,5 @@ ccccccccccccc  r/c@sha256:44
 └─ 4444444444444        0B
 ";
         assert_eq!(tree(&answer()), want);
-    }
-
-    #[test]
-    fn sizes_have_three_digits() {
-        let table = [
-            (0, "0B"),
-            (999, "999B"),
-            (1_000, "1.00kB"),
-            (12_345, "12.3kB"),
-            (999_400, "999kB"),
-            (999_600, "1.00MB"),
-            (2_210_000_000, "2.21GB"),
-            (u64::MAX, "18446744.1TB"),
-        ];
-        for (count, want) in table {
-            assert_eq!(bytes(count), want);
-        }
     }
 }

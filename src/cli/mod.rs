@@ -4,6 +4,7 @@
 //! tables ([`flags`]); what a subcommand prints goes to standard output, an error to standard error
 //! once, as one chain, and its exit code stands in [`exit`].
 
+mod amount;
 mod client;
 mod completion;
 mod config;
@@ -15,6 +16,9 @@ mod load;
 mod man;
 mod markdown;
 mod policy;
+mod progress;
+mod pull;
+mod pulls;
 mod rmi;
 mod save;
 mod save_target;
@@ -56,6 +60,8 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
         Some(("policy", own)) => policy::run(matches, own),
+        Some(("pull", own)) => pull::run(matches, own),
+        Some(("pulls", own)) => pulls::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
         Some(("save", own)) => save::run(matches, own),
         Some(("version", own)) => version::run(own),
@@ -86,6 +92,8 @@ pub fn command() -> Command {
         .subcommand(images::command())
         .subcommand(load::command())
         .subcommand(policy::command())
+        .subcommand(pull::command())
+        .subcommand(pulls::command())
         .subcommand(rmi::command())
         .subcommand(save::command())
         .subcommand(version::command())

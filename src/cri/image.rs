@@ -64,16 +64,22 @@ impl wire::image_service_server::ImageService for ImageApi {
     ) -> Answer<wire::PullImageResponse> {
         let request = request.into_inner();
         let metadata = request.sandbox_config.and_then(|config| config.metadata);
+        let caller = match &metadata {
+            Some(pod) => format!("pod {}/{}", pod.namespace, pod.name),
+            None => "a CRI client".to_owned(),
+        };
         let pull = PullRequest {
             reference: named(request.image)?,
             auth: request::registry_auth(request.auth),
             namespace: metadata
                 .map(|metadata| metadata.namespace)
                 .unwrap_or_default(),
+            auth_file: None,
         };
         let image_ref = self
             .images
-            .pull(pull)
+            .begin_pull(pull, caller)
+            .done()
             .await
             .map_err(|error| of_image(&error))?;
         Ok(Response::new(wire::PullImageResponse { image_ref }))

@@ -47,13 +47,16 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     if let Some(policy) = &image.signature_policy {
         settings.trust.policy.clone_from(policy);
     }
-    settings.credentials = credentials(&loaded.config);
-    settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
-    settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
     settings
         .trust
         .namespaces
         .clone_from(&image.signature_policy_dir);
+    if let Some(directory) = &options.registries_d {
+        settings.trust.registries_d.clone_from(directory);
+    }
+    settings.credentials = credentials(&loaded.config);
+    settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
+    settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
     if !image.pull_progress_timeout.is_zero() {
         settings.network.timeouts.stall = image.pull_progress_timeout;
     }

@@ -111,7 +111,7 @@ impl Images {
                 source: Arc::new(source),
             })?;
             check_kept(&trust, &namespace, &record, (&open, &Kept::read(&texts)))
-                .or_else(|error| Err(error.or(refused).unwrap_or_else(|| unnamed(&record))))
+                .map_err(|error| error.or(refused).unwrap_or_else(|| unnamed(&record)))
         })
         .await
     }

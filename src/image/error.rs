@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::storage::StorageError;
+use crate::storage::{Space, StorageError};
 use crate::sys::ShuttingDown;
 
 /// The repository that an exchange with a registry was about.
@@ -227,6 +227,21 @@ pub enum ImageError {
         path: PathBuf,
         /// What is wrong in it.
         reason: String,
+    },
+    /// The layers that are missing do not fit on the disk; nothing of them was fetched.
+    #[error(
+        "image {reference}: the layers that are not here yet need {needed} bytes at least, and {} \
+         has {} bytes and {} inodes free, of which {} bytes are kept free; remove images or enlarge \
+         the file system",
+        space.path.display(), space.free, space.free_inodes, space.reserve
+    )]
+    NoSpace {
+        /// The reference asked for.
+        reference: String,
+        /// Bytes that the layers have, unpacked where that is known, else packed.
+        needed: u64,
+        /// What there is.
+        space: Space,
     },
     /// An image that cannot be saved.
     #[error("save {image}: {reason}")]

@@ -6,6 +6,7 @@ use super::Images;
 use super::decide::Served;
 use super::error::ImageError;
 use super::fetch::{Caller, Fetch};
+use super::progress::Underway;
 use super::pull::{PullRequest, caller, join_failures};
 use super::reference::Reference;
 use super::registries::Registries;
@@ -63,7 +64,8 @@ impl Images {
                 trouble: None,
             });
         }
-        let fetch = Fetch::new(self, reference, caller);
+        let unseen = Underway::unseen();
+        let fetch = Fetch::new(self, reference, caller, &unseen);
         let mut failures = Vec::new();
         for endpoint in endpoints {
             match fetch.manifest(&endpoint).await {

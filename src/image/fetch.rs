@@ -15,9 +15,11 @@ use super::decide::Served;
 use super::error::{ImageError, Repository};
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
+use super::progress::{LayerProgress, Phase, Step, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Session, Target};
+use super::space;
 use super::trust;
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
@@ -25,7 +27,7 @@ use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 
@@ -43,6 +45,7 @@ pub(super) struct Fetch<'a> {
     images: &'a Arc<Images>,
     reference: &'a Reference,
     caller: &'a Caller,
+    watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
 }
@@ -64,12 +67,14 @@ impl<'a> Fetch<'a> {
         images: &'a Arc<Images>,
         reference: &'a Reference,
         caller: &'a Caller,
+        watch: &'a Underway,
     ) -> Fetch<'a> {
         let lease = Arc::new(images.settings.store.lease());
         Fetch {
             images,
             reference,
             caller,
+            watch,
             lease,
             unpacking: TaskTracker::new(),
         }
@@ -86,22 +91,28 @@ impl<'a> Fetch<'a> {
 
     /// Fetches the image from `endpoint` and returns its id.
     pub(super) async fn from(&mut self, endpoint: &Endpoint) -> Result<String, ImageError> {
+        self.watch.reached(Phase::Resolving);
         let (session, resolved) = self.manifest(endpoint).await?;
+        self.watch.reached(Phase::Verifying);
         let signatures = self.decide(&session, endpoint, &resolved).await?;
+        self.watch.reached(Phase::Resolving);
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
+            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
-            return self
-                .record(resolved, config, Some(artifact.new), signatures)
-                .await;
+            self.watch.reached(Phase::Recording);
+            let artifact = Some(artifact.new);
+            return self.record(resolved, config, artifact, signatures).await;
         }
         let layers = resolved.manifest.layers.len();
         let (parsed, diff_ids) = manifest::parse_config(&config, layers, &what("configuration"))?;
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
-        let layers = layers.zip(diff_ids.into_iter().map(Into::Layer));
-        self.layers(&session, layers.collect()).await?;
+        let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
+        self.space(&layers).await?;
+        self.layers(&session, layers).await?;
+        self.watch.reached(Phase::Recording);
         self.record(resolved, config, None, signatures).await
     }
 
@@ -149,6 +160,7 @@ impl<'a> Fetch<'a> {
             repository,
             insecure: endpoint.insecure,
             found,
+            waits: Arc::clone(self.watch.waits()),
         };
         Session::open(&self.images.transport, target).await
     }
@@ -254,6 +266,16 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
+    /// Whether what is not here yet can fit.
+    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
+        let here = |into: &Into| self.lease.has_layer(into.layer());
+        let missing = layers.iter().filter(|(_, into)| !here(into));
+        let needed = space::needed(missing.map(|(layer, _)| layer));
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || space::check(&store, needed, reference)).await
+    }
+
     /// Brings all layers, in parallel. The first failure ends the others.
     async fn layers(
         &self,
@@ -261,8 +283,14 @@ impl<'a> Fetch<'a> {
         layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
         let mut tasks = JoinSet::new();
+        let mut watched = Vec::new();
         for (descriptor, into) in layers {
+            let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
+            let progress = LayerProgress::new(packed, descriptor.size(), content);
+            let progress = Arc::new(progress);
+            watched.push(Arc::clone(&progress));
             let layer = Layer {
+                progress,
                 images: Arc::clone(self.images),
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
@@ -272,6 +300,7 @@ impl<'a> Fetch<'a> {
             };
             tasks.spawn(layer.bring());
         }
+        self.watch.has(watched);
         while let Some(joined) = tasks.join_next().await {
             let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
             if let Err(error) = result {
@@ -355,20 +384,27 @@ struct Layer {
     unpacking: TaskTracker,
     descriptor: Descriptor,
     into: Into,
+    progress: Arc<LayerProgress>,
 }
 
 impl Layer {
     /// Downloads and unpacks the layer, unless it is there or comes by another pull.
     async fn bring(self) -> Result<(), ImageError> {
         if self.lease.has_layer(self.into.layer()) {
+            self.progress.reached(Step::Exists);
             return Ok(());
         }
         let turn = self.images.turns.take(self.into.layer().digest()).await;
         if self.lease.has_layer(self.into.layer()) {
+            self.progress.reached(Step::Exists);
             return Ok(());
         }
+        self.progress.reached(Step::Permit);
         let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
+        self.progress.reached(Step::Asking);
         let mut blob = self.session.blob(&self.descriptor).await?;
+        let progress = self.progress;
+        progress.comes_from(&blob.place());
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
         let job = Job {
             lease: self.lease,
@@ -379,6 +415,7 @@ impl Layer {
                 self.descriptor.digest()
             ),
             blob: Some(self.descriptor),
+            progress: Some(Arc::clone(&progress)),
         };
         let unpacked = self.unpacking.spawn_blocking(move || {
             // both end with the thread: it may outlive a cancelled pull for a moment
@@ -386,8 +423,12 @@ impl Layer {
             job.run(Pieces::new(receiver))
         });
         loop {
+            progress.listens();
             let piece = match blob.chunk().await {
-                Ok(Some(bytes)) => Piece::Data(bytes),
+                Ok(Some(bytes)) => {
+                    progress.received(bytes.len());
+                    Piece::Data(bytes)
+                }
                 Ok(None) => Piece::End,
                 Err(error) => Piece::Failed(error),
             };
@@ -397,8 +438,10 @@ impl Layer {
                 break;
             }
         }
-        unpacked
-            .await
-            .unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
+        progress.reached(Step::Unpacking);
+        let unpacked = unpacked.await;
+        unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
+        progress.reached(Step::Done);
+        Ok(())
     }
 }

@@ -3,8 +3,8 @@
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
 //! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `load` brings archives, `save` makes them. It does not know what a layer looks like on disk
-//! (`storage/`), nor CRI's messages (`cri/`).
+//! are the operation, `progress` is what one sees of it, `load` brings archives, `save` makes them. It
+//! does not know what a layer looks like on disk (`storage/`), nor CRI's messages (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
@@ -19,12 +19,14 @@ mod load;
 mod manifest;
 mod pinned;
 mod platform;
+mod progress;
 mod pull;
 mod query;
 mod reference;
 mod registries;
 mod registry;
 mod save;
+mod space;
 mod trust;
 mod turns;
 mod unpack;
@@ -43,7 +45,8 @@ pub use explain::Explained;
 use load::Loaded;
 pub use pinned::Pinned;
 pub use platform::Platform;
-pub use pull::PullRequest;
+pub use progress::{LayerPhase, LayerSeen, Phase, PullSeen, WaitSeen};
+pub use pull::{PullRequest, Pulling};
 pub use query::{Image, User};
 pub use registries::{ShortNameMode, Sources, State as RegistriesState};
 #[cfg(test)]
@@ -97,6 +100,7 @@ pub struct Images {
     transport: Arc<registry::Transport>,
     trust: Arc<trust::Trust>,
     pulls: pull::Pulls,
+    progress: Arc<progress::Board>,
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
@@ -111,6 +115,7 @@ impl Images {
             transport: Arc::new(registry::Transport::new(settings.network.clone())),
             trust: Arc::new(trust::Trust::new(settings.trust.clone())),
             pulls: pull::Pulls::default(),
+            progress: Arc::default(),
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),

@@ -1,16 +1,19 @@
 //! The pull as an operation: joined by those who ask for the same, cancelled with the last of them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio::sync::watch;
 
 use super::Images;
-use super::credentials::{Keyring, RegistryAuth};
+use super::credentials::{Keyring, Places, RegistryAuth};
 use super::error::ImageError;
 use super::fetch::{Caller, Fetch};
+use super::progress::{Calling, Phase, PullSeen, Ticket, Underway};
 use super::reference::Reference;
 use super::registries::Registries;
 use crate::sys::{self, blocking};
@@ -24,13 +27,15 @@ pub struct PullRequest {
     pub auth: Option<RegistryAuth>,
     /// The pod's Kubernetes namespace; empty where there is no pod.
     pub namespace: String,
+    /// An auth file to be read instead of those of the configuration.
+    pub auth_file: Option<PathBuf>,
 }
 
 type Outcome = Result<String, ImageError>;
 type Running = Shared<BoxFuture<'static, Outcome>>;
 
-/// A pull, and when it began.
-type Begun = (Instant, WeakShared<BoxFuture<'static, Outcome>>);
+/// A pull, and its place on the board.
+type Begun = (Arc<Underway>, WeakShared<BoxFuture<'static, Outcome>>);
 
 /// The pulls in flight. Weak: a pull lives as long as somebody waits for it, and when the last one
 /// has gone, its future is dropped, and with it connections, threads' input and leases.
@@ -47,18 +52,22 @@ impl std::fmt::Debug for Pulls {
 
 impl Pulls {
     /// The running pull of `request`, or a new one.
-    fn join(&self, images: &Arc<Images>, request: PullRequest) -> Running {
+    fn join(&self, images: &Arc<Images>, request: PullRequest) -> (Arc<Underway>, Running) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = running.get(&request).and_then(|(_, pull)| pull.upgrade());
-        // one that is done but still held by a waiter answers an older question
-        if let Some(pull) = found.filter(|pull| pull.peek().is_none()) {
-            return pull;
+        if let Some((watch, pull)) = running.get(&request)
+            // one that is done but still held by a waiter answers an older question
+            && let Some(pull) = pull.upgrade().filter(|pull| pull.peek().is_none())
+        {
+            return (Arc::clone(watch), pull);
         }
-        let pull = run(Arc::clone(images), request.clone()).boxed().shared();
+        let ticket = images.progress.begin(&request.reference);
+        let watch = Arc::clone(ticket.pull());
+        let pull = run(Arc::clone(images), request.clone(), ticket);
+        let pull = pull.boxed().shared();
         if let Some(weak) = pull.downgrade() {
-            running.insert(request, (Instant::now(), weak));
+            running.insert(request, (Arc::clone(&watch), weak));
         }
-        pull
+        (watch, pull)
     }
 
     /// Forgets pulls that nobody waits for, and that are done.
@@ -68,45 +77,84 @@ impl Pulls {
     }
 }
 
-/// Sweeps also when its pull is dropped in the middle.
-struct SweepOnDrop<'a>(&'a Pulls, Option<Running>);
-
-impl Drop for SweepOnDrop<'_> {
-    fn drop(&mut self) {
-        drop(self.1.take());
-        self.0.sweep();
-    }
-}
-
 impl Images {
     /// The references of the pulls in flight, and how long each has run.
     pub fn pulls_in_flight(&self) -> Vec<(String, Duration)> {
-        let running = self
-            .pulls
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let told = |(request, (began, _)): (&PullRequest, &Begun)| {
-            (request.reference.clone(), began.elapsed())
-        };
-        running.iter().map(told).collect()
+        self.progress.in_flight()
     }
 
-    /// Pulls an image and returns its id. Joins a pull of the same that is under way; dropping the
-    /// future leaves it, and the last one to leave cancels it.
+    /// What the pulls in flight do, oldest first, and how the last ones ended, the last one first.
+    pub fn pulls_seen(&self) -> Vec<PullSeen> {
+        self.progress.seen()
+    }
+
+    /// Wakes when a pull begins, ends or changes its phase.
+    pub fn pulls_changes(&self) -> watch::Receiver<u64> {
+        self.progress.changes()
+    }
+
+    /// Pulls an image for nobody in particular.
+    #[cfg(test)]
     pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<String, ImageError> {
-        let mut waiting = SweepOnDrop(&self.pulls, Some(self.pulls.join(self, request)));
-        match waiting.1.as_mut() {
-            Some(running) => running.await,
-            // it was put there one line above, and only drop takes it
-            None => unreachable!("a pull that was never joined"),
+        self.begin_pull(request, String::new()).done().await
+    }
+
+    /// Pulls an image for `caller` (words for those who watch). Joins a pull of the same that is
+    /// under way; dropping [`Pulling`] leaves it, and the last one to leave cancels it.
+    pub fn begin_pull(self: &Arc<Self>, request: PullRequest, caller: String) -> Pulling {
+        let (watch, running) = self.pulls.join(self, request);
+        Pulling {
+            calling: watch.call(caller),
+            images: Arc::clone(self),
+            running: Some(running),
         }
     }
 }
 
-async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
+/// A caller's part in a pull.
+#[must_use = "dropped, it leaves the pull"]
+pub struct Pulling {
+    calling: Calling,
+    images: Arc<Images>,
+    running: Option<Running>,
+}
+
+impl Pulling {
+    /// The pull's number in [`Images::pulls_seen`].
+    pub fn number(&self) -> u64 {
+        self.calling.pull().number()
+    }
+
+    /// The image's id.
+    pub async fn done(&mut self) -> Result<String, ImageError> {
+        match self.running.as_mut() {
+            Some(running) => running.await,
+            // only drop takes it
+            None => unreachable!("a pull that was left is waited for"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Pulling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pulling")
+            .field("number", &self.number())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pulling {
+    /// Sweeps also when the pull is left in the middle.
+    fn drop(&mut self) {
+        drop(self.running.take());
+        self.images.pulls.sweep();
+    }
+}
+
+async fn run(images: Arc<Images>, request: PullRequest, ticket: Ticket) -> Outcome {
     let began = Instant::now();
-    let outcome = pull_first(&images, &request).await;
+    let outcome = pull_first(&images, &request, ticket.pull()).await;
+    ticket.end(&outcome);
     if let Err(error) = &outcome {
         let elapsed_ms = began.elapsed().as_millis();
         tracing::warn!(image = request.reference, elapsed_ms, %error, "image not pulled");
@@ -117,14 +165,15 @@ async fn run(images: Arc<Images>, request: PullRequest) -> Outcome {
 }
 
 /// Pulls the first of the full references that a short name may stand for and that is there.
-async fn pull_first(images: &Arc<Images>, request: &PullRequest) -> Outcome {
+async fn pull_first(images: &Arc<Images>, request: &PullRequest, watch: &Underway) -> Outcome {
     let current = Arc::clone(&images.registries);
     let registries = blocking(move || current.for_pull()).await?;
     let caller = caller(images, &registries, request).await?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
         let began = Instant::now();
-        match pull_reference(images, &registries, &reference, &caller).await {
+        watch.tries(reference.to_string());
+        match pull_reference(images, &registries, &reference, (&caller, watch)).await {
             Ok(id) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(id, reference = %reference, elapsed_ms, "image pulled");
@@ -149,7 +198,9 @@ pub(super) async fn caller(
             reference,
             auth,
             namespace,
+            auth_file,
         } = request;
+        let places = auth_file.map_or(places, Places::only);
         let helpers = registries.credential_helpers();
         let keyring = Keyring::open(&places, auth, &reference, &namespace, helpers)?;
         Ok(Caller { namespace, keyring })
@@ -162,9 +213,10 @@ async fn pull_reference(
     images: &Arc<Images>,
     registries: &Registries,
     reference: &Reference,
-    caller: &Caller,
+    (caller, watch): (&Caller, &Underway),
 ) -> Outcome {
     let endpoints = registries.endpoints(reference)?;
+    watch.reached(Phase::Verifying);
     let (room, asked, namespace) = (
         Arc::clone(images),
         reference.clone(),
@@ -172,7 +224,7 @@ async fn pull_reference(
     );
     blocking(move || room.refuse_early(&asked, &namespace)).await?;
     // one lease for all endpoints: what a mirror gave before it broke need not come again
-    let mut fetch = Fetch::new(images, reference, caller);
+    let mut fetch = Fetch::new(images, reference, caller, watch);
     let mut failures = Vec::new();
     for endpoint in endpoints {
         match fetch.from(&endpoint).await {
@@ -181,7 +233,10 @@ async fn pull_reference(
                 return Ok(id);
             }
             Err(error) => {
-                let local = matches!(error, ImageError::Storage { .. });
+                let local = matches!(
+                    error,
+                    ImageError::Storage { .. } | ImageError::NoSpace { .. }
+                );
                 failures.push(error);
                 if local {
                     break;

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::error::ImageError;
+use super::progress::LayerProgress;
 use crate::storage::{ArtifactFile, Lease, StorageError};
 
 /// Largest zstd window, 2^27 bytes: what `zstd --long` makes, and libzstd's own bound.
@@ -61,6 +62,8 @@ pub(super) struct Job {
     pub blob: Option<Descriptor>,
     /// The layer and where it came from, for errors.
     pub what: String,
+    /// Who watches, if anyone.
+    pub progress: Option<Arc<LayerProgress>>,
 }
 
 impl Job {
@@ -79,9 +82,19 @@ impl Job {
             Into::Layer(diff_id) => {
                 let reader =
                     LayerReader::new(verified).map_err(|error| from_read(&error, &self.what))?;
+                let reader = Watched {
+                    inner: reader,
+                    progress: self.progress,
+                };
                 self.lease.unpack_layer(diff_id, reader, &compressed)
             }
-            Into::File(file) => self.lease.put_file(file, verified),
+            Into::File(file) => {
+                let reader = Watched {
+                    inner: verified,
+                    progress: self.progress,
+                };
+                self.lease.put_file(file, reader)
+            }
         };
         unpacked.map(drop).map_err(|error| match error {
             StorageError::LayerRead { source, .. } => from_read(&source, &self.what),
@@ -303,6 +316,22 @@ impl<R: BufRead> Read for LayerReader<R> {
                 )))
             }
         }
+    }
+}
+
+/// Counts what is unpacked for those who watch.
+struct Watched<R> {
+    inner: R,
+    progress: Option<Arc<LayerProgress>>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if let Some(progress) = &self.progress {
+            progress.unpacked(count);
+        }
+        Ok(count)
     }
 }
 

@@ -131,8 +131,7 @@ impl Lease {
         mut content: impl Read,
         mut to: File,
     ) -> Result<(), StorageError> {
-        let settings = &self.store.shared.settings;
-        let (limit, reserve) = (settings.limits.max_bytes, settings.limits.reserve_bytes);
+        let limit = self.store.shared.settings.limits.max_bytes;
         let mut piece = vec![0; PIECE_BYTES];
         let (mut written, mut next_check) = (0, 0);
         loop {
@@ -155,7 +154,7 @@ impl Lease {
                 });
             }
             if written >= next_check {
-                self.check_space(file, &to, reserve.saturating_add(SPACE_CHECK_BYTES))?;
+                self.check_space(file)?;
                 next_check = written + SPACE_CHECK_BYTES;
             }
             let place = self.store.shared.places.staging.path();
@@ -164,25 +163,15 @@ impl Lease {
         }
     }
 
-    fn check_space(
-        &self,
-        file: &ArtifactFile,
-        at: impl AsFd,
-        reserve: u64,
-    ) -> Result<(), StorageError> {
-        let path = self.store.shared.places.base.path();
-        let stat =
-            rustix::fs::fstatvfs(at).map_err(StorageError::io(path, "look at its file system"))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free >= reserve {
+    fn check_space(&self, file: &ArtifactFile) -> Result<(), StorageError> {
+        let space = self.store.space()?;
+        if space.has(SPACE_CHECK_BYTES) {
             return Ok(());
         }
         Err(StorageError::DiskFull {
             diff_id: file.blob.to_string(),
-            path: path.to_path_buf(),
-            free,
-            free_inodes: stat.f_favail,
-            reserve,
+            coming: SPACE_CHECK_BYTES,
+            space,
         })
     }
 }

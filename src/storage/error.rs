@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Space;
+
 /// An error of the storage room.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,21 +106,17 @@ pub enum StorageError {
     },
     /// Unpacking would fill the file system.
     #[error(
-        "layer {diff_id}: {free} bytes and {free_inodes} inodes are left on {}, {reserve} bytes are kept free; \
-         remove images or enlarge the file system",
-        path.display()
+        "layer {diff_id}: {} has {} bytes and {} inodes free, of which {} bytes are kept free, and \
+         the layer needs {coming} more bytes at least; remove images or enlarge the file system",
+        space.path.display(), space.free, space.free_inodes, space.reserve
     )]
     DiskFull {
         /// The layer.
         diff_id: String,
-        /// The store's directory.
-        path: PathBuf,
-        /// Bytes available.
-        free: u64,
-        /// Inodes available.
-        free_inodes: u64,
-        /// Bytes to be kept.
-        reserve: u64,
+        /// Bytes that are known to come next.
+        coming: u64,
+        /// What there is.
+        space: Space,
     },
     /// A file of this size would fill the file system.
     #[error(

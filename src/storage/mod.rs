@@ -66,6 +66,7 @@ mod record;
 mod root;
 mod scratch;
 mod signatures;
+mod space;
 mod split;
 mod store;
 #[cfg(test)]
@@ -82,4 +83,5 @@ pub use error::StorageError;
 pub use image::{ImageRecord, NewImage};
 pub use layer::{LayerInfo, Lease};
 pub use layer_tar::LayerTar;
+pub use space::Space;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};

@@ -124,6 +124,14 @@ pub struct Places {
 }
 
 impl Places {
+    /// This file and no other.
+    pub fn only(file: PathBuf) -> Places {
+        Places {
+            global: Some(file),
+            ..Places::default()
+        }
+    }
+
     /// The files of the user that the daemon runs as, in the order of containers-auth.json(5);
     /// `get` reads the environment.
     pub fn of_user(uid: u32, home: &Path, get: impl Fn(&str) -> Option<PathBuf>) -> Vec<AuthFile> {

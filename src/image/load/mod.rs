@@ -8,6 +8,7 @@ mod archive;
 mod at_start;
 mod docker;
 mod layout;
+mod tar;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -127,6 +128,7 @@ fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, I
                 into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
+                progress: None,
             };
             unpack(job, content, source)?;
         }

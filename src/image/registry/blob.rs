@@ -7,7 +7,7 @@ use oci_spec::image::Descriptor;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
-use super::body::{Broken, Exchange};
+use super::body::{Broken, Exchange, place};
 use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
@@ -54,6 +54,11 @@ impl Blob {
             resumed_at: 0,
             step,
         })
+    }
+
+    /// Where the bytes come from, after redirects; changes where a broken connection is resumed.
+    pub fn place(&self) -> String {
+        place(self.response.url())
     }
 
     /// The next piece, `None` at the end. Never more than the descriptor's size in all.

@@ -112,9 +112,10 @@ impl Exchange<'_> {
         match tokio::time::timeout(stall, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(Broken::Cut(chain(&error))),
-            Err(_) => Err(Broken::Silent(
-                self.unavailable(format!("no data for {stall:?}")),
-            )),
+            Err(_) => Err(Broken::Silent(self.unavailable(format!(
+                "no data for {stall:?} from {}",
+                place(response.url())
+            )))),
         }
     }
 
@@ -168,6 +169,11 @@ impl Exchange<'_> {
             (None, Err(_)) => String::new(),
         }
     }
+}
+
+/// A URL without its query and user, which may hold secrets: where something comes from.
+pub(super) fn place(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 /// Why a body did not go on.

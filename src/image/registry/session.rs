@@ -9,7 +9,7 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::body::Exchange;
+use super::body::{Exchange, place};
 use super::challenge::{self, Challenge};
 use super::retry::Patience;
 use super::token::{Tokens, bearer};
@@ -18,6 +18,7 @@ use super::{Blob, MAX_REDIRECTS};
 use crate::image::credentials::{Credential, Found};
 use crate::image::error::{ImageError, Repository};
 use crate::image::manifest;
+use crate::image::progress::Waits;
 use crate::image::reference::DOCKER_HUB;
 use crate::sys::blocking;
 use oci_spec::image::Descriptor;
@@ -34,6 +35,8 @@ pub struct Target {
     pub insecure: bool,
     /// Who we are there, and how we know.
     pub found: Found,
+    /// Where requests say what they wait for.
+    pub waits: Arc<Waits>,
 }
 
 /// See the module.
@@ -119,6 +122,7 @@ impl Session {
                 step: "ping",
             };
             let request = reqwest::Request::new(Method::GET, self.url("/v2/", exchange)?);
+            let _waiting = self.target.waits.begin(place(request.url()));
             let sent = self.client.http.execute(request);
             match tokio::time::timeout(self.timeouts.first_byte, sent).await {
                 Ok(Ok(_)) => return Ok(()),
@@ -155,6 +159,7 @@ impl Session {
         let content_type = header
             .and_then(|value| value.to_str().ok())
             .map(|value| value.split(';').next().unwrap_or(value).trim().to_owned());
+        let _waiting = self.target.waits.begin(place(response.url()));
         let bytes = exchange
             .read(response, manifest::MAX_MANIFEST_BYTES, self.timeouts)
             .await?;
@@ -188,6 +193,7 @@ impl Session {
         };
         let path = self.blob_path(descriptor);
         let response = self.get(&path, Ask::default(), exchange).await?;
+        let _waiting = self.target.waits.begin(place(response.url()));
         exchange
             .read(response, limit.min(descriptor.size()), self.timeouts)
             .await
@@ -363,6 +369,7 @@ impl Session {
         exchange: Exchange<'_>,
     ) -> Result<Response, ImageError> {
         let url = request.url().clone();
+        let _waiting = self.target.waits.begin(place(&url));
         let mut patience = Patience::new(self.timeouts);
         loop {
             let again = request
@@ -379,7 +386,11 @@ impl Session {
                     None => return Err(self.unsent(client, &url, &error, exchange)),
                 },
                 Err(_) => {
-                    let cause = format!("no answer within {limit:?}{}", self.way(&url));
+                    let cause = format!(
+                        "no answer within {limit:?} from {}{}",
+                        place(&url),
+                        self.way(&url)
+                    );
                     return Err(exchange.unavailable(cause));
                 }
             };

@@ -54,7 +54,7 @@ impl Images {
             if let Some(kind) = &image.record.artifact_type {
                 return Err(ImageError::NotSaved {
                     image: text.clone(),
-                    reason: format!("it is an artifact ({kind}), and archives hold images"),
+                    reason: format!("an artifact ({kind}), not an image; only images are saved"),
                 });
             }
             let names = self.names_meant(text, &image.record);

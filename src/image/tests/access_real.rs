@@ -50,7 +50,7 @@ pub fn trust(node: &Node, host: &str, authority: &Path) {
 fn node() -> Node {
     let mut base = PathBuf::new();
     let node = Node::with("", |settings| {
-        base = settings.policy.parent().unwrap().join("certs.d");
+        base = settings.trust.policy.parent().unwrap().join("certs.d");
         settings.network.certificates = vec![base.clone(), base.with_extension("docker")];
     });
     std::fs::create_dir_all(base).unwrap();

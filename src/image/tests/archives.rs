@@ -105,6 +105,46 @@ async fn layouts_are_loaded_from_directories_and_tars_of_every_packing() {
     }
 }
 
+/// Go's archive/tar, and so docker and skopeo, say a size over 8 GiB in a PAX record only.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_in_a_pax_record_counts() {
+    let (bytes, id) = docker_save(false);
+    let mut archive = Vec::new();
+    let mut at = 0;
+    while at + 512 <= bytes.len() && bytes[at] != 0 {
+        let mut header = ::tar::Header::from_byte_slice(&bytes[at..at + 512]).clone();
+        let size = usize::try_from(header.entry_size().unwrap()).unwrap();
+        let record = format!("{} size={size}\n", 9 + size.to_string().len());
+        let mut pax = ::tar::Header::new_ustar();
+        pax.set_entry_type(::tar::EntryType::XHeader);
+        pax.set_size(record.len() as u64);
+        pax.set_cksum();
+        header.set_size(0);
+        header.set_cksum();
+        archive.extend_from_slice(pax.as_bytes());
+        archive.extend_from_slice(record.as_bytes());
+        archive.resize(archive.len().next_multiple_of(512), 0);
+        archive.extend_from_slice(header.as_bytes());
+        let end = at + 512 + size.next_multiple_of(512);
+        archive.extend_from_slice(&bytes[at + 512..end]);
+        at = end;
+    }
+    let node = Node::new("");
+    assert_eq!(load(&node, &archive).await.unwrap()[0].id, id);
+    assert_eq!(node.file(&id, 1, "a"), b"docker");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_of_docker_save_may_be_a_directory() {
+    let (bytes, id) = docker_save(true);
+    let node = Node::new("");
+    let dir = node.dir.path().join("unpacked");
+    ::tar::Archive::new(&bytes[..]).unpack(&dir).unwrap();
+    let loaded = node.images.load(&dir).await.unwrap();
+    assert_eq!(loaded[0].id, id);
+    assert_eq!(node.file(&id, 1, "a"), b"docker");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_of_the_platform_is_loaded() {
     let (one, _) = two();

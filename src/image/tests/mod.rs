@@ -11,6 +11,7 @@ mod fixture;
 mod hostile;
 mod hostile_archives;
 mod measure;
+mod pipeline;
 mod proxies;
 mod real;
 mod retries;

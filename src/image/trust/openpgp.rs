@@ -214,19 +214,19 @@ fn words(error: &VerificationError<'_>) -> String {
             }
         }
         VerificationError::UnboundKey { cert, error, .. } => format!(
-            "key {} was not valid when it signed: {error}",
+            "key {} was not valid when it signed: {error:#}",
             cert.fingerprint()
         ),
         VerificationError::BadKey { ka, error, .. } => format!(
-            "key {} may not sign, or could not when it did: {error}",
+            "key {} may not sign, or could not when it did: {error:#}",
             ka.cert().fingerprint()
         ),
         VerificationError::BadSignature { ka, error, .. } => format!(
-            "the signature by key {} is bad: {error}",
+            "the signature by key {} is bad: {error:#}",
             ka.cert().fingerprint()
         ),
         VerificationError::MalformedSignature { error, .. } => {
-            format!("the signature is malformed: {error}")
+            format!("the signature is malformed: {error:#}")
         }
         other => format!("the signature is of an unknown kind: {other}"),
     }

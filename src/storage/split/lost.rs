@@ -94,7 +94,7 @@ impl<'a> Lost<'a> {
 pub(super) struct Moved {
     pub(super) dir: Dir,
     /// By path: the number of files that had come when it was moved, and the name in `dir`.
-    by_path: HashMap<Vec<u8>, Vec<(u64, u64)>>,
+    by_path: Moves,
 }
 
 impl Moved {
@@ -132,8 +132,11 @@ impl Moved {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Vec<(u64, u64)>>> {
-    let mut by_path: HashMap<Vec<u8>, Vec<(u64, u64)>> = HashMap::new();
+/// By path: after how many files it was moved away, and under which name it is kept.
+type Moves = HashMap<Vec<u8>, Vec<(u64, u64)>>;
+
+fn parse(bytes: &[u8]) -> Option<Moves> {
+    let mut by_path = Moves::new();
     let mut rest = bytes.iter();
     let mut name = 0;
     while !rest.as_slice().is_empty() {

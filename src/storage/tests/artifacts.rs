@@ -91,7 +91,9 @@ fn an_artifact_that_was_not_on_disk_for_certain_goes_with_the_power() {
 
 #[test]
 fn an_artifact_whose_manifest_or_record_is_another_is_set_aside() {
-    let spoil: [fn(&str) -> (&'static str, String); 2] = [
+    /// From a record to a file and what is put there.
+    type Spoil = fn(&str) -> (&'static str, String);
+    let spoil: [Spoil; 2] = [
         |_| ("manifest", "{}".to_owned()),
         |record| {
             (

@@ -257,19 +257,19 @@ fn a_used_image_is_not_removed_and_the_user_is_asked_as_it_leaves_the_list() {
 
 #[test]
 fn signatures_stay_with_an_image_and_gather_over_its_pulls() {
-    let node = Fixture::new();
+    let scratch = Scratch::new();
     let texts = |texts: &[&str]| -> Vec<String> { texts.iter().map(|t| (*t).to_owned()).collect() };
     let put = |signatures: &[&str]| {
         let new = NewImage {
             signatures: texts(signatures),
             ..new_image(&["a:1"], &[])
         };
-        node.store().put_image(new).unwrap().id.clone()
+        scratch.store().put_image(new).unwrap().id.clone()
     };
     let id = put(&[]);
-    assert_eq!(node.store().signatures(&id).unwrap(), [] as [&str; 0]);
+    assert_eq!(scratch.store().signatures(&id).unwrap(), [] as [&str; 0]);
     put(&["one"]);
     put(&["two"]);
     put(&[]);
-    assert_eq!(node.store().signatures(&id).unwrap(), ["one", "two"]);
+    assert_eq!(scratch.store().signatures(&id).unwrap(), ["one", "two"]);
 }

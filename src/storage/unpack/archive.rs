@@ -103,6 +103,11 @@ impl<'a> Archive<'a> {
         self.source.offset()
     }
 
+    /// The sha256 of the whole stream, in hex, once there is no next entry.
+    pub(super) fn digest(&self) -> String {
+        self.source.digest()
+    }
+
     /// Where the rest of the archive is kept.
     pub(super) fn split(&mut self) -> &mut Writer {
         &mut self.source.split

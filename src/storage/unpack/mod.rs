@@ -1,6 +1,6 @@
 //! A layer's tar stream onto the disk, by hostile-input rules.
 //!
-//! The stream is read once, on a thread that also hashes it ([`source`]); [`archive`] makes entries of
+//! The stream is read once, on a thread of its own, and hashed ([`source`]); [`archive`] makes entries of
 //! the bytes, [`name`] says what a name means, [`apply`] makes each entry in the [`tree`]. The image is
 //! not trusted in anything: every lookup is confined to the layer's directory by the kernel, every
 //! count and length is bounded, and what a layer has no business to hold is refused by name.
@@ -13,7 +13,7 @@ mod source;
 mod tree;
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
+use super::space::{self, Space};
 use super::split::SPLIT_FILE;
 use super::split::lost::Lost;
 use super::split::writer::Writer;
@@ -41,9 +42,6 @@ const SPACE_CHECK_BYTES: u64 = 64 << 20;
 
 /// And so many entries, each of which may be an inode.
 const SPACE_CHECK_ENTRIES: u64 = 4096;
-
-/// Inodes that must stay free, where the file system counts them.
-const RESERVE_INODES: u64 = 1024;
 
 /// Characters of an entry's name that an error shows.
 const SHOWN_NAME: usize = 200;
@@ -87,8 +85,8 @@ enum Fault {
         limit: u64,
     },
     DiskFull {
-        free: u64,
-        free_inodes: u64,
+        /// Bytes that were to be written.
+        coming: u64,
     },
 }
 
@@ -120,24 +118,13 @@ pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, S
     let (full_in, full) = sync_channel(source::CHUNKS);
     let (spare, spare_out) = sync_channel(source::CHUNKS + 2);
     thread::scope(|scope| {
-        let reader = thread::Builder::new()
+        thread::Builder::new()
             .name("layer-read".into())
-            .spawn_scoped(scope, move || {
-                source::read_and_hash(tar, &full_in, &spare_out)
-            })
+            .spawn_scoped(scope, move || source::read(tar, &full_in, &spare_out))
             .map_err(StorageError::io(job.into.path(), "start a thread"))?;
         // Applying ends by dropping its end of the channels, which ends the reader.
         let source = Source::new(full, spare, job.limits, job.compressed, split);
-        let unpacked = apply_all(job, source, lost);
-        let found = reader.join().unwrap_or_default();
-        let unpacked = unpacked?;
-        if found != job.diff_id.digest() {
-            return Err(StorageError::DiffIdMismatch {
-                expected: job.diff_id.to_string(),
-                found,
-            });
-        }
-        Ok(unpacked)
+        apply_all(job, source, lost)
     })
 }
 
@@ -153,6 +140,7 @@ fn apply_all(job: &Job<'_>, source: Source<'_>, lost: Lost<'_>) -> Result<Unpack
     if let Err(fault) = finished {
         return Err(locate(job, fault, archive.offset(), shown));
     }
+    check_digest(job, archive.digest())?;
     let implied = applier.tree.implied;
     let (beside, tar_bytes) = keep_rest(job, archive.into_split(), applier.tree.lost)?;
     Ok(Unpacked {
@@ -162,6 +150,16 @@ fn apply_all(job: &Job<'_>, source: Source<'_>, lost: Lost<'_>) -> Result<Unpack
         exact: !applier.tree.replaced,
         beside,
         tar_bytes,
+    })
+}
+
+fn check_digest(job: &Job<'_>, found: String) -> Result<(), StorageError> {
+    if found == job.diff_id.digest() {
+        return Ok(());
+    }
+    Err(StorageError::DiffIdMismatch {
+        expected: job.diff_id.to_string(),
+        found,
     })
 }
 
@@ -229,7 +227,7 @@ fn apply_entries(
             });
         }
         if archive.offset() + entry.size >= next_check.0 || entries >= next_check.1 {
-            check_space(job.into.as_fd(), entry.size, limits.reserve_bytes)?;
+            check_space(job, entry.size)?;
             next_check = (
                 archive.offset() + entry.size + SPACE_CHECK_BYTES,
                 entries + SPACE_CHECK_ENTRIES,
@@ -241,19 +239,23 @@ fn apply_entries(
 }
 
 /// Whether `coming` bytes fit and the reserve stays.
-fn check_space(dir: BorrowedFd<'_>, coming: u64, reserve: u64) -> Result<(), Fault> {
-    let stat = rustix::fs::fstatvfs(dir).map_err(sys("look at the file system"))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    // btrfs and others count no inodes.
-    let free_inodes = if stat.f_files == 0 {
-        u64::MAX
+fn check_space(job: &Job<'_>, coming: u64) -> Result<(), Fault> {
+    let space = look(job).map_err(sys("look at the file system"))?;
+    if space.has(coming) {
+        Ok(())
     } else {
-        stat.f_favail
-    };
-    if free < reserve.saturating_add(coming) || free_inodes < RESERVE_INODES {
-        return Err(Fault::DiskFull { free, free_inodes });
+        Err(Fault::DiskFull { coming })
     }
-    Ok(())
+}
+
+fn look(job: &Job<'_>) -> Result<Space, Errno> {
+    let (free, free_inodes) = space::free(job.into.as_fd())?;
+    Ok(Space {
+        path: job.into.path().to_path_buf(),
+        free,
+        free_inodes,
+        reserve: job.limits.reserve_bytes,
+    })
 }
 
 /// An entry's name for a message: escaped, so that it cannot act on a terminal, and shortened.
@@ -300,6 +302,8 @@ fn locate(job: &Job<'_>, fault: Fault, offset: u64, entry: String) -> StorageErr
             entry,
             reason,
         },
+        // Others write there too, so the kernel may say it first.
+        Fault::Sys { source, .. } if is_full(&source) => disk_full(job, 0),
         Fault::Sys { step, source } => StorageError::Entry {
             diff_id,
             entry,
@@ -312,12 +316,25 @@ fn locate(job: &Job<'_>, fault: Fault, offset: u64, entry: String) -> StorageErr
             what,
             limit,
         },
-        Fault::DiskFull { free, free_inodes } => StorageError::DiskFull {
+        Fault::DiskFull { coming } => disk_full(job, coming),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn disk_full(job: &Job<'_>, coming: u64) -> StorageError {
+    let diff_id = job.diff_id.to_string();
+    match look(job) {
+        Ok(space) => StorageError::DiskFull {
             diff_id,
-            path: job.into.path().to_path_buf(),
-            free,
-            free_inodes,
-            reserve: job.limits.reserve_bytes,
+            coming,
+            space,
         },
+        Err(error) => StorageError::io(job.into.path(), "look at its file system")(error),
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! A client that is stopped cannot be heard asking whether we are there: its pings wait behind its
 //! own bytes. Go's client gives up after 61 seconds without an answer, so it is answered unasked. It
-//! also gives up when one write of its own (32 KiB) takes longer than 60 seconds
+//! also ends its input when one write of its own (32 KiB) takes longer than 60 seconds
 //! (client-go/tools/remotecommand/websocket.go); only taking its bytes could help against that.
 
 use std::convert::Infallible;

@@ -316,6 +316,14 @@ impl Client {
         self.pull_with(reference, None).await
     }
 
+    /// PullImage with all that a kubelet may say.
+    pub async fn pull_request(&self, request: cri::PullImageRequest) -> Reply<String> {
+        Ok(Box::pin(self.images.clone().pull_image(request))
+            .await?
+            .into_inner()
+            .image_ref)
+    }
+
     /// PullImage with credentials.
     pub async fn pull_with(&self, reference: &str, auth: Option<cri::AuthConfig>) -> Reply<String> {
         let request = cri::PullImageRequest {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,6 +16,9 @@ use base64::Engine;
 use crate::http::{self, Request};
 use crate::image::{Blob, Image};
 use crate::net::Net;
+
+/// How long an answer waits at a gate that nobody opens.
+const HELD_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What happens to a request whose path contains the piece the fault was registered for.
 #[derive(Debug, Clone)]
@@ -47,8 +50,31 @@ pub enum Fault {
     Redirect(String),
     /// The head of a good answer, then silence while the client waits.
     Stall,
+    /// So many bytes of a good answer, and the rest when the gate is opened.
+    Hold(usize, Gate),
     /// The connection closes without a word.
     Close,
+}
+
+/// Where answers wait until a test lets them go.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets go what waits, and whatever comes later.
+    pub fn open(&self) {
+        *self.0.0.lock().expect("nobody panics with it") = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let open = self.0.0.lock().expect("nobody panics with it");
+        let wait = self
+            .0
+            .1
+            .wait_timeout_while(open, HELD_AT_MOST, |open| !*open);
+        drop(wait.expect("nobody panics with it"));
+    }
 }
 
 impl Fault {
@@ -305,6 +331,13 @@ fn misbehave(
             stream.write_all(head(200, blob, length, "").as_bytes())?;
             // Until the client gives up or the fixture ends.
             std::io::copy(&mut { stream }, &mut std::io::sink()).map(drop)
+        }
+        Fault::Hold(at, gate) => {
+            let (first, rest) = blob.bytes.split_at(at.min(blob.bytes.len()));
+            stream.write_all(head(200, blob, length, "").as_bytes())?;
+            stream.write_all(first)?;
+            gate.wait();
+            stream.write_all(rest)
         }
         Fault::Close => Ok(()),
     }

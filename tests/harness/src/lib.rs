@@ -30,6 +30,7 @@ pub mod raw;
 pub mod registry;
 pub mod requests;
 pub mod samples;
+pub mod sigstore;
 pub mod spdy;
 pub mod sweep;
 pub mod tools;

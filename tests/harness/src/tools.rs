@@ -42,6 +42,12 @@ pub fn current_runc() -> PathBuf {
     built("runc").unwrap_or_else(|| need("runc"))
 }
 
+/// policy-oracle: what containers/image itself says about an image and a policy.
+#[track_caller]
+pub fn policy_oracle() -> PathBuf {
+    built("policy-oracle").expect("policy-oracle: `make deps` builds it")
+}
+
 /// A program that `make deps` built because the distribution has no package of it, or
 /// one that is too old.
 fn built(name: &str) -> Option<PathBuf> {

@@ -105,3 +105,6 @@ fn list(f: &mut fmt::Formatter<'_>, what: &str, sources: &[Source]) -> fmt::Resu
     f.write_str(what)?;
     sources.iter().try_for_each(|source| write!(f, " {source}"))
 }
+
+#[cfg(test)]
+mod tests;
