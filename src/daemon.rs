@@ -115,6 +115,15 @@ pub enum DaemonError {
     Serve(#[from] tonic::transport::Error),
 }
 
+/// What is wrong or means nothing in registries.conf, as the daemon with this configuration would
+/// read it. Blocks.
+///
+/// # Errors
+/// When the file cannot be used.
+pub fn check_registries(loaded: &Loaded) -> Result<Vec<String>, ImageError> {
+    crate::image::check_registries(&settings::registries(loaded))
+}
+
 /// Runs the daemon with this configuration until SIGTERM or SIGINT.
 ///
 /// # Errors

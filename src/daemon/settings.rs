@@ -51,7 +51,7 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
         .trust
         .namespaces
         .clone_from(&image.signature_policy_dir);
-    if let Some(directory) = &options.registries_d {
+    if let Some(directory) = &loaded.options.registries_d {
         settings.trust.registries_d.clone_from(directory);
     }
     settings.credentials = credentials(&loaded.config);

@@ -93,6 +93,15 @@ impl Settings {
     }
 }
 
+/// What in registries.conf means nothing, each in one line with its place. Blocks.
+///
+/// # Errors
+/// When the files cannot be used.
+pub fn check_registries(sources: &Sources) -> Result<Vec<String>, ImageError> {
+    let read = registries::Registries::load(sources)?;
+    Ok(read.warnings().to_vec())
+}
+
 /// The image room. One a daemon.
 #[derive(Debug)]
 pub struct Images {

@@ -190,6 +190,7 @@ const OURS: &[(&str, &str)] = &[
     ),
     ("crio.network.cni_cache_dir", "\"/var/lib/cni\""),
     ("crio.runtime.pause_path", "\"\""),
+    ("crio.image.image_archives_dir", "\"\""),
     // of older versions of CRI-O
     ("crio.image.registries", "[]"),
 ];

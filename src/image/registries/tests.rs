@@ -160,7 +160,7 @@ fn mistakes_are_reported_with_the_file_and_the_place() {
     let table = [
         (
             "unqualified-search-registries = \"a\"",
-            "unqualified-search-registries",
+            "line 1, column 33: invalid type",
         ),
         (
             "[[registry]]\n lokation = \"x\"",
