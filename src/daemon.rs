@@ -3,6 +3,7 @@
 //! Containers outlive the daemon: stopping it ends nothing but itself.
 
 mod host;
+mod reload;
 mod security;
 mod settings;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use crate::cgroup::{CgroupError, Cgroups, Manager};
 use crate::config::{self, ConfigError, Loaded};
 use crate::container::{self, ContainerError, Containers};
 use crate::cri::{self, Identity, ImageApi, RuntimeApi, SocketError};
-use crate::image::Images;
+use crate::image::{ImageError, Images};
 use crate::network::Networks;
 use crate::runtime::{Handlers, RuntimeError};
 use crate::sandbox::{self, SandboxError, Sandboxes};
@@ -37,7 +38,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::notify;
+use crate::sys::{ShuttingDown, blocking, notify};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -103,9 +104,24 @@ pub enum DaemonError {
     /// Streaming sessions cannot be served.
     #[error(transparent)]
     Streaming(#[from] StreamingError),
+    /// registries.conf cannot be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A blocking task was stopped, which happens only while the daemon ends.
+    #[error("{0}")]
+    ShuttingDown(#[from] ShuttingDown),
     /// The server ended by itself.
     #[error("serve the socket: {0}")]
     Serve(#[from] tonic::transport::Error),
+}
+
+/// What is wrong or means nothing in registries.conf, as the daemon with this configuration would
+/// read it. Blocks.
+///
+/// # Errors
+/// When the file cannot be used.
+pub fn check_registries(loaded: &Loaded) -> Result<Vec<String>, ImageError> {
+    crate::image::check_registries(&settings::registries(loaded))
 }
 
 /// Runs the daemon with this configuration until SIGTERM or SIGINT.
@@ -113,7 +129,7 @@ pub enum DaemonError {
 /// # Errors
 /// When it cannot start, naming what has to be mended.
 pub fn run(loaded: Loaded) -> Result<(), DaemonError> {
-    telemetry::start(
+    let level = telemetry::start(
         telemetry::level(loaded.config.runtime.log_level.as_str()),
         match loaded.options.log_format {
             config::LogFormat::Text => telemetry::Format::Text,
@@ -130,7 +146,7 @@ pub fn run(loaded: Loaded) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(DaemonError::Async)?;
-    let served = runtime.block_on(serve(loaded));
+    let served = runtime.block_on(serve(loaded, level));
     // An archive that is being loaded takes as long as it is large; what it leaves half done the next
     // start sweeps, as after a crash.
     runtime.shutdown_background();
@@ -138,7 +154,7 @@ pub fn run(loaded: Loaded) -> Result<(), DaemonError> {
 }
 
 /// The rooms that the services need.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct House {
     images: Arc<Images>,
     store: Store,
@@ -147,9 +163,11 @@ struct House {
     containers: Arc<Containers>,
     sandboxes: Arc<Sandboxes>,
     manager: Manager,
+    cgroups: Arc<Cgroups>,
 }
 
-async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
+async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonError> {
+    let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
     let told_to_stop = stop_signal().map_err(DaemonError::Signals)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -193,7 +211,23 @@ async fn serve(loaded: Loaded) -> Result<(), DaemonError> {
         }
         followed.end_events();
     };
-    let serving = answer(listener, &loaded, &house, Arc::clone(&urls), stop);
+    let shown = Arc::new(cri::Shown::new(reload::texts(&loaded)));
+    let serving = answer(
+        listener,
+        &loaded,
+        &house,
+        (Arc::clone(&urls), Arc::clone(&shown)),
+        stop,
+    );
+    let images = Arc::clone(&house.images);
+    tokio::spawn(async move { images.watch_registries().await });
+    let reloader = reload::Reloader {
+        loaded: loaded.clone(),
+        house: house.clone(),
+        level,
+        shown,
+    };
+    tokio::spawn(reloader.run(hangups));
     notify::send("READY=1");
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -235,6 +269,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
+    let (room, registries) = (Arc::clone(&images), settings::registries(loaded));
+    // It is told in the log, and pods that run do not need it.
+    let _told = blocking(move || room.reload_registries(registries)).await;
     let networks = Networks::open(settings::network(config));
     let run_dir = RunDir::new(&config.runroot);
     let selinux = security::selinux(config)?;
@@ -252,7 +289,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         sandbox::Rooms {
             run_dir,
             handlers: Arc::clone(&handlers),
-            cgroups,
+            cgroups: Arc::clone(&cgroups),
             networks: Arc::clone(&networks),
             containers: Arc::clone(&containers),
         },
@@ -265,6 +302,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         containers,
         sandboxes,
         manager,
+        cgroups,
     })
 }
 
@@ -273,7 +311,7 @@ async fn answer(
     listener: UnixListener,
     loaded: &Loaded,
     house: &House,
-    streaming: Arc<Urls>,
+    (streaming, shown): (Arc<Urls>, Arc<cri::Shown>),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), DaemonError> {
     let api = &loaded.config.api;
@@ -284,7 +322,7 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
-        config: serde_json::to_string(&loaded.config).unwrap_or_default(),
+        shown: Arc::clone(&shown),
     };
     let runtime = RuntimeApi {
         images: Arc::clone(&house.images),
@@ -304,7 +342,7 @@ async fn answer(
         images: Arc::clone(&house.images),
         containers: Arc::clone(house.sandboxes.containers()),
     };
-    let (grpc, plain) = cri::sort(listener, settings::http(loaded, house));
+    let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = tonic::transport::Server::builder()
@@ -351,23 +389,17 @@ fn bound(bytes: i64) -> usize {
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // CRI-O reloads by the first, writes stacks by the second and collects garbage by the third:
-    // whoever sends them to the daemon does not want it to end.
-    let mut others = [
-        SignalKind::hangup(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ]
-    .map(signal)
-    .into_iter()
-    .collect::<io::Result<Vec<_>>>()?;
+    // CRI-O writes stacks by the first and collects garbage by the second: whoever sends them to the
+    // daemon does not want it to end.
+    let mut others = [SignalKind::user_defined1(), SignalKind::user_defined2()]
+        .map(signal)
+        .into_iter()
+        .collect::<io::Result<Vec<_>>>()?;
     tokio::spawn(async move {
         loop {
             let any = others.iter_mut().map(|signal| Box::pin(signal.recv()));
             futures_util::future::select_all(any).await;
-            tracing::warn!(
-                "SIGHUP, SIGUSR1 and SIGUSR2 do nothing in this version; to take up a changed configuration restart the daemon, containers go on"
-            );
+            tracing::warn!("SIGUSR1 and SIGUSR2 do nothing in this version");
         }
     });
     Ok(async move {

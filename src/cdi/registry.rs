@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use super::document::{self, ContainerEdits, Format, Specification};
 use super::{CdiError, DeviceName, Edits, nodes};
 
@@ -18,7 +20,7 @@ const MAX_FILES: usize = 1024;
 /// The specifications in the configured directories (`cdi_spec_dirs`).
 #[derive(Debug)]
 pub struct Registry {
-    dirs: Vec<PathBuf>,
+    dirs: ArcSwap<Vec<PathBuf>>,
     /// What was read last. Held while files are read: a container that asks for devices waits for
     /// another that does, and nobody else.
     files: Mutex<HashMap<PathBuf, Known>>,
@@ -51,9 +53,14 @@ impl Registry {
     /// The specifications below `dirs`; later ones win. Nothing is read yet.
     pub fn new(dirs: Vec<PathBuf>) -> Self {
         Self {
-            dirs,
+            dirs: ArcSwap::from_pointee(dirs),
             files: Mutex::default(),
         }
+    }
+
+    /// Looks in these directories from now on.
+    pub fn set_dirs(&self, dirs: Vec<PathBuf>) {
+        self.dirs.store(Arc::new(dirs));
     }
 
     /// What the named devices change together. Files that changed since the last call are read
@@ -83,7 +90,7 @@ impl Registry {
     /// Brings `known` up to date; returns its files with the rank of their directory.
     fn refresh(&self, known: &mut HashMap<PathBuf, Known>) -> Vec<(usize, PathBuf)> {
         let mut order = Vec::new();
-        for (rank, dir) in self.dirs.iter().enumerate() {
+        for (rank, dir) in self.dirs.load().iter().enumerate() {
             match list(dir) {
                 Ok(files) => order.extend(files.into_iter().map(|file| (rank, file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -155,7 +162,7 @@ impl Registry {
         }
         best.ok_or_else(|| CdiError::Unresolvable {
             name: name.as_str().to_owned(),
-            dirs: self.dirs.clone(),
+            dirs: self.dirs.load().to_vec(),
             broken,
         })
     }

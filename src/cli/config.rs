@@ -22,8 +22,8 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .conflicts_with("default")
                 .help(
-                    "Only check: files, values, and the programs that handlers need; the exit code \
-                     is not 0 when there is anything to report",
+                    "Only check: files, values, the programs that handlers need, and \
+                     registries.conf; the exit code is not 0 when there is anything to report",
                 ),
         )
 }
@@ -46,7 +46,12 @@ fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
     warn(&loaded.warnings);
     let handlers = config::handlers(loaded)?;
     warn(&handlers.warnings);
-    if loaded.warnings.is_empty() && handlers.warnings.is_empty() {
+    let registries = crate::daemon::check_registries(loaded);
+    let registries = registries.unwrap_or_else(|error| vec![error.to_string()]);
+    for problem in &registries {
+        eprintln!("warning: {problem}");
+    }
+    if loaded.warnings.is_empty() && handlers.warnings.is_empty() && registries.is_empty() {
         print(b"the configuration is in order\n")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -23,7 +23,7 @@ pub(super) struct Findings {
 const SYNTAX_ERRORS_MAX: usize = 3;
 
 /// Keys of older CRI-O versions, which a file may still carry, and what became of them.
-const RETIRED: [(&str, &str); 8] = [
+const RETIRED: [(&str, &str); 7] = [
     ("file_locking", "CRI-O dropped it; remove it"),
     ("file_locking_path", "CRI-O dropped it; remove it"),
     ("host_ip", "CRI-O dropped it; remove it"),
@@ -38,10 +38,6 @@ const RETIRED: [(&str, &str); 8] = [
     (
         "manage_ns_lifecycle",
         "CRI-O dropped it: namespaces are always managed",
-    ),
-    (
-        "registries",
-        "CRI-O dropped it; write unqualified-search-registries into registries.conf",
     ),
     (
         "runtime",

@@ -2,6 +2,7 @@
 //!
 //! Other rooms do not import this one: the daemon fills their own small settings from [`Config`].
 
+mod changed;
 mod check;
 mod choice;
 mod document;
@@ -25,6 +26,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use changed::changed;
 pub use choice::{
     CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, ShortNameMode, TlsVersion,
 };

@@ -253,7 +253,9 @@ impl Containers {
         given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
         stage.enter("write the spec");
-        let settings = self.spec_settings(&pod.handler);
+        let profiles = self.profiles.load();
+        let mut settings = self.spec_settings(&pod.handler);
+        settings.apparmor_default.clone_from(&profiles.apparmor);
         let inputs = Inputs {
             id,
             name: &record.name.to_string(),
@@ -275,9 +277,9 @@ impl Containers {
                 .cgroups
                 .container_path(&record.cgroup_parent, id)?,
             seccomp: SeccompProfiles {
-                default: self.default_seccomp(&pod.handler.program.handler),
+                default: profiles.default_seccomp(&pod.handler.program.handler),
                 localhost: localhost.as_ref(),
-                privileged: self.settings.privileged_seccomp.as_deref(),
+                privileged: profiles.privileged_seccomp.as_deref(),
             },
             log_path: record.log_path.as_deref(),
             created: &rfc3339(record.created_at_ns),

@@ -20,6 +20,7 @@ mod inspect;
 mod metrics;
 mod own_files;
 mod pipes;
+mod profiles;
 mod pump;
 mod record;
 mod remove;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -51,6 +53,7 @@ pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
 pub use own_files::NodeFiles;
+pub use profiles::Profiles;
 pub use record::{Phase, Reason, Record, RunsAs};
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
@@ -61,7 +64,7 @@ use crate::cgroup::{CgroupError, Cgroups, History};
 use crate::image::{ImageError, Images};
 use crate::runtime::{Handler, Monitor, RuntimeError};
 use crate::security::apparmor::{AppArmor, AppArmorError};
-use crate::security::seccomp::{self, Profile, SeccompError};
+use crate::security::seccomp::{self, SeccompError};
 use crate::security::selinux::{Labels, Selinux, SelinuxError};
 use crate::security::users::UserError;
 use crate::spec::{self, SpecError};
@@ -81,13 +84,8 @@ pub struct Settings {
     pub host: spec::inputs::Host,
     /// The machine that seccomp profiles are read for.
     pub seccomp_target: seccomp::Target,
-    /// The seccomp profile of containers that ask for the default; `None` where the kernel has no
-    /// seccomp.
-    pub seccomp: Option<Arc<Profile>>,
-    /// The seccomp profile of privileged containers; usually none.
-    pub privileged_seccomp: Option<Arc<Profile>>,
-    /// Default seccomp profiles of handlers that have one of their own, by handler.
-    pub handler_seccomp: BTreeMap<String, Arc<Profile>>,
+    /// The default profiles, until [`Containers::set_profiles`] says otherwise.
+    pub profiles: Profiles,
     /// AppArmor, where the node has it.
     pub apparmor: Option<AppArmor>,
     /// SELinux, where the node has it and pods are to be separated by it.
@@ -130,6 +128,7 @@ pub struct Rooms {
 #[derive(Debug)]
 pub struct Containers {
     settings: Settings,
+    profiles: ArcSwap<Profiles>,
     rooms: Rooms,
     records: Records<Record>,
     table: Table<ContainerName, Container>,
@@ -218,9 +217,10 @@ impl Containers {
     ///
     /// # Errors
     /// When the directory of the records cannot be made.
-    pub fn open(settings: Settings, rooms: Rooms) -> Result<Arc<Self>, ContainerError> {
+    pub fn open(mut settings: Settings, rooms: Rooms) -> Result<Arc<Self>, ContainerError> {
         let records = Records::open(rooms.run_dir.containers(), rooms.run_dir.quarantine())?;
         Ok(Arc::new(Self {
+            profiles: ArcSwap::from_pointee(std::mem::take(&mut settings.profiles)),
             settings,
             rooms,
             records,

@@ -3,7 +3,6 @@
 
 use super::{Config, ContainerError, Containers, Pod};
 use crate::cdi::{self, Edits};
-use crate::security::seccomp::Profile;
 use crate::security::selinux::{self, Labels};
 use crate::spec;
 use crate::spec::inputs::{DeclaredVolume, DeviceNode, MountSource, OwnFile};
@@ -32,12 +31,6 @@ impl Containers {
             cdi: self.settings.cdi.resolve(&cdi_devices)?,
             labels: self.labels(pod, config)?,
         })
-    }
-
-    /// The default seccomp profile of containers of a handler: its own, else the node's.
-    pub(super) fn default_seccomp(&self, handler: &str) -> Option<&Profile> {
-        let own = self.settings.handler_seccomp.get(handler);
-        own.or(self.settings.seccomp.as_ref()).map(AsRef::as_ref)
     }
 
     fn labels(&self, pod: &Pod, config: &Config) -> Result<Option<Labels>, ContainerError> {

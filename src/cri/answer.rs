@@ -294,14 +294,19 @@ pub(super) fn image(image: &image::Image) -> wire::Image {
 }
 
 /// One of `StatusResponse.runtime_handlers`.
-pub(super) fn handler((name, features): (&str, Features)) -> wire::RuntimeHandler {
+pub(super) fn handler((name, features): (String, Features)) -> wire::RuntimeHandler {
     wire::RuntimeHandler {
-        name: name.to_owned(),
+        name,
         features: Some(wire::RuntimeHandlerFeatures {
             recursive_read_only_mounts: features.recursive_read_only,
             user_namespaces: features.user_namespaces,
         }),
     }
+}
+
+/// What is wrong with registries.conf, for `crictl info`.
+pub(super) fn registries(state: &image::RegistriesState) -> serde_json::Value {
+    serde_json::json!({ "trouble": state.trouble, "warnings": state.warnings })
 }
 
 /// The pulls in flight, for `crictl info`.

@@ -19,6 +19,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
+use super::shown::Shown;
 use crate::container;
 use crate::sandbox::{self, Sandboxes};
 use crate::state::Id;
@@ -47,10 +48,8 @@ pub struct HttpApi {
     pub pod_root: PathBuf,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// What CRI-O would call the image of a pod.
-    pub pause_image: String,
-    /// The effective configuration, TOML.
-    pub config: Bytes,
+    /// The configuration in effect.
+    pub shown: Arc<Shown>,
 }
 
 /// `GET /info`.
@@ -119,7 +118,7 @@ impl HttpApi {
         Ok(match id {
             Some(id) => self.container(id.to_owned()).await,
             None if path == "/info" => json(&self.info()),
-            None => response(StatusCode::OK, TOML, self.config.clone()),
+            None => response(StatusCode::OK, TOML, self.shown.texts().toml.clone()),
         })
     }
 
@@ -193,13 +192,14 @@ impl HttpApi {
 
     fn describe_pod(&self, record: &sandbox::Record) -> Described {
         let name = record.config.name.to_string();
+        let pause_image = self.shown.texts().pause_image.clone();
         let mut labels = record.config.labels.clone();
         labels.insert(CONTAINER_LABEL.0.to_owned(), CONTAINER_LABEL.1.to_owned());
         Described {
             name: name.replacen("k8s_", "k8s_POD_", 1),
             pid: self.pid_in(&record.id, record.pause.map(|pause| pause.pid)),
-            image: self.pause_image.clone(),
-            image_ref: self.pause_image.clone(),
+            image: pause_image.clone(),
+            image_ref: pause_image,
             created_time: record.created_at_ns,
             labels,
             annotations: record.config.annotations.clone(),

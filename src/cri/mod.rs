@@ -26,6 +26,7 @@ mod pods;
 mod request;
 mod resources;
 mod runtime;
+mod shown;
 mod socket;
 mod stats;
 mod status;
@@ -37,6 +38,7 @@ pub use code::of_image;
 pub use door::sort;
 pub use http::HttpApi;
 pub use metrics::MetricGroups;
+pub use shown::{Shown, Texts};
 pub use socket::{SocketError, bind};
 
 use crate::image::Images;
@@ -53,8 +55,8 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
-    /// The effective configuration as JSON, for `crictl info`.
-    pub config: String,
+    /// The configuration in effect, for `crictl info`.
+    pub shown: Arc<Shown>,
 }
 
 /// `runtime.v1.RuntimeService`.

@@ -33,7 +33,9 @@ pub(super) fn status(
 ) -> Result<wire::StatusResponse, Status> {
     let mut info = BTreeMap::new();
     if request.verbose {
-        info.insert("config".to_owned(), api.identity.config.clone());
+        info.insert("config".to_owned(), api.identity.shown.texts().json.clone());
+        let registries = answer::registries(&api.images.registries_state());
+        info.insert("registries".to_owned(), registries.to_string());
         let mut in_flight = api.sandboxes.in_flight();
         in_flight["pulls"] = answer::pulls(&api.images.pulls_in_flight());
         info.insert("inFlight".to_owned(), in_flight.to_string());
@@ -51,7 +53,12 @@ pub(super) fn status(
             conditions: vec![condition("RuntimeReady", "", String::new()), network],
         }),
         info,
-        runtime_handlers: api.handlers.features().map(answer::handler).collect(),
+        runtime_handlers: api
+            .handlers
+            .features()
+            .into_iter()
+            .map(answer::handler)
+            .collect(),
         features: Some(wire::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: true,

@@ -1,14 +1,16 @@
 //! What the node's security modules and device specifications give to containers: opened once, at
 //! the start.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::DaemonError;
 use crate::cdi;
 use crate::config::{self, Config, Loaded};
-use crate::container::{NodeDevice, NodeDevices, NodeFiles};
+use crate::container::{NodeDevice, NodeDevices, NodeFiles, Profiles};
 use crate::security::apparmor::{self, AppArmor};
+use crate::security::seccomp::{Profile, SeccompError, Target};
 use crate::security::selinux::{self, Selinux};
 use crate::spec::inputs::Host;
 
@@ -26,6 +28,37 @@ pub(super) fn apparmor(
     let node = AppArmor::at(Path::new(apparmor::KERNEL));
     let profile = node.prepare(&config.runtime.apparmor_profile)?;
     Ok((Some(node), profile))
+}
+
+/// The profiles that the configuration gives to containers. Blocks.
+///
+/// # Errors
+/// When one cannot be read.
+pub(super) fn profiles(
+    config: &Config,
+    host: &Host,
+    apparmor: Option<String>,
+) -> Result<Profiles, SeccompError> {
+    let runtime = &config.runtime;
+    let target = Target::native(host.kernel);
+    let read = |path: &PathBuf| Profile::load(path, target).map(Arc::new);
+    let mut handler_seccomp = BTreeMap::new();
+    for (name, handler) in &runtime.runtimes {
+        if let Some(path) = handler.seccomp_profile.as_ref().filter(|_| host.seccomp) {
+            handler_seccomp.insert(name.clone(), read(path)?);
+        }
+    }
+    let privileged = runtime.privileged_seccomp_profile.as_ref();
+    Ok(Profiles {
+        seccomp: match &runtime.seccomp_profile {
+            _ if !host.seccomp => None,
+            Some(path) => Some(read(path)?),
+            None => Some(Arc::new(Profile::embedded(target)?)),
+        },
+        privileged_seccomp: privileged.map(read).transpose()?,
+        handler_seccomp,
+        apparmor,
+    })
 }
 
 /// SELinux, where the configuration wants it and the node has it.

@@ -1,6 +1,5 @@
 //! From the configuration to what each room needs to know of it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +9,10 @@ use crate::config::{
     CgroupManager, CheckpointLevel, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion,
 };
 use crate::container::DeclaredVolumes;
-use crate::cri::HttpApi;
+use crate::cri::{HttpApi, Shown};
 use crate::runtime::{Features, Handler, Program};
 use crate::security::capabilities::CapSet;
-use crate::security::seccomp::{Profile, Target};
+use crate::security::seccomp::Target;
 use crate::security::selinux::Selinux;
 use crate::spec::inputs::{Host, Ulimit};
 use crate::storage::Store;
@@ -43,18 +42,8 @@ pub(super) fn storage(config: &Config) -> storage::Settings {
 
 pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     let image = &loaded.config.image;
-    let options = &loaded.options;
     let mut settings = image::Settings::new(store);
-    if let Some(file) = &options.registries_conf {
-        settings.registries.file.clone_from(file);
-    }
-    if let Some(directory) = &options.registries_conf_dir {
-        settings.registries.drop_ins.clone_from(directory);
-    }
-    settings.registries.short_name_mode = match image.short_name_mode {
-        crate::config::ShortNameMode::Enforcing => None,
-        crate::config::ShortNameMode::Disabled => Some(image::ShortNameMode::Disabled),
-    };
+    settings.registries = registries(loaded);
     if let Some(policy) = &image.signature_policy {
         settings.trust.policy.clone_from(policy);
     }
@@ -62,7 +51,7 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
         .trust
         .namespaces
         .clone_from(&image.signature_policy_dir);
-    if let Some(directory) = &options.registries_d {
+    if let Some(directory) = &loaded.options.registries_d {
         settings.trust.registries_d.clone_from(directory);
     }
     settings.credentials = credentials(&loaded.config);
@@ -73,6 +62,27 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     }
     settings.pinned = pinned(&loaded.config);
     settings
+}
+
+/// Where registries.conf is, and what crio.conf says beside it.
+pub(super) fn registries(loaded: &Loaded) -> image::Sources {
+    let (image, options) = (&loaded.config.image, &loaded.options);
+    let usual = image::Sources::usual();
+    image::Sources {
+        file: options.registries_conf.clone().unwrap_or(usual.file),
+        drop_ins: options
+            .registries_conf_dir
+            .clone()
+            .unwrap_or(usual.drop_ins),
+        // CRI-O's key stands above registries.conf's own, also where nobody has set it
+        short_name_mode: Some(match image.short_name_mode {
+            crate::config::ShortNameMode::Enforcing => image::ShortNameMode::Enforcing,
+            crate::config::ShortNameMode::Disabled => image::ShortNameMode::Disabled,
+        }),
+        search: image.registries.clone(),
+        on_change: image.auto_reload_registries,
+        ..usual
+    }
 }
 
 fn credentials(config: &Config) -> image::CredentialPlaces {
@@ -167,35 +177,16 @@ pub(super) fn container(
     let config = &loaded.config;
     let runtime = &config.runtime;
     let (apparmor, apparmor_default) = security::apparmor(config, &host)?;
-    let target = Target::native(host.kernel);
-    let read = |path: &PathBuf| Profile::load(path, target).map(Arc::new);
-    let seccomp = match &runtime.seccomp_profile {
-        _ if !host.seccomp => None,
-        Some(path) => Some(read(path)?),
-        None => Some(Arc::new(Profile::embedded(target)?)),
-    };
     let kill_wait = runtime.ctr_stop_timeout.max(MIN_KILL_WAIT);
-    let mut handler_seccomp = BTreeMap::new();
-    for (name, handler) in &runtime.runtimes {
-        if let Some(path) = handler.seccomp_profile.as_ref().filter(|_| host.seccomp) {
-            handler_seccomp.insert(name.clone(), read(path)?);
-        }
-    }
     Ok(container::Settings {
-        spec: spec(config, apparmor_default)?,
-        handler_seccomp,
+        spec: spec(config)?,
+        profiles: security::profiles(config, &host, apparmor_default)?,
         apparmor,
         selinux,
         cdi: security::cdi(config),
         devices: security::devices(config),
         files: security::files(loaded)?,
-        seccomp_target: target,
-        seccomp,
-        privileged_seccomp: runtime
-            .privileged_seccomp_profile
-            .as_ref()
-            .map(read)
-            .transpose()?,
+        seccomp_target: Target::native(host.kernel),
         declared_volumes: match config.image.image_volumes {
             ImageVolumes::Mkdir => DeclaredVolumes::Mkdir,
             ImageVolumes::Bind => DeclaredVolumes::Bind,
@@ -211,10 +202,7 @@ pub(super) fn container(
     })
 }
 
-fn spec(
-    config: &Config,
-    apparmor_default: Option<String>,
-) -> Result<spec::inputs::Settings, DaemonError> {
+fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
     let runtime = &config.runtime;
     let capabilities: Vec<&str> = runtime
         .default_capabilities
@@ -243,7 +231,8 @@ fn spec(
         read_only: runtime.read_only,
         device_ownership_from_security_context: runtime.device_ownership_from_security_context,
         storage_roots: vec![config.root.clone()],
-        apparmor_default,
+        // As the profiles are when a container is made.
+        apparmor_default: None,
     })
 }
 
@@ -291,7 +280,7 @@ pub(super) fn sandbox(
 }
 
 /// What is told over HTTP/1.
-pub(super) fn http(loaded: &Loaded, house: &House) -> HttpApi {
+pub(super) fn http(loaded: &Loaded, house: &House, shown: Arc<Shown>) -> HttpApi {
     let config = &loaded.config;
     HttpApi {
         sandboxes: Arc::clone(&house.sandboxes),
@@ -299,8 +288,7 @@ pub(super) fn http(loaded: &Loaded, house: &House) -> HttpApi {
         storage_image: config.imagestore.clone().unwrap_or_default(),
         pod_root: house.store.rootless_path(),
         systemd_cgroup: house.manager == cgroup::Manager::Systemd,
-        pause_image: config.image.pause_image.clone(),
-        config: crate::config::effective_file(loaded).into(),
+        shown,
     }
 }
 

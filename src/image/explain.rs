@@ -33,9 +33,8 @@ impl Images {
     /// # Errors
     /// As a pull, but for a refusal, which is an answer here.
     pub async fn explain(self: &Arc<Self>, request: &PullRequest) -> Result<Explained, ImageError> {
-        let sources = self.settings.registries.clone();
-        let registries = blocking(move || Registries::load(&sources)).await?;
-        let registries = Arc::new(registries);
+        let current = Arc::clone(&self.registries);
+        let registries = blocking(move || current.for_pull()).await?;
         let caller = caller(self, &registries, request).await?;
         let mut failures = Vec::new();
         for reference in registries.candidates(&request.reference)? {

@@ -33,7 +33,7 @@ mod unpack;
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::storage::Store;
@@ -48,7 +48,7 @@ pub use platform::Platform;
 pub use progress::{LayerPhase, LayerSeen, Phase, PullSeen, WaitSeen};
 pub use pull::{PullRequest, Pulling};
 pub use query::{Image, User};
-pub use registries::{ShortNameMode, Sources};
+pub use registries::{ShortNameMode, Sources, State as RegistriesState};
 #[cfg(test)]
 use registry::Timeouts;
 pub use registry::{InsecureHosts, Network, Proxies};
@@ -81,11 +81,7 @@ impl Settings {
     pub fn new(store: Store) -> Settings {
         Settings {
             store,
-            registries: Sources {
-                file: "/etc/containers/registries.conf".into(),
-                drop_ins: "/etc/containers/registries.conf.d".into(),
-                short_name_mode: None,
-            },
+            registries: Sources::usual(),
             trust: TrustSettings::default(),
             credentials: CredentialPlaces::default(),
             platform: Platform::host(),
@@ -95,6 +91,15 @@ impl Settings {
             network: Network::default(),
         }
     }
+}
+
+/// What in registries.conf means nothing, each in one line with its place. Blocks.
+///
+/// # Errors
+/// When the files cannot be used.
+pub fn check_registries(sources: &Sources) -> Result<Vec<String>, ImageError> {
+    let read = registries::Registries::load(sources)?;
+    Ok(read.warnings().to_vec())
 }
 
 /// The image room. One a daemon.
@@ -108,8 +113,7 @@ pub struct Images {
     turns: turns::Turns,
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
-    /// What registries.conf said last; for questions, which must not read files each time.
-    registries: ArcSwapOption<registries::Registries>,
+    registries: Arc<registries::Current>,
     pinned: ArcSwap<Pinned>,
 }
 
@@ -124,10 +128,30 @@ impl Images {
             turns: turns::Turns::default(),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
-            registries: ArcSwapOption::empty(),
+            registries: Arc::new(registries::Current::new(settings.registries.clone())),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,
         })
+    }
+
+    /// Reads registries.conf from where these sources say, and as crio.conf now says beside it.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When it is wrong; what it said before goes on to count then.
+    pub fn reload_registries(&self, sources: Sources) -> Result<(), ImageError> {
+        self.registries.reload(sources)
+    }
+
+    /// Notices changes of registries.conf by itself, for as long as it is polled and where the
+    /// sources say that they count at once.
+    pub async fn watch_registries(&self) {
+        Arc::clone(&self.registries).watch().await;
+    }
+
+    /// What is wrong with registries.conf.
+    pub fn registries_state(&self) -> RegistriesState {
+        self.registries.state()
     }
 }
 

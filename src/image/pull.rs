@@ -166,10 +166,8 @@ async fn run(images: Arc<Images>, request: PullRequest, ticket: Ticket) -> Outco
 
 /// Pulls the first of the full references that a short name may stand for and that is there.
 async fn pull_first(images: &Arc<Images>, request: &PullRequest, watch: &Underway) -> Outcome {
-    let sources = images.settings.registries.clone();
-    let registries = blocking(move || Registries::load(&sources)).await?;
-    let registries = Arc::new(registries);
-    images.registries.store(Some(Arc::clone(&registries)));
+    let current = Arc::clone(&images.registries);
+    let registries = blocking(move || current.for_pull()).await?;
     let caller = caller(images, &registries, request).await?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {

@@ -161,17 +161,9 @@ impl Images {
         matching.next().is_none().then(|| Arc::clone(first))
     }
 
-    /// What registries.conf said at the last pull; read once where there was none. A broken file is
-    /// a pull's error to report: questions are answered as if it were empty.
+    /// What registries.conf says, for questions: from memory.
     pub(super) fn known_registries(&self) -> Arc<Registries> {
-        if let Some(known) = self.registries.load_full() {
-            return known;
-        }
-        let loaded = Registries::load(&self.settings.registries);
-        let known =
-            Arc::new(loaded.unwrap_or_else(|_| Registries::empty(&self.settings.registries)));
-        self.registries.store(Some(Arc::clone(&known)));
-        known
+        self.registries.known()
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
@@ -64,9 +65,14 @@ impl Program {
     }
 }
 
-/// All configured handlers.
+/// All configured handlers; they may change while the daemon runs. A pod keeps the one it was made
+/// with.
 #[derive(Debug)]
-pub struct Handlers {
+pub struct Handlers(ArcSwap<Known>);
+
+/// Handlers whose features are known.
+#[derive(Debug)]
+pub struct Known {
     default: String,
     by_name: BTreeMap<String, Arc<Handler>>,
 }
@@ -83,13 +89,26 @@ impl Handlers {
         handlers: Vec<Handler>,
         kernel: (u32, u32),
     ) -> Result<Self, RuntimeError> {
+        let known = Handlers::ask(default, handlers, kernel).await?;
+        Ok(Self(ArcSwap::from_pointee(known)))
+    }
+
+    /// What [`Handlers::new`] does, to be taken up by [`Handlers::replace`].
+    ///
+    /// # Errors
+    /// When the default is not among them.
+    pub async fn ask(
+        default: String,
+        handlers: Vec<Handler>,
+        kernel: (u32, u32),
+    ) -> Result<Known, RuntimeError> {
         let asked = handlers.into_iter().map(|mut handler| async move {
             handler.features = Features::of(&handler.program).await.with_kernel(kernel);
             (handler.program.handler.clone(), Arc::new(handler))
         });
         let by_name: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
         if by_name.contains_key(&default) {
-            Ok(Self { default, by_name })
+            Ok(Known { default, by_name })
         } else {
             Err(RuntimeError::NoHandler {
                 name: default,
@@ -103,25 +122,36 @@ impl Handlers {
     /// # Errors
     /// When there is no such handler.
     pub fn get(&self, name: &str) -> Result<Arc<Handler>, RuntimeError> {
-        let wanted = if name.is_empty() { &self.default } else { name };
-        self.by_name
+        let known = self.0.load();
+        let wanted = if name.is_empty() {
+            &known.default
+        } else {
+            name
+        };
+        known
+            .by_name
             .get(wanted)
             .cloned()
             .ok_or_else(|| RuntimeError::NoHandler {
                 name: wanted.to_owned(),
-                known: self.by_name.keys().cloned().collect(),
+                known: known.by_name.keys().cloned().collect(),
             })
     }
 
     /// Names and features of all handlers, in order; the first is the default once more, under the
     /// empty name: the kubelet looks it up like any other.
-    pub fn features(&self) -> impl Iterator<Item = (&str, Features)> {
-        let default = self.by_name.get(&self.default);
-        let default = default.map(|handler| ("", handler.features));
-        let named = self.by_name.iter();
-        default
-            .into_iter()
-            .chain(named.map(|(name, handler)| (name.as_str(), handler.features)))
+    pub fn features(&self) -> Vec<(String, Features)> {
+        let known = self.0.load();
+        let default = known.by_name.get(&known.default);
+        let default = default.map(|handler| (String::new(), handler.features));
+        let named = known.by_name.iter();
+        let named = named.map(|(name, handler)| (name.clone(), handler.features));
+        default.into_iter().chain(named).collect()
+    }
+
+    /// Takes up other handlers for pods that are made from now on.
+    pub fn replace(&self, known: Known) {
+        self.0.store(Arc::new(known));
     }
 }
 
@@ -154,7 +184,8 @@ mod tests {
         let list = vec![handler("runc", "/bin/true"), handler("old", "/bin/false")];
         let handlers = Handlers::new("runc".into(), list, (6, 1)).await.unwrap();
         assert_eq!(handlers.get("").unwrap().program.handler, "runc");
-        let names: Vec<&str> = handlers.features().map(|(name, _)| name).collect();
+        let features = handlers.features();
+        let names: Vec<&str> = features.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["", "old", "runc"]);
         let error = handlers.get("kata").unwrap_err().to_string();
         assert!(error.contains("kata") && error.contains("runc"), "{error}");

@@ -20,7 +20,7 @@ pub use attachment::{Attachment, MAX_INPUT, Piece, Room};
 pub use conmon::{Phase, Status};
 pub use execution::{Execution, OnHangup};
 pub use features::Features;
-pub use handler::{Handler, Handlers, Program};
+pub use handler::{Handler, Handlers, Known as KnownHandlers, Program};
 pub use monitor::{Monitor, NewContainer, Watch};
 
 /// A call of the OCI runtime or of a monitor did not work.

@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, writer::BoxMakeWriter};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct LogError {
 ///
 /// # Errors
 /// When the file cannot be opened for appending.
-pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<(), LogError> {
+pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<Level, LogError> {
     let writer = match file {
         None => BoxMakeWriter::new(io::stderr),
         Some(path) => {
@@ -47,9 +48,7 @@ pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<
             BoxMakeWriter::new(Mutex::new(file.map_err(open)?))
         }
     };
-    let shown = Targets::new()
-        .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_default(level.min(LevelFilter::WARN));
+    let (shown, handle) = reload::Layer::new(shown(level));
     let lines = fmt::layer()
         .with_ansi(false)
         .with_target(false)
@@ -59,7 +58,25 @@ pub fn start(level: LevelFilter, format: Format, file: Option<&Path>) -> Result<
         Format::Text => registry.with(lines).init(),
         Format::Json => registry.with(lines.json()).init(),
     }
-    Ok(())
+    Ok(Level(handle))
+}
+
+/// The level of the log while it runs.
+#[derive(Debug, Clone)]
+pub struct Level(reload::Handle<Targets, Registry>);
+
+impl Level {
+    /// Shows events of `level` and above from now on.
+    pub fn set(&self, level: LevelFilter) {
+        // it fails only when the log is gone, and then nothing is shown anyway
+        let _gone = self.0.reload(shown(level));
+    }
+}
+
+fn shown(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 /// The level of a name that the configuration has accepted (`log_level`); `fatal` and `panic`,

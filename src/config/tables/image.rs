@@ -54,6 +54,15 @@ table! {
         signature_policy_dir: Option<PathBuf> = "/etc/crio/policies",
             flag = "signature-policy-dir", env = "CONTAINER_SIGNATURE_POLICY_DIR";
 
+        /// Registries that a name without a registry may be in, where registries.conf has no
+        /// unqualified-search-registries. A key of older versions of CRI-O.
+        registries: Vec<String> = [],
+            flag = "registry", env = "CONTAINER_REGISTRIES",
+            status = Deprecated(
+                "write unqualified-search-registries = [\"HOST\"] with the same hosts into \
+                 registries.conf"
+            );
+
         /// Registries that are spoken to without TLS or without checking it: `host`, `host:port` or a
         /// range of addresses such as `10.0.0.0/8`, beside those with `insecure = true` in
         /// registries.conf. CRI-O from 1.35 on ignores this key.
@@ -74,10 +83,10 @@ table! {
             flag = "separate-pull-cgroup", env = "PULL_IN_A_CGROUP",
             status = Accepted("pulls run in the daemon's own cgroup");
 
-        /// Read registries.conf.d again when a file in it changes.
+        /// Take up changes of registries.conf and its drop-ins at once; otherwise at the start and with
+        /// SIGHUP only. A file that has become wrong changes nothing and is told in the log.
         auto_reload_registries: bool = false,
-            flag = "auto-reload-registries", env = "AUTO_RELOAD_REGISTRIES",
-            status = Accepted("registries.conf is read anew for every pull");
+            flag = "auto-reload-registries", env = "AUTO_RELOAD_REGISTRIES";
 
         /// End a pull when no byte of a download has come for this long; `0s` means 60 seconds.
         pull_progress_timeout: Duration = Duration::ZERO,

@@ -191,6 +191,9 @@ const OURS: &[(&str, &str)] = &[
     ("crio.image.image_archives_dir", "\"\""),
     ("crio.network.cni_cache_dir", "\"/var/lib/cni\""),
     ("crio.runtime.pause_path", "\"\""),
+    ("crio.image.image_archives_dir", "\"\""),
+    // of older versions of CRI-O
+    ("crio.image.registries", "[]"),
 ];
 
 /// Full name and default of every key, as the tables have them.

@@ -2,15 +2,22 @@
 //!
 //! Reads the file and its drop-ins (containers-registries.conf(5), version 2), answers two
 //! questions: [`Registries::candidates`], the full references a text may stand for, and
-//! [`Registries::endpoints`], the places to ask for one, mirrors first. Talks to no registry.
+//! [`Registries::endpoints`], the places to ask for one, mirrors first. `current` says which reading
+//! of the files counts now. Talks to no registry.
 
+mod current;
+mod keys;
 mod parse;
+mod stamp;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use current::{Current, State};
 pub use parse::ShortNameMode;
 use parse::{File, PullFromMirror, Registry};
 
@@ -20,15 +27,39 @@ use super::reference::{Name, Reference};
 /// Largest configuration file of this room that is read.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Where registries.conf and its drop-ins are.
-#[derive(Debug, Clone)]
+/// Most files in the directory of drop-ins.
+const MAX_DROP_INS: usize = 512;
+
+/// Where registries.conf and its drop-ins are, and what crio.conf says beside them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
     /// The main file; it may be missing.
     pub file: PathBuf,
     /// `*.conf` here override it, in the order of their names; it may be missing.
     pub drop_ins: PathBuf,
+    /// Aliases that podman has written down for the names it was asked for; they stand above those of
+    /// the other files. It may be missing.
+    pub alias_cache: PathBuf,
     /// crio.conf's `short_name_mode`, which stands above the files' own.
     pub short_name_mode: Option<ShortNameMode>,
+    /// crio.conf's `registries` of old: searched where the files name no registry to search.
+    pub search: Vec<String>,
+    /// Whether a change of the files counts at once; otherwise when it is asked for.
+    pub on_change: bool,
+}
+
+impl Sources {
+    /// The field's usual files, whose changes count at once.
+    pub fn usual() -> Sources {
+        Sources {
+            file: "/etc/containers/registries.conf".into(),
+            drop_ins: "/etc/containers/registries.conf.d".into(),
+            alias_cache: "/var/cache/containers/short-name-aliases.conf".into(),
+            short_name_mode: None,
+            search: Vec::new(),
+            on_change: true,
+        }
+    }
 }
 
 /// What the files say together.
@@ -37,9 +68,13 @@ pub struct Registries {
     search: Vec<String>,
     mode: ShortNameMode,
     aliases: BTreeMap<String, String>,
-    registries: Vec<Registry>,
+    /// Of the cache, above the others; when it cannot be read, no short name is resolved.
+    cached_aliases: Result<BTreeMap<String, String>, ImageError>,
+    /// By prefix.
+    registries: BTreeMap<String, Registry>,
     credential_helpers: Vec<String>,
     file: PathBuf,
+    warnings: Vec<String>,
 }
 
 /// One place to fetch a reference from.
@@ -60,9 +95,11 @@ impl Registries {
             search: Vec::new(),
             mode: ShortNameMode::Enforcing,
             aliases: BTreeMap::new(),
-            registries: Vec::new(),
+            cached_aliases: Ok(BTreeMap::new()),
+            registries: BTreeMap::new(),
             credential_helpers: Vec::new(),
             file: sources.file.clone(),
+            warnings: Vec::new(),
         }
     }
 
@@ -73,38 +110,56 @@ impl Registries {
         paths.extend(drop_ins(&sources.drop_ins)?);
         for path in paths {
             if let Some(text) = read_bounded(&path)? {
-                registries.merge(parse::parse(&text, &path)?);
+                registries.merge(parse::parse(&text, &path)?, &path);
             }
         }
+        registries.cached_aliases = cached_aliases(&sources.alias_cache);
         if let Some(mode) = sources.short_name_mode {
             registries.mode = mode;
+        }
+        if registries.search.is_empty() {
+            for host in &sources.search {
+                parse::check_search(host).map_err(|reason| ImageError::Config {
+                    path: "crio.conf".into(),
+                    reason: format!("registries: {reason}"),
+                })?;
+            }
+            registries.search.clone_from(&sources.search);
         }
         Ok(registries)
     }
 
     /// A later file wins: lists and tables of the same prefix are replaced, aliases are added.
-    fn merge(&mut self, file: File) {
-        if let Some(search) = file.unqualified_search_registries {
+    fn merge(&mut self, file: File, path: &Path) {
+        if let Some(search) = file.search {
             self.search = search;
         }
-        if let Some(mode) = file.short_name_mode {
+        if let Some(mode) = file.mode {
             self.mode = mode;
         }
         if let Some(helpers) = file.credential_helpers {
             self.credential_helpers = helpers;
         }
-        for (alias, name) in file.aliases {
-            if name.is_empty() {
-                self.aliases.remove(&alias);
-            } else {
-                self.aliases.insert(alias, name);
-            }
+        self.aliases.extend(file.aliases);
+        for registry in file.registries {
+            self.registries.insert(registry.prefix.clone(), registry);
         }
-        for registry in file.registry {
-            self.registries
-                .retain(|known| known.prefix != registry.prefix);
-            self.registries.push(registry);
-        }
+        let told = file.warnings.into_iter();
+        self.warnings
+            .extend(told.map(|warning| format!("{}: {warning}", path.display())));
+    }
+
+    /// What in the files means nothing, each in one line with its place.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The full name that a short one is an alias of.
+    fn alias(&self, short: &str) -> Result<Option<&str>, ImageError> {
+        let cached = self.cached_aliases.as_ref().map_err(Clone::clone)?;
+        let found = cached.get(short).or_else(|| self.aliases.get(short));
+        // an empty name is one that was taken away
+        Ok(found.map(String::as_str).filter(|name| !name.is_empty()))
     }
 
     /// Who is asked for credentials, in order; empty: the auth files only.
@@ -122,7 +177,7 @@ impl Registries {
             reference: text.to_owned(),
             reason,
         };
-        if let Some(name) = self.aliases.get(&short.path) {
+        if let Some(name) = self.alias(&short.path)? {
             return Ok(vec![short.with_name(name)?.or_latest()]);
         }
         let file = self.file.display();
@@ -154,10 +209,8 @@ impl Registries {
                 .into_iter()
                 .collect();
         };
-        let alias = self
-            .aliases
-            .get(&short.path)
-            .and_then(|name| short.with_name(name).ok());
+        let alias = self.alias(&short.path).ok().flatten();
+        let alias = alias.and_then(|name| short.with_name(name).ok());
         let hosts = self
             .search
             .iter()
@@ -189,8 +242,8 @@ impl Registries {
         }
         let mut endpoints = Vec::new();
         let by_digest = reference.digest.is_some();
-        for mirror in &registry.mirror {
-            let wanted = match mirror.pull_from_mirror {
+        for mirror in &registry.mirrors {
+            let wanted = match mirror.pulls {
                 PullFromMirror::All => by_digest || !registry.mirror_by_digest_only,
                 PullFromMirror::DigestOnly => by_digest,
                 PullFromMirror::TagOnly => !by_digest,
@@ -215,26 +268,41 @@ impl Registries {
         Ok(endpoints)
     }
 
-    /// The table whose prefix fits best, and how many bytes of the reference it covers.
+    /// The table whose prefix fits best, and how many bytes of the reference it covers. Of two of
+    /// the same length the first in their order counts, so `*.a.io` before `b.a.io`: containers/image's
+    /// rule.
     fn find(&self, reference: &Reference) -> Option<(&Registry, usize)> {
         let text = reference.to_string();
-        let matches = self.registries.iter().filter_map(|registry| {
+        let matches = self.registries.values().filter_map(|registry| {
             let covered = covered(&registry.prefix, &text, &reference.registry)?;
             Some((registry, covered))
         });
-        matches.max_by_key(|(registry, _)| registry.prefix.len())
+        matches.reduce(
+            |best, next| match next.0.prefix.len() > best.0.prefix.len() {
+                true => next,
+                false => best,
+            },
+        )
     }
 }
 
 /// Bytes of `text` that `prefix` covers, if it matches at a component's end.
 fn covered(prefix: &str, text: &str, host: &str) -> Option<usize> {
     if let Some(domain) = prefix.strip_prefix('*') {
+        // the port is not covered, and so stays when the host is replaced
         let name = host.split(':').next().unwrap_or(host);
-        // the port stays outside the pattern, but is replaced together with the host
-        return (name.len() > domain.len() && name.ends_with(domain)).then_some(host.len());
+        return (name.len() > domain.len() && name.ends_with(domain)).then_some(name.len());
     }
     let rest = text.strip_prefix(prefix)?;
     (rest.is_empty() || rest.starts_with(['/', ':', '@'])).then_some(prefix.len())
+}
+
+/// What podman remembers of short names: nothing but aliases.
+fn cached_aliases(path: &Path) -> Result<BTreeMap<String, String>, ImageError> {
+    match read_bounded(path)? {
+        Some(text) => Ok(parse::parse(&text, path)?.aliases),
+        None => Ok(BTreeMap::new()),
+    }
 }
 
 fn rewrite(reference: &Reference, matched: usize, location: &str) -> Result<Reference, ImageError> {
@@ -266,6 +334,12 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
             .extension()
             .is_some_and(|extension| extension == "conf")
         {
+            if paths.len() == MAX_DROP_INS {
+                return Err(ImageError::Config {
+                    path: directory.to_owned(),
+                    reason: format!("more than {MAX_DROP_INS} drop-in files"),
+                });
+            }
             paths.push(path);
         }
     }
@@ -279,11 +353,27 @@ pub fn read_bounded(path: &Path) -> Result<Option<String>, ImageError> {
         path: path.to_owned(),
         reason,
     };
-    let file = match std::fs::File::open(path) {
+    // without O_NONBLOCK the open of a pipe would wait for a writer
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fail(error.to_string())),
     };
+    let kind = file.metadata().map_err(|error| fail(error.to_string()))?;
+    if !kind.is_file() {
+        // a link to it is how a file is masked
+        return match path
+            .canonicalize()
+            .is_ok_and(|at| at == Path::new("/dev/null"))
+        {
+            true => Ok(None),
+            false => Err(fail("not a regular file".to_owned())),
+        };
+    }
     let mut text = String::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_string(&mut text)

@@ -1,29 +1,28 @@
-//! The text of registries.conf (containers-registries.conf(5), version 2) and its checks.
+//! The text of registries.conf (containers-registries.conf(5), version 2) and its checks: what is an
+//! error to containers/image is one here, at a line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
+use toml::Spanned;
 
+use super::keys;
 use crate::image::error::ImageError;
 use crate::image::reference;
 
-/// One file, as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+/// One file, checked.
+#[derive(Debug, Default)]
 pub(super) struct File {
-    pub unqualified_search_registries: Option<Vec<String>>,
-    pub short_name_mode: Option<ShortNameMode>,
-    #[serde(default)]
-    pub registry: Vec<Registry>,
-    #[serde(default)]
+    pub search: Option<Vec<String>>,
+    pub mode: Option<ShortNameMode>,
+    pub registries: Vec<Registry>,
+    /// An empty name takes an earlier file's alias away.
     pub aliases: BTreeMap<String, String>,
     pub credential_helpers: Option<Vec<String>>,
-    // read so that the files in the field parse; without effect in this build
-    #[serde(rename = "additional-layer-store-auth-helper")]
-    pub _additional_layer_store_auth_helper: Option<String>,
-    /// The tables of version 1, refused by name.
-    pub registries: Option<toml::Value>,
+    /// Keys that mean nothing, each told in one line.
+    pub warnings: Vec<String>,
 }
 
 /// What to do with a short name that no alias resolves.
@@ -39,32 +38,24 @@ pub enum ShortNameMode {
 }
 
 /// A `[[registry]]` table.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub(super) struct Registry {
-    #[serde(default)]
+    /// What references begin with, or `*.domain`; never empty.
     pub prefix: String,
-    #[serde(default)]
+    /// Empty, with a `*.domain` only: the place is the one of the reference.
     pub location: String,
-    #[serde(default)]
     pub insecure: bool,
-    #[serde(default)]
     pub blocked: bool,
-    #[serde(default)]
     pub mirror_by_digest_only: bool,
-    #[serde(default)]
-    pub mirror: Vec<Mirror>,
+    pub mirrors: Vec<Mirror>,
 }
 
 /// A `[[registry.mirror]]` table.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub(super) struct Mirror {
     pub location: String,
-    #[serde(default)]
     pub insecure: bool,
-    #[serde(default)]
-    pub pull_from_mirror: PullFromMirror,
+    pub pulls: PullFromMirror,
 }
 
 /// Which pulls a mirror serves.
@@ -77,76 +68,229 @@ pub(super) enum PullFromMirror {
     TagOnly,
 }
 
+/// One file, as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Written {
+    unqualified_search_registries: Option<Vec<Spanned<String>>>,
+    short_name_mode: Option<ShortNameMode>,
+    #[serde(default)]
+    registry: Vec<Spanned<WrittenRegistry>>,
+    #[serde(default)]
+    aliases: BTreeMap<String, Spanned<String>>,
+    credential_helpers: Option<Vec<String>>,
+    /// The tables of version 1, refused by name.
+    registries: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct WrittenRegistry {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    blocked: bool,
+    #[serde(default)]
+    mirror_by_digest_only: bool,
+    #[serde(default)]
+    mirror: Vec<Spanned<WrittenMirror>>,
+    /// A mirror's key, refused here by name.
+    pull_from_mirror: Option<toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct WrittenMirror {
+    #[serde(default)]
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    pull_from_mirror: Option<PullFromMirror>,
+}
+
+/// What is wrong, and where in the text.
+struct Mistake {
+    span: Range<usize>,
+    text: String,
+}
+
 /// Parses and checks one file; `path` is for the error only.
 pub(super) fn parse(text: &str, path: &Path) -> Result<File, ImageError> {
-    let fail = |reason: String| ImageError::Config {
-        path: path.to_owned(),
-        reason,
+    read(text).map_err(|mistake| {
+        let mut reason = format!("{}: {}", keys::place(text, &mistake.span), mistake.text);
+        // a misspelt key is often why another is missing
+        if let Some(misspelt) = keys::unknown(text).first() {
+            reason = format!("{reason}; {misspelt}");
+        }
+        ImageError::Config {
+            path: path.to_owned(),
+            reason,
+        }
+    })
+}
+
+fn read(text: &str) -> Result<File, Mistake> {
+    let written: Written = toml::from_str(text).map_err(|error| Mistake {
+        span: error.span().unwrap_or_default(),
+        text: error.message().replace('\n', ", "),
+    })?;
+    if let Some(old) = written.registries {
+        let fault = "[registries.search], [registries.insecure] and [registries.block] are version \
+                     1; write unqualified-search-registries and [[registry]] tables instead";
+        return Err(Mistake {
+            span: old.span(),
+            text: fault.to_owned(),
+        });
+    }
+    let mut file = File {
+        mode: written.short_name_mode,
+        credential_helpers: written.credential_helpers,
+        warnings: keys::unknown(text),
+        ..File::default()
     };
-    let mut file: File = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
-    if file.registries.is_some() {
-        return Err(fail(
-            "[registries.search], [registries.insecure] and [registries.block] are version 1; \
-             write unqualified-search-registries and [[registry]] tables instead"
-                .to_owned(),
-        ));
+    if let Some(hosts) = written.unqualified_search_registries {
+        file.search = Some(each(hosts, search_registry)?);
     }
-    for registry in &mut file.registry {
-        check_registry(registry).map_err(fail)?;
+    for (alias, name) in written.aliases {
+        let span = name.span();
+        check_alias(&alias, name.get_ref()).map_err(|reason| Mistake {
+            span,
+            text: format!("[aliases] {alias:?}: {reason}"),
+        })?;
+        file.aliases.insert(alias, name.into_inner());
     }
-    for host in file.unqualified_search_registries.iter().flatten() {
-        check_location(host)
-            .map_err(|reason| fail(format!("unqualified-search-registries: {reason}")))?;
-    }
-    for (alias, name) in &file.aliases {
-        check_alias(alias, name)
-            .map_err(|reason| fail(format!("[aliases] {alias:?}: {reason}")))?;
-    }
+    let spans: Vec<_> = written.registry.iter().map(Spanned::span).collect();
+    file.registries = each(written.registry, registry)?;
+    check_agreement(&file.registries, &spans)?;
+    // the first table of a prefix wins within a file
+    let mut seen = HashSet::new();
+    file.registries
+        .retain(|registry| seen.insert(registry.prefix.clone()));
     Ok(file)
 }
 
-fn check_registry(registry: &mut Registry) -> Result<(), String> {
-    trim_slash(&mut registry.prefix);
-    trim_slash(&mut registry.location);
-    if registry.prefix.is_empty() {
-        if registry.location.is_empty() {
+/// Checks each with its place in the text.
+fn each<W, C>(
+    all: Vec<Spanned<W>>,
+    check: impl Fn(W) -> Result<C, String>,
+) -> Result<Vec<C>, Mistake> {
+    let checked = all.into_iter().map(|one| {
+        let span = one.span();
+        check(one.into_inner()).map_err(|text| Mistake { span, text })
+    });
+    checked.collect()
+}
+
+fn registry(written: WrittenRegistry) -> Result<Registry, String> {
+    let (mut prefix, location) = (trimmed(&written.prefix), trimmed(&written.location));
+    if prefix.is_empty() {
+        if location.is_empty() {
             return Err("a [[registry]] has neither prefix nor location".to_owned());
         }
-        registry.prefix = registry.location.clone();
+        prefix.clone_from(&location);
     }
-    let context = |reason: String| format!("[[registry]] {:?}: {reason}", registry.prefix);
-    match registry.prefix.strip_prefix("*.") {
+    let context = |reason: String| format!("[[registry]] {prefix:?}: {reason}");
+    match prefix.strip_prefix("*.") {
         Some(domain) if domain.contains(['/', ':', '@', '*']) || domain.is_empty() => {
-            return Err(context(
-                "a wildcard prefix is *.domain and nothing after it".to_owned(),
-            ));
+            let fault = "a wildcard prefix is *.domain and nothing after it";
+            return Err(context(fault.to_owned()));
+        }
+        None if location.is_empty() => {
+            let fault = "it has no location, which only a prefix *.domain can do without; write \
+                         location = ";
+            return Err(context(format!(
+                "{fault}{prefix:?} to leave it where it is"
+            )));
         }
         Some(_) => {}
-        None => {
-            check_location(&registry.prefix).map_err(context)?;
-            if registry.location.is_empty() {
-                registry.location = registry.prefix.clone();
-            }
-        }
+        None => check_location(&prefix).map_err(context)?,
     }
-    if !registry.location.is_empty() {
-        check_location(&registry.location).map_err(context)?;
+    if !location.is_empty() {
+        check_location(&location).map_err(context)?;
     }
-    for mirror in &mut registry.mirror {
-        trim_slash(&mut mirror.location);
-        check_location(&mirror.location).map_err(|reason| context(format!("mirror: {reason}")))?;
-        if registry.mirror_by_digest_only && mirror.pull_from_mirror != PullFromMirror::All {
-            return Err(context(
-                "mirror-by-digest-only and a mirror's pull-from-mirror exclude each other"
-                    .to_owned(),
-            ));
-        }
+    if written.pull_from_mirror.is_some() {
+        let fault = "pull-from-mirror belongs into a [[registry.mirror]] table";
+        return Err(context(fault.to_owned()));
+    }
+    let mirrors = written.mirror.into_iter().map(Spanned::into_inner);
+    let mirrors: Result<_, String> = mirrors
+        .map(|one| mirror(&one, written.mirror_by_digest_only))
+        .collect();
+    Ok(Registry {
+        mirrors: mirrors.map_err(|reason| context(format!("mirror: {reason}")))?,
+        location,
+        insecure: written.insecure,
+        blocked: written.blocked,
+        mirror_by_digest_only: written.mirror_by_digest_only,
+        prefix,
+    })
+}
+
+fn mirror(written: &WrittenMirror, all_by_digest: bool) -> Result<Mirror, String> {
+    let location = trimmed(&written.location);
+    if location.is_empty() {
+        return Err("it has no location".to_owned());
+    }
+    check_location(&location)?;
+    if all_by_digest && written.pull_from_mirror.is_some() {
+        let fault = "mirror-by-digest-only and a mirror's pull-from-mirror exclude each other";
+        return Err(fault.to_owned());
+    }
+    Ok(Mirror {
+        location,
+        insecure: written.insecure,
+        pulls: written.pull_from_mirror.unwrap_or_default(),
+    })
+}
+
+/// Tables with other prefixes but one location must say the same of the place.
+fn check_agreement(registries: &[Registry], spans: &[Range<usize>]) -> Result<(), Mistake> {
+    let mut known: BTreeMap<&str, &Registry> = BTreeMap::new();
+    for (registry, span) in registries.iter().zip(spans) {
+        let place = match registry.location.as_str() {
+            "" => registry.prefix.as_str(),
+            location => location,
+        };
+        let before = known.entry(place).or_insert(registry);
+        let key = match *before {
+            before if before.insecure != registry.insecure => "insecure",
+            before if before.blocked != registry.blocked => "blocked",
+            _ => continue,
+        };
+        return Err(Mistake {
+            span: span.clone(),
+            text: format!(
+                "[[registry]] {:?}: `{key}` is not what [[registry]] {:?} says of the same location \
+                 {place:?}",
+                registry.prefix, before.prefix
+            ),
+        });
     }
     Ok(())
 }
 
-fn trim_slash(text: &mut String) {
-    text.truncate(text.trim_end_matches('/').len());
+fn search_registry(host: String) -> Result<String, String> {
+    let host = trimmed(&host);
+    check_search(&host).map_err(|reason| format!("unqualified-search-registries: {reason}"))?;
+    Ok(host)
+}
+
+/// A host with an optional port and nothing else.
+pub(super) fn check_search(host: &str) -> Result<(), String> {
+    match host.contains(['/', '@']) {
+        true => Err(format!(
+            "{host:?} is not a registry host; write host[:port]"
+        )),
+        false => reference::check_host(host),
+    }
+}
+
+fn trimmed(text: &str) -> String {
+    text.trim_end_matches('/').to_owned()
 }
 
 fn check_location(location: &str) -> Result<(), String> {

@@ -11,7 +11,8 @@ fn load(files: &[(&str, &str)]) -> Result<Registries, ImageError> {
     Registries::load(&Sources {
         file,
         drop_ins,
-        short_name_mode: None,
+        alias_cache: dir.path().join("aliases"),
+        ..Sources::usual()
     })
 }
 
@@ -45,7 +46,7 @@ fn the_longest_prefix_rewrites_blocks_and_mirrors() {
         location = "mirror.local:5000/quay"
         insecure = true
         [[registry]]
-        prefix = "quay.io/secret"
+        location = "quay.io/secret"
         blocked = true
         [[registry]]
         location = "docker.io"
@@ -57,7 +58,7 @@ fn the_longest_prefix_rewrites_blocks_and_mirrors() {
         pull-from-mirror = "digest-only"
         [[registry]]
         prefix = "*.example.com"
-        location = "proxy.local/x"
+        location = "proxy.local"
         [[registry]]
         prefix = "*.plain.org"
         insecure = true
@@ -86,7 +87,7 @@ fn the_longest_prefix_rewrites_blocks_and_mirrors() {
         ),
         (
             "a.b.example.com:8443/r:2".into(),
-            vec!["proxy.local/x/r:2".into()],
+            vec!["proxy.local:8443/r:2".into()],
         ),
         ("example.com/r:2".into(), vec!["example.com/r:2".into()]),
         ("x.plain.org/r:2".into(), vec!["!x.plain.org/r:2".into()]),
@@ -159,9 +160,44 @@ fn mistakes_are_reported_with_the_file_and_the_place() {
     let table = [
         (
             "unqualified-search-registries = \"a\"",
-            "unqualified-search-registries",
+            "line 1, column 33: invalid type",
         ),
-        ("[[registry]]\nlokation = \"x\"", "lokation"),
+        (
+            "[[registry]]\n lokation = \"x\"",
+            "line 1, column 1: a [[registry]] has neither prefix nor location; line 2, column 2: \
+             unknown key `lokation` of [[registry]] has no effect; did you mean `location`?",
+        ),
+        (
+            "[[registry]]\nlocation = \"a.io\"\n[[registry]]\nprefix = \"b.io\"\n",
+            "line 3, column 1: [[registry]] \"b.io\": it has no location",
+        ),
+        (
+            "[[registry]]\nlocation = \"a.io\"\npull-from-mirror = \"all\"",
+            "belongs into a [[registry.mirror]]",
+        ),
+        (
+            "[[registry]]\nlocation = \"a.io\"\nmirror-by-digest-only = true\n\
+             [[registry.mirror]]\nlocation = \"b.io\"\npull-from-mirror = \"all\"",
+            "exclude each other",
+        ),
+        (
+            "[[registry]]\nlocation = \"a.io\"\n[[registry.mirror]]\nlocation = \"b.io\"\n\
+             pull-from-mirror = \"never\"",
+            "line 5",
+        ),
+        (
+            "[[registry]]\nlocation = \"a.io\"\n[[registry]]\nprefix = \"b.io\"\nlocation = \
+             \"a.io\"\nblocked = true",
+            "line 3, column 1: [[registry]] \"b.io\": `blocked` is not what [[registry]] \"a.io\" says",
+        ),
+        (
+            "unqualified-search-registries = [\n\"a.io\",\n\"b.io/c\"]",
+            "line 3, column 1: unqualified-search-registries: \"b.io/c\" is not a registry host",
+        ),
+        (
+            "unqualified-search-registries = [\"\"]",
+            "not a registry host",
+        ),
         (
             "[[registry]]\ninsecure = true",
             "neither prefix nor location",
@@ -184,7 +220,7 @@ fn mistakes_are_reported_with_the_file_and_the_place() {
         ("[aliases]\n\"a\" = \"b\"", "registry/repository"),
         ("[aliases]\n\"a:1\" = \"b.io/c\"", "alias"),
         ("[registries.search]\nregistries = [\"x\"]", "version 1"),
-        ("[", "line 1"),
+        ("[", "line 1, column"),
     ];
     for (text, want) in table {
         let error = load(&[("registries.conf", text)]).unwrap_err().to_string();
@@ -193,6 +229,71 @@ fn mistakes_are_reported_with_the_file_and_the_place() {
             "{text}: {error}"
         );
     }
+}
+
+#[test]
+fn the_first_table_of_a_prefix_counts_in_a_file_and_the_last_file_over_all() {
+    let twice =
+        "[[registry]]\nlocation=\"x.io\"\n[[registry]]\nprefix=\"x.io\"\nlocation=\"y.io\"\n";
+    assert_eq!(endpoints(&of(twice), "x.io/r:1"), ["x.io/r:1"]);
+    let later = [
+        ("registries.conf", twice),
+        (
+            "registries.conf.d/1.conf",
+            "[[registry]]\nprefix=\"x.io\"\nlocation=\"z.io\"\n",
+        ),
+    ];
+    assert_eq!(endpoints(&load(&later).unwrap(), "x.io/r:1"), ["z.io/r:1"]);
+}
+
+#[test]
+fn aliases_of_the_cache_stand_above_and_an_empty_one_takes_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = Sources {
+        file: dir.path().join("registries.conf"),
+        drop_ins: dir.path().join("registries.conf.d"),
+        alias_cache: dir.path().join("short-name-aliases.conf"),
+        search: vec!["old.io:5000".to_owned()],
+        ..Sources::usual()
+    };
+    let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
+    let first = |short: &str| {
+        let registries = Registries::load(&sources).unwrap();
+        let candidates = registries.candidates(short)?;
+        Ok::<_, ImageError>(candidates[0].to_string())
+    };
+    // crio.conf's `registries` of old, where the files have no list
+    assert_eq!(first("app:1").unwrap(), "old.io:5000/app:1");
+    write(
+        &sources.file,
+        "unqualified-search-registries = [\"s.io\"]\n[aliases]\napp = \"a.io/app\"\n\
+         hub = \"docker.io/busybox\"\n",
+    );
+    assert_eq!(first("app:1").unwrap(), "a.io/app:1");
+    assert_eq!(first("hub").unwrap(), "docker.io/library/busybox:latest");
+    write(
+        &sources.alias_cache,
+        "[aliases]\napp = \"cache.io/x/app\"\nhub = \"\"\n",
+    );
+    assert_eq!(first("app:1").unwrap(), "cache.io/x/app:1");
+    assert_eq!(first("hub").unwrap(), "s.io/hub:latest");
+    // what podman wrote wrongly is no reason to refuse a full name
+    write(&sources.alias_cache, "[aliases]\napp = \"nowhere\"\n");
+    let error = first("app:1").unwrap_err().to_string();
+    assert!(error.contains("short-name-aliases.conf: line 2"), "{error}");
+    assert_eq!(first("b.io/c:1").unwrap(), "b.io/c:1");
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_what_is_masked_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registries.conf");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = read_bounded(&path).unwrap_err().to_string();
+    assert!(error.contains("not a regular file"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    assert_eq!(read_bounded(&path).unwrap(), None);
 }
 
 #[test]

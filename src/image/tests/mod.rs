@@ -53,6 +53,7 @@ impl Node {
         let mut settings = Settings::new(store);
         settings.registries.file = dir.path().join("registries.conf");
         settings.registries.drop_ins = dir.path().join("registries.conf.d");
+        settings.registries.alias_cache = dir.path().join("short-name-aliases.conf");
         settings.trust.policy = dir.path().join("policy.json");
         settings.platform = platform();
         settings.network.timeouts.backoff = Duration::from_millis(1);
