@@ -92,7 +92,7 @@ impl Patience {
     }
 }
 
-/// Whether the connection ended after the request was sent: another one may do better.
+/// Whether the connection ended once it stood: another one may do better.
 fn is_broken(error: &reqwest::Error) -> bool {
     use std::io::ErrorKind;
     if error.is_connect() || error.is_timeout() {
@@ -102,7 +102,10 @@ fn is_broken(error: &reqwest::Error) -> bool {
     while let Some(inner) = cause {
         let of_http = inner.downcast_ref::<hyper::Error>();
         let of_socket = inner.downcast_ref::<std::io::Error>();
-        if of_http.is_some_and(hyper::Error::is_incomplete_message)
+        // canceled: the connection ended before the request was on it, as one does whose server
+        // refuses our certificate after the handshake; the next one mostly gets to hear why
+        let ended = |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled();
+        if of_http.is_some_and(ended)
             || of_socket.is_some_and(|error| {
                 let kind = error.kind();
                 matches!(
