@@ -154,7 +154,8 @@ impl Requirement {
             Requirement::SignedBaseLayer(_) => Some(Err(Refusal::because(
                 "signedBaseLayer cannot be checked by this or any other program; use signedBy",
             ))),
-            Requirement::SignedBy(_) | Requirement::SigstoreSigned(_) => None,
+            Requirement::SignedBy(signed) => signed.never().map(Err),
+            Requirement::SigstoreSigned(_) => None,
         }
     }
 
