@@ -18,7 +18,7 @@ use super::platform::Platform;
 use super::progress::{LayerProgress, Phase, Step, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
-use super::registry::{Session, Target};
+use super::registry::{Blob, Permit, Session, Target};
 use super::space;
 use super::trust;
 use super::unpack::{Into, Job, Piece, Pieces};
@@ -399,10 +399,9 @@ impl Layer {
             self.progress.reached(Step::Exists);
             return Ok(());
         }
-        self.progress.reached(Step::Permit);
-        let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
-        self.progress.reached(Step::Asking);
-        let mut blob = self.session.blob(&self.descriptor).await?;
+        let permit = Permit::take(&self.images.downloads, &self.progress).await;
+        let (session, wanted) = (Arc::clone(&self.session), self.descriptor.clone());
+        let mut blob = Blob::open(session, wanted, &permit).await?;
         let progress = self.progress;
         progress.comes_from(&blob.place());
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);

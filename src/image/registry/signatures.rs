@@ -2,23 +2,14 @@
 //! registry's own extension (containers/image, docs/signature-protocols.md).
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 
-use super::Session;
 use super::body::Exchange;
-use super::session::Ask;
+use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
-/// The header of a registry that has the extension.
-const HEADER: &str = "x-registry-supports-signatures";
 /// Bytes of the extension's list, as in containers/image.
 const MAX_LIST_BYTES: u64 = 4 << 20;
-
-/// Whether the registry that gave this answer has the signature extension.
-pub(super) fn offered(response: &Response) -> bool {
-    let value = response.headers().get(HEADER);
-    value.is_some_and(|value| value == "1")
-}
 
 impl Session {
     /// Fetches a file of at most `limit` bytes from a server that is not the registry: without
@@ -32,7 +23,7 @@ impl Session {
         let mut request = reqwest::Request::new(Method::GET, url.clone());
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let response = self.execute(request, exchange).await?;
+        let response = self.elsewhere(request, exchange).await?;
         match response.status() {
             StatusCode::OK => {
                 let bytes = exchange.read(response, limit, self.timeouts()).await?;
