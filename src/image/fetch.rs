@@ -19,7 +19,7 @@ use super::progress::{LayerProgress, Phase, Step, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
 use super::registry::{Blob, Permit, Session, Target};
-use super::space;
+use super::space::{Promised, Share};
 use super::trust;
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
@@ -99,7 +99,6 @@ impl<'a> Fetch<'a> {
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
-            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
             self.watch.reached(Phase::Recording);
             let artifact = Some(artifact.new);
@@ -110,7 +109,6 @@ impl<'a> Fetch<'a> {
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
         let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
-        self.space(&layers).await?;
         self.layers(&session, layers).await?;
         self.watch.reached(Phase::Recording);
         self.record(resolved, config, None, signatures).await
@@ -266,29 +264,34 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
-    /// Whether what is not here yet can fit.
-    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
-        let here = |into: &Into| self.lease.has_layer(into.layer());
-        let missing = layers.iter().filter(|(_, into)| !here(into));
-        let needed = space::needed(missing.map(|(layer, _)| layer));
-        let store = self.images.settings.store.clone();
-        let reference = self.reference.to_string();
-        blocking(move || space::check(&store, needed, reference)).await
-    }
-
-    /// Brings all layers, in parallel. The first failure ends the others.
+    /// Brings all layers, in parallel, if what is not here yet can fit. The first failure ends the
+    /// others.
     async fn layers(
         &self,
         session: &Arc<Session>,
         layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
+        let layers: Vec<_> = layers
+            .into_iter()
+            .map(|(descriptor, into)| {
+                let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
+                let progress = LayerProgress::new(packed, descriptor.size(), content);
+                (descriptor, into, Arc::new(progress))
+            })
+            .collect();
+        let missing = layers
+            .iter()
+            .filter(|(_, into, _)| !self.lease.has_layer(into.layer()));
+        let shares = missing.map(|(layer, _, progress)| Share::of(layer, progress));
+        let _promised = self.promise(shares.collect()).await?;
+        self.watch.has(
+            layers
+                .iter()
+                .map(|(_, _, progress)| Arc::clone(progress))
+                .collect(),
+        );
         let mut tasks = JoinSet::new();
-        let mut watched = Vec::new();
-        for (descriptor, into) in layers {
-            let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
-            let progress = LayerProgress::new(packed, descriptor.size(), content);
-            let progress = Arc::new(progress);
-            watched.push(Arc::clone(&progress));
+        for (descriptor, into, progress) in layers {
             let layer = Layer {
                 progress,
                 images: Arc::clone(self.images),
@@ -300,7 +303,6 @@ impl<'a> Fetch<'a> {
             };
             tasks.spawn(layer.bring());
         }
-        self.watch.has(watched);
         while let Some(joined) = tasks.join_next().await {
             let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
             if let Err(error) = result {
@@ -309,6 +311,13 @@ impl<'a> Fetch<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn promise(&self, shares: Vec<Share>) -> Result<Promised, ImageError> {
+        let promises = Arc::clone(&self.images.promises);
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || promises.promise(&store, shares, reference)).await
     }
 
     async fn record(

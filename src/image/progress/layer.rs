@@ -102,6 +102,19 @@ impl LayerProgress {
         self.unpacked.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Digest of its content.
+    pub fn content(&self) -> &str {
+        &self.content
+    }
+
+    /// What is still to come of a content of so many bytes.
+    pub fn left_of(&self, bytes: u64) -> u64 {
+        match self.step() {
+            Step::Exists | Step::Done => 0,
+            _ => bytes.saturating_sub(self.unpacked.load(Relaxed)),
+        }
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

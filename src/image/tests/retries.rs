@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use super::case::*;
+use super::content::{Pack, image, tar};
 use super::fixture::{Fixture, Reply, Request, answer, serve_content};
 use super::*;
 
@@ -124,6 +125,70 @@ async fn a_layer_waits_for_a_registry_that_is_away_for_a_moment() {
         5,
         "one half, three refusals, the rest"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_says_later_is_shown_and_holds_up_no_other() {
+    let content = good();
+    let layer = content.layer(0);
+    let seen = Arc::new(Notify::new());
+    let told = Arc::clone(&seen);
+    let slow = Fixture::start(except(layer.clone(), move |_| {
+        told.notify_one();
+        later(429, "30")
+    }))
+    .await;
+    let manifests = Fixture::start(except("/manifests/", |_| later(503, "30"))).await;
+    let other = image(&[(tar(&[("other", b"other")]), Pack::Gzip)]);
+    let quick = Fixture::serving(&other).await;
+    let conf: String = [&slow, &manifests, &quick]
+        .map(|registry| insecure(&registry.address))
+        .concat();
+    // one download at a time
+    let node = Node::with(&conf, |settings| settings.parallel_layers = 1);
+    let mut put_off = Box::pin(node.pull_of(&slow));
+    let mut resolving = Box::pin(node.pull_of(&manifests));
+    tokio::select! {
+        result = &mut put_off => panic!("the pull ended: {result:?}"),
+        result = &mut resolving => panic!("the pull ended: {result:?}"),
+        () = seen.notified() => {}
+    }
+    let waits = |pull: &PullSeen| {
+        let again = pull.waits_for.iter().find_map(|wait| wait.again_in);
+        again.is_some_and(|again| again > Duration::from_secs(1))
+    };
+    let both = loop {
+        let pulls = node.images.pulls_seen();
+        if pulls.len() == 2 && pulls.iter().all(waits) {
+            break pulls;
+        }
+        assert!(futures_util::poll!(&mut put_off).is_pending());
+        assert!(futures_util::poll!(&mut resolving).is_pending());
+        tokio::task::yield_now().await;
+    };
+    let of = |registry: &Fixture| {
+        let found = both
+            .iter()
+            .find(|pull| pull.reference.starts_with(&registry.address));
+        found.unwrap().clone()
+    };
+    assert_eq!(of(&manifests).phase, Phase::Waiting);
+    let layers = of(&slow).layers;
+    let shown = layers
+        .iter()
+        .find(|seen| seen.digest.contains(&layer))
+        .unwrap();
+    assert_eq!(shown.phase, LayerPhase::Waiting);
+    // its place is free meanwhile
+    let mut third = Box::pin(node.pull_of(&quick));
+    let id = loop {
+        assert!(futures_util::poll!(&mut put_off).is_pending());
+        tokio::select! {
+            id = &mut third => break id,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    };
+    assert_eq!(id.unwrap(), other.id);
 }
 
 /// A token server that gives `t1`, `t2`, … and says that each lives for `expires_in` seconds.
