@@ -10,6 +10,7 @@
 //! [`Images::get`] are answered from memory.
 
 mod artifact;
+mod check;
 mod credentials;
 mod decide;
 mod error;
@@ -38,6 +39,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
+pub use check::Files as CheckedFiles;
 pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 pub use explain::Explained;
@@ -91,15 +93,6 @@ impl Settings {
             network: Network::default(),
         }
     }
-}
-
-/// What in registries.conf means nothing, each in one line with its place. Blocks.
-///
-/// # Errors
-/// When the files cannot be used.
-pub fn check_registries(sources: &Sources) -> Result<Vec<String>, ImageError> {
-    let read = registries::Registries::load(sources)?;
-    Ok(read.warnings().to_vec())
 }
 
 /// The image room. One a daemon.

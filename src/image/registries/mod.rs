@@ -155,6 +155,11 @@ impl Registries {
         &self.warnings
     }
 
+    /// Why podman's aliases, and with them short names, cannot be used.
+    pub fn alias_trouble(&self) -> Option<&ImageError> {
+        self.cached_aliases.as_ref().err()
+    }
+
     /// The full name that a short one is an alias of.
     fn alias(&self, short: &str) -> Result<Option<&str>, ImageError> {
         let cached = self.cached_aliases.as_ref().map_err(Clone::clone)?;

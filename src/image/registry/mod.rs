@@ -33,6 +33,7 @@ mod tokens;
 mod transport;
 
 pub use blob::Blob;
+pub use certificates::check as check_certificates;
 pub use insecure::InsecureHosts;
 pub use permit::Permit;
 pub use proxy::Proxies;

@@ -87,6 +87,14 @@ impl SignedBy {
         openpgp::MISSING.map(Refusal::because)
     }
 
+    /// The same with its keys read: why they cannot be used. Blocking.
+    pub fn trouble(&self) -> Option<String> {
+        match self.never() {
+            Some(refusal) => Some(refusal.to_string()),
+            None => self.load_keys().err(),
+        }
+    }
+
     /// Whether one of the image's simple signatures is by a trusted key, over this manifest and for
     /// this name. Reads the key files: blocking.
     ///
