@@ -40,6 +40,7 @@ async fn the_check_reads_registries_policies_and_lookasides_as_the_daemon_would(
     );
     let good = [&policy, &registries].map(|file| fs::read_to_string(file).unwrap());
     let key = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/no/key"}]}"#;
+    fs::create_dir_all(node.daemon.registries_d()).unwrap();
     let lookaside = node.daemon.registries_d().join("a.yaml");
     for (file, text, place) in [
         (&policy, "{\n  \"default\": 7,\n", "line 3"),

@@ -75,82 +75,91 @@ mod tests {
         found.map(|line| line.replace(&root, "")).collect()
     }
 
+    const SIGNED: &str =
+        r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/no/key"}]}"#;
+    const SIGSTORE: &str = r#"{"default":[{"type":"reject"}],"transports":{"docker":{"q.io":[
+            {"type":"sigstoreSigned","keyPath":"/no/cosign.pub"}]}}}"#;
+    const SCOPE: &str = r#"{"default":[{"type":"reject"}],"transports":{"docker":{"q.io":[]}}}"#;
+
+    /// Files beside a good policy (an empty one is taken away), and words of the one line about them.
+    type Row = (
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+    );
+
+    const MISTAKES: [Row; 16] = [
+        (
+            &[("registries.conf", "[[registry]]\nlocation = 7\n")],
+            &["registries.conf: line 2"],
+        ),
+        (
+            &[(
+                "registries.conf.d/1.conf",
+                "short-nam-mode = \"disabled\"\n",
+            )],
+            &["registries.conf.d/1.conf: line 1", "short-name-mode"],
+        ),
+        (&[("policy.json", "")], &["policy.json does not exist"]),
+        (
+            &[("policy.json", "{\n \"default\": [}")],
+            &["policy.json: ", "line 2 column 14"],
+        ),
+        (
+            &[("policy.json", "{}")],
+            &["policy.json: ", "\"default\" is missing"],
+        ),
+        (
+            &[("policy.json", SCOPE)],
+            &["policy.json: ", "transports.docker \"q.io\"", "empty"],
+        ),
+        (
+            &[("policy.json", SIGNED)],
+            &["policy.json: default: ", "/no/key"],
+        ),
+        (
+            &[("policy.json", SIGSTORE)],
+            &[
+                "policy.json: transports.docker \"q.io\": ",
+                "/no/cosign.pub",
+            ],
+        ),
+        (
+            &[("policies/web.json", "[")],
+            &["policies/web.json: ", "line 1 column 1"],
+        ),
+        (
+            &[("policies/Web.json", GOOD)],
+            &["policies/Web.json: ", "NAMESPACE.json"],
+        ),
+        (
+            &[("policies/web.jsn", GOOD)],
+            &["policies/web.jsn: ", "NAMESPACE.json"],
+        ),
+        (
+            &[("registries.d/a.yaml", "docker: [\n")],
+            &["registries.d/a.yaml: "],
+        ),
+        (
+            &[("certs.d/q.io:5000/ca.crt", "none")],
+            &["certs.d/q.io:5000/ca.crt: ", "no certificate"],
+        ),
+        (
+            &[("certs.d/q.io/me.key", "x")],
+            &["certs.d/q.io/me.key: ", "no client certificate me.cert"],
+        ),
+        (
+            &[("docker/certs.d/q.io/me.cert", "x")],
+            &["docker/certs.d/q.io/me.cert: ", "me.key"],
+        ),
+        (
+            &[("aliases", "[aliases]\nx = \"y\"\n")],
+            &["aliases: line 2"],
+        ),
+    ];
+
     #[test]
     fn each_mistake_is_told_with_its_file_and_place() {
-        let signed = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/no/key"}]}"#;
-        let sigstore = r#"{"default":[{"type":"reject"}],"transports":{"docker":{"q.io":[
-            {"type":"sigstoreSigned","keyPath":"/no/cosign.pub"}]}}}"#;
-        let scope = r#"{"default":[{"type":"reject"}],"transports":{"docker":{"q.io":[]}}}"#;
-        let table: [(&[(&str, &str)], &[&str]); 16] = [
-            (
-                &[("registries.conf", "[[registry]]\nlocation = 7\n")],
-                &["registries.conf: line 2"],
-            ),
-            (
-                &[(
-                    "registries.conf.d/1.conf",
-                    "short-nam-mode = \"disabled\"\n",
-                )],
-                &["registries.conf.d/1.conf: line 1", "short-name-mode"],
-            ),
-            (&[("policy.json", "")], &["policy.json does not exist"]),
-            (
-                &[("policy.json", "{\n \"default\": [}")],
-                &["policy.json: ", "line 2 column 14"],
-            ),
-            (
-                &[("policy.json", "{}")],
-                &["policy.json: ", "\"default\" is missing"],
-            ),
-            (
-                &[("policy.json", scope)],
-                &["policy.json: ", "transports.docker \"q.io\"", "empty"],
-            ),
-            (
-                &[("policy.json", signed)],
-                &["policy.json: default: ", "/no/key"],
-            ),
-            (
-                &[("policy.json", sigstore)],
-                &[
-                    "policy.json: transports.docker \"q.io\": ",
-                    "/no/cosign.pub",
-                ],
-            ),
-            (
-                &[("policies/web.json", "[")],
-                &["policies/web.json: ", "line 1 column 1"],
-            ),
-            (
-                &[("policies/Web.json", GOOD)],
-                &["policies/Web.json: ", "NAMESPACE.json"],
-            ),
-            (
-                &[("policies/web.jsn", GOOD)],
-                &["policies/web.jsn: ", "NAMESPACE.json"],
-            ),
-            (
-                &[("registries.d/a.yaml", "docker: [\n")],
-                &["registries.d/a.yaml: "],
-            ),
-            (
-                &[("certs.d/q.io:5000/ca.crt", "none")],
-                &["certs.d/q.io:5000/ca.crt: ", "no certificate"],
-            ),
-            (
-                &[("certs.d/q.io/me.key", "x")],
-                &["certs.d/q.io/me.key: ", "no client certificate me.cert"],
-            ),
-            (
-                &[("docker/certs.d/q.io/me.cert", "x")],
-                &["docker/certs.d/q.io/me.cert: ", "me.key"],
-            ),
-            (
-                &[("aliases", "[aliases]\nx = \"y\"\n")],
-                &["aliases: line 2"],
-            ),
-        ];
-        for (files, words) in table {
+        for (files, words) in MISTAKES {
             let found = check(files);
             assert_eq!(found.len(), 1, "{files:?}: {found:?}");
             for word in words {
