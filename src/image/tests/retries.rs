@@ -135,17 +135,20 @@ async fn a_registry_that_says_later_is_shown_and_holds_up_no_other() {
     let told = Arc::clone(&seen);
     let slow = Fixture::start(except(layer.clone(), move |_| {
         told.notify_one();
-        later(429, "30")
+        later(429, "3600")
     }))
     .await;
-    let manifests = Fixture::start(except("/manifests/", |_| later(503, "30"))).await;
+    let manifests = Fixture::start(except("/manifests/", |_| later(503, "3600"))).await;
     let other = image(&[(tar(&[("other", b"other")]), Pack::Gzip)]);
     let quick = Fixture::serving(&other).await;
     let conf: String = [&slow, &manifests, &quick]
         .map(|registry| insecure(&registry.address))
         .concat();
-    // one download at a time
-    let node = Node::with(&conf, |settings| settings.parallel_layers = 1);
+    // one download at a time; and a wait that does not end, however slow this machine is
+    let node = Node::with(&conf, |settings| {
+        settings.parallel_layers = 1;
+        settings.network.timeouts.retry_after = Duration::from_secs(2 * 3600);
+    });
     let mut put_off = Box::pin(node.pull_of(&slow));
     let mut resolving = Box::pin(node.pull_of(&manifests));
     tokio::select! {
