@@ -95,7 +95,7 @@ impl RegistryAuth {
         if self.auth.is_empty() {
             Ok(None)
         } else {
-            decode(&self.auth).map(Some)
+            decode(&self.auth)
         }
     }
 

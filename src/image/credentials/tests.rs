@@ -101,7 +101,13 @@ fn every_form_of_credential_is_read() {
     let identity = Some(Credential::IdentityToken("t".into()));
     assert_eq!(token.credential().unwrap(), identity);
     assert_eq!(empty().credential().unwrap(), None);
-    for bad in ["%", "dXNlcg==", "/////w=="] {
+    // without a colon it is passed over, as docker does it
+    let half = RegistryAuth {
+        auth: STANDARD.encode("user"),
+        ..empty()
+    };
+    assert_eq!(half.credential().unwrap(), None);
+    for bad in ["%", "/////w=="] {
         let auth = RegistryAuth {
             auth: bad.into(),
             ..empty()
@@ -391,7 +397,8 @@ echo "{\"ServerURL\":\"$server\",\"Username\":\"u\",\"Secret\":\"for $server\"}"
         ),
     ];
     for (helpers, want) in lists {
-        let keyring = Keyring::open(&places, None, ("plain.io/a", "", Left::Take), &helpers).unwrap();
+        let keyring =
+            Keyring::open(&places, None, ("plain.io/a", "", Left::Take), &helpers).unwrap();
         let found = keyring.find(&name, &name).await.unwrap();
         assert_eq!(found.credential, want, "{helpers:?}");
     }
