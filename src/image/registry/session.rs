@@ -245,8 +245,9 @@ impl Session {
             "https" => Ok(()),
             "http" if self.target.insecure => Ok(()),
             "http" => Err(format!(
-                "the registry names {url}, which is not encrypted; set insecure = \
-                 true for it in registries.conf if that is meant"
+                "the registry names {}, which is not encrypted; set insecure = \
+                 true for it in registries.conf if that is meant",
+                place(url)
             )),
             other => Err(format!("the registry names a URL with scheme {other:?}")),
         }
@@ -384,7 +385,8 @@ impl Session {
                 },
                 Ok(Err(error)) => match patience.after_broken(&error) {
                     Some(pause) => pause,
-                    None => return Err(self.unsent(client, &url, &error, exchange)),
+                    // the library shows the whole URL, and its query may be a signature
+                    None => return Err(self.unsent(client, &url, &error.without_url(), exchange)),
                 },
                 Err(_) => {
                     let cause = format!(
@@ -407,7 +409,7 @@ impl Session {
         error: &reqwest::Error,
         exchange: Exchange<'_>,
     ) -> ImageError {
-        let mut cause = chain(error);
+        let mut cause = format!("{}: {}", place(url), chain(error));
         cause.push_str(&client.advice(&self.repository().registry, &cause));
         cause.push_str(&self.way(url));
         exchange.unavailable(cause)

@@ -58,7 +58,11 @@ impl Session {
             repository: self.repository(),
             step: &step,
         };
-        let mut request = reqwest::Request::new(Method::GET, url.clone());
+        let mut bare = url.clone();
+        // a URL that can have neither has none
+        let _ = bare.set_username("");
+        let _ = bare.set_password(None);
+        let mut request = reqwest::Request::new(Method::GET, bare);
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(header) = user_of(url) {

@@ -313,7 +313,10 @@ async fn https_is_not_left_for_http() {
         if request.path.contains("/blobs/") {
             return Reply::Answer {
                 status: 302,
-                headers: vec![("Location", format!("http://{target}{}", request.path))],
+                headers: vec![(
+                    "Location",
+                    format!("http://{target}{}?s3cret", request.path),
+                )],
                 body: Vec::new(),
             };
         }
@@ -328,6 +331,7 @@ async fn https_is_not_left_for_http() {
         protocol(&error) && error.to_string().contains("not encrypted"),
         "{error}"
     );
+    assert!(!error.to_string().contains("s3cret"), "{error}");
     assert!(plain.log().is_empty());
 }
 

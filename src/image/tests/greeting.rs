@@ -101,7 +101,7 @@ async fn a_password_in_a_lookaside_url_is_for_its_server_and_never_shown() {
         "default-docker:\n  lookaside: http://me:s3%40cret@{}/s\n",
         store.address
     );
-    std::fs::write(dir.join("a.yaml"), place).unwrap();
+    std::fs::write(dir.join("a.yaml"), &place).unwrap();
     let signed = r#"[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/nonexistent"}]"#;
     let policy = format!("{{\"default\":{signed}}}");
     std::fs::write(node.dir.path().join("policy.json"), policy).unwrap();
@@ -114,6 +114,16 @@ async fn a_password_in_a_lookaside_url_is_for_its_server_and_never_shown() {
     );
     assert!(!error.contains("s3") && !error.contains("me:"), "{error}");
     assert_eq!(authorization(&store.log()[0]), basic("me:s3@cret"));
+    // nor where the server is away
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = free.local_addr().unwrap();
+    drop(free);
+    let text = format!("default-docker:\n  lookaside: http://me:s3cret@{away}/s\n");
+    std::fs::write(dir.join("a.yaml"), text).unwrap();
+    let error = node.pull(&reference).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("http://{away}/s/app@")), "{error}");
+    assert!(!error.contains("s3") && !error.contains("me:"), "{error}");
+    std::fs::write(dir.join("a.yaml"), &place).unwrap();
     // and what is no signature is named by its place
     store.become_(|request| match request.path.ends_with("signature-1") {
         true => answer(200, "<html>"),
@@ -122,4 +132,23 @@ async fn a_password_in_a_lookaside_url_is_for_its_server_and_never_shown() {
     let error = node.pull(&reference).await.unwrap_err().to_string();
     assert!(error.contains("/signature-1: not a signature"), "{error}");
     assert!(!error.contains("s3") && !error.contains("me:"), "{error}");
+}
+
+/// Blob stores are reached by URLs that are signed: the query is a password for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signature_of_a_redirect_is_never_shown() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = free.local_addr().unwrap();
+    drop(free);
+    let registry = Fixture::start(super::case::except("/blobs/", move |_| Reply::Answer {
+        status: 307,
+        headers: vec![("Location", format!("http://{away}/b?X-Signature=s3cret"))],
+        body: Vec::new(),
+    }))
+    .await;
+    let node = Node::insecure(&registry.address);
+    let error = node.pull(&format!("{}/app:1", registry.address)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(&format!("http://{away}/b")), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
 }
