@@ -419,3 +419,73 @@ async fn what_skopeo_signs_is_accepted_and_policy_test_explains_it() {
     );
     case.finish().await;
 }
+
+#[tokio::test]
+async fn the_scope_that_decides_is_the_one_that_skopeo_takes() {
+    let mut case = Case::start(CRICKET, "").await;
+    let (tag, digest) = case.push("team/app", "1");
+    let by_digest = format!("127.0.0.1:5000/team/app@{digest}");
+    let (accept, reject) = ("insecureAcceptAnything", "reject");
+    let at = |rest: &str| format!("127.0.0.1:5000{rest}");
+    // (what the scopes of the transport say, of which image, whether it is accepted)
+    let table: Vec<(Vec<(String, &str)>, &String, bool)> = vec![
+        (
+            vec![(at("/team/app:1"), accept), (at("/team/app"), reject)],
+            &tag,
+            true,
+        ),
+        (
+            vec![(at("/team/app:1"), accept), (at("/team/app"), reject)],
+            &by_digest,
+            false,
+        ),
+        (vec![(by_digest.clone(), accept)], &by_digest, true),
+        (vec![(by_digest.clone(), accept)], &tag, false),
+        (
+            vec![(at("/team/app"), accept), (at("/team"), reject)],
+            &tag,
+            true,
+        ),
+        (vec![(at("/team"), accept), (at(""), reject)], &tag, true),
+        (vec![(at("/tea"), accept)], &tag, false),
+        (vec![(at("/team/ap"), accept)], &tag, false),
+        (vec![(at("/team/"), accept)], &tag, false),
+        (vec![(at(""), accept), (String::new(), reject)], &tag, true),
+        (vec![(String::new(), accept)], &tag, true),
+        (vec![("127.0.0.1".into(), accept)], &tag, false),
+        (vec![("*.0.0.1".into(), accept)], &tag, true),
+        (vec![("*.0.0.1:5000".into(), accept)], &tag, false),
+        (vec![("*".into(), accept)], &tag, false),
+        (vec![("*.127.0.0.1".into(), accept)], &tag, false),
+        (
+            vec![("*.0.1".into(), reject), ("*.0.0.1".into(), accept)],
+            &tag,
+            true,
+        ),
+        (
+            vec![(at(""), reject), ("*.0.0.1".into(), accept)],
+            &tag,
+            false,
+        ),
+        (
+            vec![("*.0.0.1".into(), accept), (String::new(), reject)],
+            &tag,
+            true,
+        ),
+        (Vec::new(), &tag, false),
+    ];
+    for (scopes, name, accepted) in table {
+        let of = |(scope, kind): &(String, &str)| (scope.clone(), json!([{"type": kind}]));
+        let docker: serde_json::Map<String, Value> = scopes.iter().map(of).collect();
+        let rules = json!({"default": [{"type": "reject"}], "transports": {"docker": docker}});
+        case.set_policy(&rules);
+        let (theirs, ours) = (case.skopeo(name), case.pull(name).await);
+        let row = format!("{scopes:?} {name}:\nskopeo: {theirs:?}\ncricket: {ours:?}");
+        assert_eq!(
+            (theirs.is_ok(), ours.is_ok()),
+            (accepted, accepted),
+            "{row}"
+        );
+    }
+    case.finish().await;
+}
