@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +48,8 @@ pub(super) struct Fetch<'a> {
     watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
+    /// For the layer that this pull has on its way whatever other pulls do.
+    first: Arc<Semaphore>,
 }
 
 /// A manifest as it came and what it says.
@@ -77,6 +79,7 @@ impl<'a> Fetch<'a> {
             watch,
             lease,
             unpacking: TaskTracker::new(),
+            first: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -295,6 +298,7 @@ impl<'a> Fetch<'a> {
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
+                first: Arc::clone(&self.first),
                 descriptor,
                 into,
             };
@@ -382,6 +386,7 @@ struct Layer {
     session: Arc<Session>,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
+    first: Arc<Semaphore>,
     descriptor: Descriptor,
     into: Into,
     progress: Arc<LayerProgress>,
@@ -400,7 +405,7 @@ impl Layer {
             return Ok(());
         }
         self.progress.reached(Step::Permit);
-        let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
+        let permits = self.permits().await;
         self.progress.reached(Step::Asking);
         let mut blob = self.session.blob(&self.descriptor).await?;
         let progress = self.progress;
@@ -419,7 +424,7 @@ impl Layer {
         };
         let unpacked = self.unpacking.spawn_blocking(move || {
             // both end with the thread: it may outlive a cancelled pull for a moment
-            let _held = (turn, permit);
+            let _held = (turn, permits);
             job.run(Pieces::new(receiver))
         });
         loop {
@@ -443,5 +448,20 @@ impl Layer {
         unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
         progress.reached(Step::Done);
         Ok(())
+    }
+
+    /// Waits until it may be downloaded. One layer of each pull needs none of the places for all of
+    /// them: a registry that is slow with many layers does not stop the pulls from others.
+    async fn permits(&self) -> [Option<OwnedSemaphorePermit>; 2] {
+        let first = async {
+            let own = Arc::clone(&self.first).acquire_owned().await;
+            let among_pulls = Arc::clone(&self.images.first_downloads);
+            [own.ok(), among_pulls.acquire_owned().await.ok()]
+        };
+        tokio::select! {
+            biased;
+            both = first => both,
+            further = Arc::clone(&self.images.downloads).acquire_owned() => [further.ok(), None],
+        }
     }
 }
