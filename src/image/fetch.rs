@@ -1,12 +1,13 @@
 //! One image from one endpoint: resolve, configuration, layers, record.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Images;
 use super::artifact;
@@ -21,6 +22,7 @@ use super::registries::Endpoint;
 use super::registry::{Session, Target};
 use super::space;
 use super::trust;
+use super::turns::{Turn, Want};
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
@@ -380,6 +382,27 @@ fn check_content(
     Ok(())
 }
 
+/// While it holds the token, the pull that has begun a download waits for it at its end.
+type AtWork = Arc<Mutex<Option<TaskTrackerToken>>>;
+
+/// A download that this pull has begun. When the pull goes and others want the layer, it is theirs.
+struct Begun {
+    images: Arc<Images>,
+    progress: Arc<LayerProgress>,
+    at_work: AtWork,
+    want: Want,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.want.is_shared() {
+            self.images.progress.left(&self.progress);
+            let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(at_work.take());
+        }
+    }
+}
+
 /// One layer on its way.
 struct Layer {
     images: Arc<Images>,
@@ -399,11 +422,26 @@ impl Layer {
             self.progress.reached(Step::Exists);
             return Ok(());
         }
-        let turn = self.images.turns.take(self.into.layer().digest()).await;
+        let want = self.images.turns.want(self.into.layer().digest());
+        let mut turn = want.turn().await;
         if self.lease.has_layer(self.into.layer()) {
+            *turn = None;
             self.progress.reached(Step::Exists);
             return Ok(());
         }
+        let begun = Begun {
+            images: Arc::clone(&self.images),
+            progress: Arc::clone(&self.progress),
+            at_work: Arc::new(Mutex::new(Some(self.unpacking.token()))),
+            want,
+        };
+        let download = tokio::spawn(self.download(turn, Arc::clone(&begun.at_work)));
+        begun.want.begun(download.abort_handle());
+        let brought = download.await;
+        brought.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
+    }
+
+    async fn download(self, mut turn: Turn, at_work: AtWork) -> Result<(), ImageError> {
         self.progress.reached(Step::Permit);
         let permits = self.permits().await;
         self.progress.reached(Step::Asking);
@@ -411,6 +449,7 @@ impl Layer {
         let progress = self.progress;
         progress.comes_from(&blob.place());
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+        let lease = Arc::clone(&self.lease);
         let job = Job {
             lease: self.lease,
             into: self.into,
@@ -422,10 +461,12 @@ impl Layer {
             blob: Some(self.descriptor),
             progress: Some(Arc::clone(&progress)),
         };
-        let unpacked = self.unpacking.spawn_blocking(move || {
-            // both end with the thread: it may outlive a cancelled pull for a moment
-            let _held = (turn, permits);
-            job.run(Pieces::new(receiver))
+        let unpacked = tokio::task::spawn_blocking(move || {
+            // they end with the thread: it may outlive a cancelled pull for a moment
+            let _held = (permits, at_work);
+            let unpacked = job.run(Pieces::new(receiver));
+            *turn = unpacked.is_ok().then_some(lease);
+            unpacked
         });
         loop {
             progress.listens();
