@@ -389,8 +389,9 @@ type AtWork = Arc<Mutex<Option<TaskTrackerToken>>>;
 struct Begun {
     images: Arc<Images>,
     progress: Arc<LayerProgress>,
-    at_work: AtWork,
     want: Want,
+    /// After the wish, which may hold the lease.
+    at_work: AtWork,
 }
 
 impl Drop for Begun {
@@ -435,13 +436,19 @@ impl Layer {
             at_work: Arc::new(Mutex::new(Some(self.unpacking.token()))),
             want,
         };
-        let download = tokio::spawn(self.download(turn, Arc::clone(&begun.at_work)));
+        let at_work = Arc::clone(&begun.at_work);
+        let download = tokio::spawn(async move {
+            // goes last, also where the download is ended in the middle: what waits for it takes
+            // the lease for given up then
+            let at_work = at_work;
+            self.download(turn, Arc::clone(&at_work)).await
+        });
         begun.want.begun(download.abort_handle());
         let brought = download.await;
         brought.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
     }
 
-    async fn download(self, mut turn: Turn, at_work: AtWork) -> Result<(), ImageError> {
+    async fn download(self, turn: Turn, at_work: AtWork) -> Result<(), ImageError> {
         self.progress.reached(Step::Permit);
         let permits = self.permits().await;
         self.progress.reached(Step::Asking);
@@ -462,8 +469,11 @@ impl Layer {
             progress: Some(Arc::clone(&progress)),
         };
         let unpacked = tokio::task::spawn_blocking(move || {
-            // they end with the thread: it may outlive a cancelled pull for a moment
-            let _held = (permits, at_work);
+            // they end with the thread, which may outlive a cancelled pull for a moment: the turn
+            // with its lease first, what is waited for last
+            let _at_work = at_work;
+            let _permits = permits;
+            let mut turn = turn;
             let unpacked = job.run(Pieces::new(receiver));
             *turn = unpacked.is_ok().then_some(lease);
             unpacked
