@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
@@ -13,21 +13,19 @@ use super::artifact;
 use super::credentials::Keyring;
 use super::decide::Served;
 use super::error::{ImageError, Repository};
+use super::layer::Layer;
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
-use super::progress::{LayerProgress, Phase, Step, Underway};
+use super::progress::{LayerProgress, Phase, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
-use super::registry::{Blob, Permit, Session, Target};
+use super::registry::{Places, Session, Target};
 use super::space::{Promised, Share};
 use super::trust;
-use super::unpack::{Into, Job, Piece, Pieces};
+use super::unpack::Into;
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
-/// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
-/// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 
@@ -48,6 +46,7 @@ pub(super) struct Fetch<'a> {
     watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
+    places: Places,
 }
 
 /// A manifest as it came and what it says.
@@ -77,6 +76,11 @@ impl<'a> Fetch<'a> {
             watch,
             lease,
             unpacking: TaskTracker::new(),
+            places: Places {
+                own: Arc::new(Semaphore::new(1)),
+                first: Arc::clone(&images.first_downloads),
+                further: Arc::clone(&images.downloads),
+            },
         }
     }
 
@@ -298,6 +302,7 @@ impl<'a> Fetch<'a> {
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
+                places: self.places.clone(),
                 descriptor,
                 into,
             };
@@ -383,73 +388,4 @@ fn check_content(
         });
     }
     Ok(())
-}
-
-/// One layer on its way.
-struct Layer {
-    images: Arc<Images>,
-    session: Arc<Session>,
-    lease: Arc<Lease>,
-    unpacking: TaskTracker,
-    descriptor: Descriptor,
-    into: Into,
-    progress: Arc<LayerProgress>,
-}
-
-impl Layer {
-    /// Downloads and unpacks the layer, unless it is there or comes by another pull.
-    async fn bring(self) -> Result<(), ImageError> {
-        if self.lease.has_layer(self.into.layer()) {
-            self.progress.reached(Step::Exists);
-            return Ok(());
-        }
-        let turn = self.images.turns.take(self.into.layer().digest()).await;
-        if self.lease.has_layer(self.into.layer()) {
-            self.progress.reached(Step::Exists);
-            return Ok(());
-        }
-        let permit = Permit::take(&self.images.downloads, &self.progress).await;
-        let (session, wanted) = (Arc::clone(&self.session), self.descriptor.clone());
-        let mut blob = Blob::open(session, wanted, &permit).await?;
-        let progress = self.progress;
-        progress.comes_from(&blob.place());
-        let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-        let job = Job {
-            lease: self.lease,
-            into: self.into,
-            what: format!(
-                "{}: layer {}",
-                self.session.repository(),
-                self.descriptor.digest()
-            ),
-            blob: Some(self.descriptor),
-            progress: Some(Arc::clone(&progress)),
-        };
-        let unpacked = self.unpacking.spawn_blocking(move || {
-            // both end with the thread: it may outlive a cancelled pull for a moment
-            let _held = (turn, permit);
-            job.run(Pieces::new(receiver))
-        });
-        loop {
-            progress.listens();
-            let piece = match blob.chunk().await {
-                Ok(Some(bytes)) => {
-                    progress.received(bytes.len());
-                    Piece::Data(bytes)
-                }
-                Ok(None) => Piece::End,
-                Err(error) => Piece::Failed(error),
-            };
-            let last = !matches!(piece, Piece::Data(_));
-            // nobody receives any more: the thread has failed and says why below
-            if sender.send(piece).await.is_err() || last {
-                break;
-            }
-        }
-        progress.reached(Step::Unpacking);
-        let unpacked = unpacked.await;
-        unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
-        progress.reached(Step::Done);
-        Ok(())
-    }
 }

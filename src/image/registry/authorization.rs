@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
-use reqwest::Response;
-use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::HeaderValue;
+use reqwest::{Response, StatusCode};
 
 use super::body::Exchange;
-use super::challenge::{self, Challenge};
+use super::challenge::Challenge;
 use super::connection::Connection;
+use super::greeting;
 use super::token::{self, bearer};
 use super::tokens::{Tokens, Wanted};
 use crate::image::credentials::{Credential, Found};
@@ -48,8 +49,19 @@ impl Authorization {
             .clone()
     }
 
-    /// Answers the challenge of a 401 to a request that has shown `shown`, so that it can be sent
-    /// again.
+    /// Whether an answer of the registry may be another one to somebody it knows. `shown`: it has
+    /// been told who we are.
+    pub fn may_know_us(&self, response: &Response, shown: bool) -> bool {
+        match response.status() {
+            StatusCode::UNAUTHORIZED => true,
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                !shown && self.found.credential.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers the challenge to a request that has shown `shown`, so that it can be sent again.
     pub async fn answer(
         &self,
         connection: &Connection,
@@ -62,8 +74,7 @@ impl Authorization {
             // another request of this pull was faster
             return Ok(());
         }
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
+        let challenges = greeting::challenges(connection, &response, exchange).await;
         let bearer = challenges.iter().find_map(|challenge| match challenge {
             Challenge::Bearer {
                 realm,

@@ -108,18 +108,21 @@ impl Connection {
             "https" => Ok(()),
             "http" if self.insecure => Ok(()),
             "http" => Err(format!(
-                "the registry names {url}, which is not encrypted; set insecure = \
-                 true for it in registries.conf if that is meant"
+                "the registry names {}, which is not encrypted; set insecure = \
+                 true for it in registries.conf if that is meant",
+                place(url)
             )),
             other => Err(format!("the registry names a URL with scheme {other:?}")),
         }
     }
 
     /// Sends a request and follows redirects. `Authorization` and client certificates stay with the
-    /// first origin, and only a GET is sent again elsewhere.
+    /// first origin, and only a GET is sent again elsewhere. `trusted`: the first origin may see the
+    /// client certificate that is for the registry. A `permit` is not held while one says "later".
     pub(super) async fn execute(
         &self,
         request: reqwest::Request,
+        trusted: bool,
         exchange: Exchange<'_>,
         permit: Option<&Permit>,
     ) -> Result<Response, ImageError> {
@@ -128,7 +131,9 @@ impl Connection {
         let mut next = request;
         for _ in 0..=MAX_REDIRECTS {
             let url = next.url().clone();
-            let client = self.client_for(&url, url.origin() == first).await?;
+            let client = self
+                .client_for(&url, trusted && url.origin() == first)
+                .await?;
             let response = self.send(&client, next, exchange, permit).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
@@ -208,7 +213,8 @@ impl Connection {
                 },
                 Ok(Err(error)) => match patience.after_broken(&error) {
                     Some(pause) => pause,
-                    None => return Err(self.unsent(client, &url, &error, exchange)),
+                    // the library shows the whole URL, and its query may be a signature
+                    None => return Err(self.unsent(client, &url, &error.without_url(), exchange)),
                 },
                 Err(_) => {
                     let cause = format!(
@@ -236,7 +242,7 @@ impl Connection {
         error: &reqwest::Error,
         exchange: Exchange<'_>,
     ) -> ImageError {
-        let mut cause = chain(error);
+        let mut cause = format!("{}: {}", place(url), chain(error));
         cause.push_str(&client.advice(&self.repository.registry, &cause));
         cause.push_str(&self.way(url));
         exchange.unavailable(cause)

@@ -20,6 +20,7 @@ mod certificates;
 mod challenge;
 mod cidr;
 mod connection;
+mod greeting;
 mod insecure;
 mod permit;
 mod proxy;
@@ -35,7 +36,7 @@ mod transport;
 pub use blob::Blob;
 pub use certificates::check as check_certificates;
 pub use insecure::InsecureHosts;
-pub use permit::Permit;
+pub use permit::{Permit, Places};
 pub use proxy::Proxies;
 pub use session::{Session, Target};
 #[cfg(test)]

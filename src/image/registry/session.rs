@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response};
 
 use super::authorization::Authorization;
 use super::body::{Exchange, place};
@@ -191,13 +191,13 @@ impl Session {
             if let Some(value) = &shown {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            let response = self
-                .connection
-                .execute(request, exchange, ask.permit)
+            let connection = &self.connection;
+            let response = connection
+                .execute(request, true, exchange, ask.permit)
                 .await?;
-            let challenged = response.status() == StatusCode::UNAUTHORIZED
-                && response.url().origin() == self.connection.origin.origin();
-            if challenged && !answered {
+            let is_own = response.url().origin() == connection.origin.origin();
+            let may = self.authorization.may_know_us(&response, shown.is_some());
+            if is_own && !answered && may {
                 answered = true;
                 self.authorization
                     .answer(&self.connection, response, shown, exchange)
@@ -212,13 +212,16 @@ impl Session {
         }
     }
 
-    /// Sends a request to a server that is not the registry: without credentials.
+    /// Sends a request to a server that is not the registry: without the registry's credentials and
+    /// client certificate.
     pub(super) async fn elsewhere(
         &self,
         request: reqwest::Request,
         exchange: Exchange<'_>,
     ) -> Result<Response, ImageError> {
-        self.connection.execute(request, exchange, None).await
+        self.connection
+            .execute(request, false, exchange, None)
+            .await
     }
 }
 

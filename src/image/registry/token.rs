@@ -57,7 +57,7 @@ pub(super) async fn fetch(
     if let Some(header) = basic {
         request.headers_mut().insert(AUTHORIZATION, header);
     }
-    let response = connection.execute(request, exchange, None).await?;
+    let response = connection.execute(request, true, exchange, None).await?;
     if !response.status().is_success() {
         return Err(exchange.refusal(response, connection.timeouts).await);
     }

@@ -165,3 +165,23 @@ fn without_openpgp_a_signed_by_is_refused_before_anything_is_asked_for() {
     let early = trust(&file).first_look(Origin::Registry(&reference), "");
     assert!(!early.unwrap().expect("a verdict").accepted());
 }
+
+#[test]
+fn an_empty_policy_of_a_namespace_does_not_leave_it_to_the_one_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (all, own) = (dir.path().join("policy.json"), dir.path().join("team.json"));
+    std::fs::write(&all, format!(r#"{{"default":{ACCEPT}}}"#)).unwrap();
+    let trust = Trust::new(Settings {
+        namespaces: Some(dir.path().to_owned()),
+        ..trust(&all).settings().clone()
+    });
+    let reference = Reference::from_str("busybox").unwrap();
+    let look = || trust.first_look(Origin::Registry(&reference), "team");
+    assert!(look().unwrap().unwrap().accepted());
+    std::os::unix::fs::symlink("/dev/null", &own).unwrap();
+    let error = look().unwrap_err().to_string();
+    assert!(error.contains("team.json: it is empty"), "{error}");
+    std::fs::remove_file(&own).unwrap();
+    std::fs::write(&own, "").unwrap();
+    look().unwrap_err();
+}
