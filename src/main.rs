@@ -9,6 +9,7 @@ mod container;
 mod cri;
 mod daemon;
 mod image;
+mod leaks;
 mod network;
 mod runtime;
 mod sandbox;

@@ -2,6 +2,7 @@
 //! of pulls; timelines and explanations later. One file a subject.
 
 mod images;
+pub(crate) mod leaks;
 mod policy;
 mod pulls;
 mod save;
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::container::Containers;
 use crate::cri::of_image;
 use crate::image::Images;
+use crate::leaks::Leaks;
 
 /// `cricket.admin.v1.AdminService`.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct AdminApi {
     pub images: Arc<Images>,
     /// The containers, which use them.
     pub containers: Arc<Containers>,
+    /// The account of what nobody owns.
+    pub leaks: Leaks,
 }
 
 #[tonic::async_trait]
@@ -85,5 +89,14 @@ impl wire::admin_service_server::AdminService for AdminApi {
         request: Request<wire::PullImageRequest>,
     ) -> Result<Response<BoxStream<wire::PullImageUpdate>>, Status> {
         pulls::pull(&self.images, request.into_inner()).map(Response::new)
+    }
+
+    async fn find_leaks(
+        &self,
+        request: Request<wire::FindLeaksRequest>,
+    ) -> Result<Response<wire::FindLeaksResponse>, Status> {
+        leaks::find(&self.leaks, request.get_ref())
+            .await
+            .map(Response::new)
     }
 }

@@ -9,6 +9,7 @@ mod client;
 mod completion;
 mod config;
 mod daemon;
+mod doctor;
 mod exit;
 mod flags;
 mod images;
@@ -57,6 +58,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     match matches.subcommand() {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
         Some(("config", own)) => config::run(matches, own),
+        Some(("doctor", own)) => doctor::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
         Some(("policy", own)) => policy::run(matches, own),
@@ -89,6 +91,7 @@ pub fn command() -> Command {
         .args(flags::all())
         .arg(version::flag())
         .subcommand(config::command())
+        .subcommand(doctor::command())
         .subcommand(images::command())
         .subcommand(load::command())
         .subcommand(policy::command())

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::Id;
 
 /// Name of the record within the object's directory.
-const RECORD: &str = "record.json";
+pub(super) const RECORD: &str = "record.json";
 /// Name that a record has while it is being written.
 const UNFINISHED: &str = "record.json.new";
 /// Largest record that is written, and read back. A kubelet's largest pods stay below 300 KiB; a
@@ -140,15 +140,6 @@ impl<T: Versioned> Records<T> {
         }
     }
 
-    /// Whether an object of this id is known, be it only being made or set aside: what belongs to
-    /// it must not be swept.
-    pub fn owns(&self, id: &str) -> bool {
-        // Only an id is a name in these directories; anything else must not become a path.
-        id.parse::<Id>().is_ok_and(|id| {
-            self.directory.join(id.as_str()).exists() || self.quarantine.join(id.as_str()).exists()
-        })
-    }
-
     /// The records of all objects that have a directory.
     ///
     /// A record that cannot be understood is set aside in the quarantine and reported. A directory
@@ -214,7 +205,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 }
 
 /// Creates a directory that is root's alone: records and bundles hold environments with secrets.
-fn create_private(path: &Path) -> io::Result<()> {
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
@@ -320,8 +311,6 @@ mod tests {
         };
         assert_eq!(kept(&half), b"{\"half\": ");
         assert_eq!(kept(&newer), br#"{"version":2,"n":7}"#);
-        assert!(records.owns(half.as_str()) && records.owns(newer.as_str()));
-        assert!(!records.owns(Id::random().as_str()) && !records.owns("../things"));
         assert!(!path.exists());
     }
 
