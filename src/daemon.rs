@@ -9,8 +9,10 @@ mod security;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wipe;
 
-pub use doctor::{alone, is_running};
+pub use doctor::{SETTLE, alone, checkup_alone, is_running, lock, open_store};
+pub use wipe::Wipe;
 
 use std::future::Future;
 use std::io;
@@ -361,6 +363,7 @@ async fn answer(
         images: Arc::clone(&house.images),
         containers: Arc::clone(house.sandboxes.containers()),
         leaks: house.leaks.clone(),
+        checkup: doctor::checkup(loaded, house),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

@@ -3,6 +3,7 @@
 mod admin;
 mod cdi;
 mod cgroup;
+mod checkup;
 mod cli;
 mod config;
 mod container;

@@ -1,6 +1,7 @@
 //! cricket's own gRPC service beside the CRI: offline images, what images occupy, and the progress
 //! of pulls; timelines and explanations later. One file a subject.
 
+pub(crate) mod check;
 mod images;
 pub(crate) mod leaks;
 mod policy;
@@ -14,6 +15,7 @@ use cricket_proto::admin as wire;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use crate::checkup::Checkup;
 use crate::container::Containers;
 use crate::cri::of_image;
 use crate::image::Images;
@@ -28,6 +30,8 @@ pub struct AdminApi {
     pub containers: Arc<Containers>,
     /// The account of what nobody owns.
     pub leaks: Leaks,
+    /// The check of store and records.
+    pub checkup: Checkup,
 }
 
 #[tonic::async_trait]
@@ -98,5 +102,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
         leaks::find(&self.leaks, request.get_ref())
             .await
             .map(Response::new)
+    }
+
+    async fn check_store(
+        &self,
+        request: Request<wire::CheckStoreRequest>,
+    ) -> Result<Response<BoxStream<wire::CheckStoreUpdate>>, Status> {
+        let updates = check::check(self.checkup.clone(), request.into_inner());
+        Ok(Response::new(updates))
     }
 }

@@ -5,6 +5,7 @@
 //! once, as one chain, and its exit code stands in [`exit`].
 
 mod amount;
+mod check;
 mod client;
 mod completion;
 mod config;
@@ -24,6 +25,7 @@ mod rmi;
 mod save;
 mod save_target;
 mod version;
+mod wipe;
 
 #[cfg(test)]
 mod generated;
@@ -57,6 +59,7 @@ pub fn run() -> ExitCode {
 fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     match matches.subcommand() {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
+        Some(("check", own)) => check::run(matches, own),
         Some(("config", own)) => config::run(matches, own),
         Some(("doctor", own)) => doctor::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
@@ -66,6 +69,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("pulls", own)) => pulls::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
         Some(("save", own)) => save::run(matches, own),
+        Some(("wipe", own)) => wipe::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -90,6 +94,7 @@ pub fn command() -> Command {
         .args_conflicts_with_subcommands(false)
         .args(flags::all())
         .arg(version::flag())
+        .subcommand(check::command())
         .subcommand(config::command())
         .subcommand(doctor::command())
         .subcommand(images::command())
@@ -100,6 +105,7 @@ pub fn command() -> Command {
         .subcommand(rmi::command())
         .subcommand(save::command())
         .subcommand(version::command())
+        .subcommand(wipe::command())
         .subcommand(completion::command())
         .subcommand(man::command())
         .subcommand(markdown::command())

@@ -287,6 +287,7 @@ pub(super) fn leaks(config: &Config, runtimes: Vec<Program>) -> leaks::Settings 
         storage: storage(config),
         runtimes,
         alone: false,
+        wiping: false,
     }
 }
 

@@ -24,10 +24,10 @@ impl Leaks {
     /// What no record owns now. A thing that is just being removed may be among it. Blocks.
     pub(super) fn look(&self) -> Result<Vec<Leak>, LeakError> {
         let scene = self.scene()?;
-        let run_dir = &self.rooms.run_dir;
-        let owners = run_dir
-            .owners(self.settings.alone)
-            .map_err(io_error("list", run_dir.root()))?;
+        let owners = match self.settings.wiping {
+            true => self.nobody()?,
+            false => self.owners()?,
+        };
         let ids = foundlings(&scene, &owners);
         let mut leaks: Vec<Leak> = scene
             .ours
@@ -58,6 +58,54 @@ impl Leaks {
         leaks.sort();
         leaks.dedup();
         Ok(leaks)
+    }
+
+    /// The processes of those who exist.
+    pub(super) fn owned_processes(&self) -> Result<Vec<String>, LeakError> {
+        let all = self.processes()?;
+        let owners = self.owners()?;
+        let owned = all.iter().filter_map(|seen| {
+            let bundle = seen.bundle.as_ref().filter(|bundle| bundle.is_ours);
+            let mut ids = bundle
+                .map(|bundle| &bundle.id)
+                .into_iter()
+                .chain(&seen.cgroup_ids);
+            let id = ids.find(|id| owners.owns(id) || bundle.is_some())?;
+            Some(format!(
+                "{} ({}, process {})",
+                id.short(),
+                seen.command,
+                seen.pid
+            ))
+        });
+        Ok(owned.collect())
+    }
+
+    fn owners(&self) -> Result<Owners, LeakError> {
+        let run_dir = &self.rooms.run_dir;
+        let owners = run_dir.owners(self.settings.alone);
+        owners.map_err(io_error("list", run_dir.root()))
+    }
+
+    /// No owners, and every directory that one has abandoned.
+    fn nobody(&self) -> Result<Owners, LeakError> {
+        let run_dir = &self.rooms.run_dir;
+        let mut owners = Owners::default();
+        for place in [
+            run_dir.sandboxes(),
+            run_dir.containers(),
+            run_dir.quarantine(),
+        ] {
+            let ids = ids_in(&place).map_err(io_error("list", &place))?;
+            owners
+                .abandoned
+                .extend(ids.into_iter().map(|(_, path)| path));
+        }
+        Ok(owners)
+    }
+
+    fn processes(&self) -> Result<Vec<Seen>, LeakError> {
+        processes::all(&self.rooms.run_dir).map_err(io_error("list", Path::new("/proc")))
     }
 
     fn scene(&self) -> Result<Scene, LeakError> {
@@ -99,7 +147,7 @@ impl Leaks {
         Ok(Scene {
             ours,
             cgroups: rooms.cgroups.named()?,
-            processes: processes::all(run_dir).map_err(io_error("list", Path::new("/proc")))?,
+            processes: self.processes()?,
         })
     }
 

@@ -53,6 +53,8 @@ pub struct Settings {
     pub runtimes: Vec<Program>,
     /// No daemon works here, so nothing is on its way.
     pub alone: bool,
+    /// Everything is to go: nobody owns anything any more.
+    pub wiping: bool,
 }
 
 /// The rooms whose things are accounted for.
@@ -233,6 +235,14 @@ impl Leaks {
             }
             Err(error) => tracing::error!(%error, "leftovers not looked for"),
         }
+    }
+
+    /// The processes of those who exist, in words. Blocks.
+    ///
+    /// # Errors
+    /// When processes or records cannot be listed.
+    pub fn running(&self) -> Result<Vec<String>, LeakError> {
+        self.owned_processes()
     }
 
     async fn looked(&self) -> Result<Vec<Leak>, LeakError> {

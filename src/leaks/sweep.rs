@@ -80,8 +80,12 @@ impl Leaks {
     fn unmount(&self, found: &[Leak]) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(store) = &self.rooms.store {
-            let doomed: BTreeSet<&str> = root_names(found).collect();
-            store.sweep_roots(|name| !doomed.contains(name));
+            let roots = store.roots_place();
+            let names = of(found, Kind::Directory).filter_map(|leak| {
+                let path = Path::new(&leak.name).strip_prefix(&roots).ok()?;
+                path.to_str()
+            });
+            problems.extend(names.filter_map(|name| text(store.remove_root(name))));
         }
         // Those above others last, as they were mounted first; a path sorts before those below it.
         let points: Vec<&Leak> = of(found, Kind::Mount).collect();
@@ -122,11 +126,6 @@ impl Leaks {
         }
         problems
     }
-}
-
-/// The names of root filesystems among the directories: the store knows them by these.
-fn root_names(found: &[Leak]) -> impl Iterator<Item = &str> {
-    of(found, Kind::Directory).filter_map(|leak| Path::new(&leak.name).file_name()?.to_str())
 }
 
 fn of(found: &[Leak], kind: Kind) -> impl DoubleEndedIterator<Item = &Leak> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Id;
+use super::{Id, ids_in};
 
 /// Name of the record within the object's directory.
 pub(super) const RECORD: &str = "record.json";
@@ -190,6 +190,31 @@ impl<T: Versioned> Records<T> {
             }
         }
     }
+}
+
+/// The records below a directory as they are, each with its object's id, or why it is not understood.
+/// Changes nothing. An object without a record is left out: it was never made.
+///
+/// # Errors
+/// When the directory cannot be listed; one that does not exist has none.
+pub fn read_all<T: Versioned>(
+    directory: &Path,
+) -> Result<Vec<(Id, Result<T, String>)>, RecordError> {
+    let ids = ids_in(directory).map_err(io_error(directory, "list the records"))?;
+    let one = |path: &Path| match read::<T>(&path.join(RECORD)) {
+        Ok(record) if record.version() == T::VERSION => Some(Ok(record)),
+        Ok(record) => Some(Err(format!(
+            "its version is {}, this build knows {}: a newer cricket wrote it",
+            record.version(),
+            T::VERSION
+        ))),
+        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(error.to_string())),
+    };
+    let found = ids
+        .into_iter()
+        .filter_map(|(id, path)| Some((id, one(&path)?)));
+    Ok(found.collect())
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {

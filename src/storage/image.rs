@@ -13,6 +13,7 @@ use sha2::Digest as _;
 use super::artifact;
 use super::background::Task;
 use super::config::parse_config;
+use super::dir::Dir;
 use super::index::ImageEntry;
 use super::record::{self, IMAGE_FILE, ImageFile};
 use super::signatures::{self, SIGNATURES};
@@ -194,6 +195,11 @@ impl Store {
         shared.want(Task::EmptyTrash);
         shared.want(Task::Collect);
         Ok(true)
+    }
+
+    /// Frees the layers that nothing refers to, now.
+    pub fn collect(&self) -> Result<(), StorageError> {
+        self.shared.collect()
     }
 
     /// The image's manifest as it was pulled. Reads the disk.
@@ -408,10 +414,10 @@ fn encode(entry: &ImageEntry, dir: &std::path::Path) -> Result<Vec<u8>, StorageE
 }
 
 /// Reads an image's record.
-pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, StorageError> {
+pub(super) fn read_record(images: &Dir, name: &OsStr) -> Result<ImageFile, StorageError> {
     let id = name.to_string_lossy().into_owned();
     check_hex_id("image", &id)?;
-    let dir = places.images.sub(&id)?;
+    let dir = images.sub(&id)?;
     let file: ImageFile = record::read(&dir, IMAGE_FILE)?;
     if file.id != id {
         return Err(record::mismatch(dir.path(), IMAGE_FILE));
@@ -421,8 +427,8 @@ pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, St
 
 /// Reads the rest of an image. What its id is the digest of is hashed again: it is small, and
 /// everything hangs on it.
-pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, StorageError> {
-    let dir = places.images.sub(&file.id)?;
+pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageError> {
+    let dir = images.sub(&file.id)?;
     let named = if file.artifact.is_some() {
         MANIFEST
     } else {

@@ -51,6 +51,7 @@
 mod artifact;
 mod background;
 mod census;
+mod check;
 mod config;
 mod dir;
 mod error;
@@ -76,9 +77,11 @@ mod trash;
 mod unpack;
 mod usage;
 mod volume;
+mod wipe;
 
 pub use artifact::{ArtifactFile, NewArtifact};
 pub use census::Census;
+pub use check::{Depth, Examination, Fault, Progress, Subject, examine};
 pub use config::parse_config;
 pub use error::StorageError;
 pub use image::{ImageRecord, NewImage};
@@ -87,3 +90,4 @@ pub use layer_tar::LayerTar;
 pub use left::{Left, left, places};
 pub use space::Space;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};
+pub use wipe::occupied;
