@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the command was not carried out, or `config --check` found something |
+//! | 1 | the command was not carried out, or `config --check`, `doctor leaks` or `check` found something |
 //! | 2 | the command line is wrong; `doctor leaks` or `check` cannot tell what there is |
 //! | 78 | the configuration is wrong (EX_CONFIG of sysexits.h): starting again does not help |
 
