@@ -70,7 +70,7 @@ impl Wipe {
             containers: count(run_dir.containers())?,
             pods: count(run_dir.sandboxes())?,
             aside: aside + count(run_dir.quarantine())?,
-            bytes: storage::occupied(&storage)?.bytes,
+            bytes: storage::footprint(&storage)?.bytes,
             lock,
         })
     }

@@ -90,4 +90,4 @@ pub use layer_tar::LayerTar;
 pub use left::{Left, left, places};
 pub use space::Space;
 pub use store::{LayerLimits, RootIds, RootOptions, Settings, Store, Usage};
-pub use wipe::occupied;
+pub use wipe::footprint;

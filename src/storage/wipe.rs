@@ -8,7 +8,7 @@ use super::{Settings, StorageError, Store, left, usage};
 
 /// What a store occupies on disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Occupied {
+pub struct Footprint {
     /// Bytes, as `du` counts.
     pub bytes: u64,
     /// Inodes.
@@ -19,8 +19,8 @@ pub struct Occupied {
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn occupied(settings: &Settings) -> Result<Occupied, StorageError> {
-    let mut all = Occupied::default();
+pub fn footprint(settings: &Settings) -> Result<Footprint, StorageError> {
+    let mut all = Footprint::default();
     for place in left::places(settings) {
         if let Some(dir) = Dir::open(&place)? {
             let tally =
