@@ -6,7 +6,8 @@ use sha2::Digest as _;
 
 use super::{Contents, Examination, Places, Subject, names, shown};
 use crate::storage::dir::Dir;
-use crate::storage::image::{self, MANIFEST, MAX_DOCUMENT_BYTES, document};
+use crate::storage::document::{MANIFEST, MAX_DOCUMENT_BYTES, document};
+use crate::storage::image_file;
 use crate::storage::{StorageError, Store, signatures};
 
 pub(super) fn examine(
@@ -50,7 +51,7 @@ pub(super) fn examine(
 /// Reads everything of an image. With an error comes what is known of it all the same.
 fn one(images: &Dir, name: &OsStr) -> Result<Contents, (Contents, StorageError)> {
     let mut contents = Contents::default();
-    let file = match image::read_record(images, name) {
+    let file = match image_file::read_record(images, name) {
         Ok(file) => file,
         Err(error) => return Err((contents, error)),
     };
@@ -60,7 +61,7 @@ fn one(images: &Dir, name: &OsStr) -> Result<Contents, (Contents, StorageError)>
     };
     let read = |contents: &mut Contents| -> Result<(), StorageError> {
         let dir = images.sub(&file.id)?;
-        let entry = image::load(images, file)?;
+        let entry = image_file::load(images, file)?;
         let layers = entry.record.layers.iter();
         contents.layers = layers.map(|layer| layer.digest().to_owned()).collect();
         let manifest = dir.read(MANIFEST, MAX_DOCUMENT_BYTES)?;
