@@ -63,6 +63,11 @@ impl Store {
         containers.join(container_id).join(MERGED)
     }
 
+    /// Parent of all roots, each named after its container.
+    pub fn roots_place(&self) -> PathBuf {
+        self.shared.places.containers.path().to_path_buf()
+    }
+
     /// The same for what has no root: nothing is mounted there, and the `diff` beside it is empty.
     pub fn rootless_path(&self) -> PathBuf {
         self.shared.places.rootless.path().join(MERGED)
@@ -162,6 +167,7 @@ impl Store {
 
     /// Unmounts and removes every root that `keep` does not want; returns their container ids. One that
     /// cannot be removed is reported and left for the next time.
+    #[cfg(test)]
     pub fn sweep_roots(&self, keep: impl Fn(&str) -> bool) -> Vec<String> {
         let ids: Vec<String> = self.shared.index().roots.keys().cloned().collect();
         let mut swept = Vec::new();

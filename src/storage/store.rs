@@ -169,7 +169,7 @@ impl Shared {
         }
     }
 
-    fn empty_trash(&self) -> Result<(), StorageError> {
+    pub(super) fn empty_trash(&self) -> Result<(), StorageError> {
         let Places {
             trash,
             containers_trash,
@@ -186,7 +186,7 @@ impl Shared {
 impl Store {
     /// Opens `<root>/cricket` (creating it), takes its lock, sweeps what a crash left, drops what a
     /// power cut left not durable, and loads all records into memory. Every root that a crash left is
-    /// kept until [`Store::sweep_roots`].
+    /// kept: whose it is, this room does not know (`leaks`).
     pub fn open(settings: Settings) -> Result<Store, StorageError> {
         const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
         let boot_id = std::fs::read_to_string(BOOT_ID)

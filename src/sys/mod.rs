@@ -4,6 +4,7 @@ mod blocking;
 pub mod clock;
 pub mod lock;
 pub mod memory;
+pub mod mountinfo;
 pub mod mounts;
 pub mod notify;
 pub mod passage;
