@@ -341,6 +341,7 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
         containers: Arc::clone(house.sandboxes.containers()),
+        sandboxes: Arc::clone(&house.sandboxes),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

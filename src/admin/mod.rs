@@ -1,7 +1,9 @@
-//! cricket's own gRPC service beside the CRI: offline images, what images occupy, and the progress
-//! of pulls; timelines and explanations later. One file a subject.
+//! cricket's own gRPC service beside the CRI: offline images, what images occupy, the progress of
+//! pulls, and what is done to pods and containers now; timelines and explanations later. One file a
+//! subject.
 
 mod images;
+mod operations;
 mod policy;
 mod pulls;
 mod save;
@@ -16,6 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::container::Containers;
 use crate::cri::of_image;
 use crate::image::Images;
+use crate::sandbox::Sandboxes;
 
 /// `cricket.admin.v1.AdminService`.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct AdminApi {
     pub images: Arc<Images>,
     /// The containers, which use them.
     pub containers: Arc<Containers>,
+    /// The pods.
+    pub sandboxes: Arc<Sandboxes>,
 }
 
 #[tonic::async_trait]
@@ -63,6 +68,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
         let listed = images::list(self, request.get_ref());
         listed.map(Response::new).map_err(|error| of_image(&error))
+    }
+
+    async fn list_operations(
+        &self,
+        _request: Request<wire::ListOperationsRequest>,
+    ) -> Result<Response<wire::ListOperationsResponse>, Status> {
+        Ok(Response::new(operations::list(&self.sandboxes)))
     }
 
     async fn test_policy(

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
@@ -71,6 +72,19 @@ pub struct Namespaces {
     /// The user namespace.
     #[serde(default)]
     pub user: Option<PathBuf>,
+}
+
+impl Namespaces {
+    /// Whether what is said to be pinned is, and not the empty file that an unmount leaves.
+    pub fn are_pinned(&self) -> bool {
+        let pinned = |path: &PathBuf| {
+            statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS_MAGIC)
+        };
+        [&self.network, &self.ipc, &self.uts, &self.user]
+            .into_iter()
+            .flatten()
+            .all(pinned)
+    }
 }
 
 /// Makes and pins the wanted namespaces of sandbox `id`. Blocks for well under a millisecond.

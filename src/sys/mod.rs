@@ -6,6 +6,7 @@ pub mod lock;
 pub mod memory;
 pub mod mounts;
 pub mod notify;
+pub mod outside;
 pub mod passage;
 pub mod pidfd;
 pub mod process_tree;

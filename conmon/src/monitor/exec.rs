@@ -54,6 +54,14 @@ impl Execs {
         }
     }
 
+    /// The runtimes that are starting a process.
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = Pid> {
+        self.0.iter().filter_map(|exec| match exec.as_ref()?.stage {
+            Stage::Starting { runtime, .. } => Some(runtime),
+            Stage::Running { .. } => None,
+        })
+    }
+
     fn position(&self, wanted: impl Fn(&Stage) -> bool) -> Option<Place> {
         let mut places = self.0.iter().zip(0..);
         places.find_map(|(exec, index)| wanted(&exec.as_ref()?.stage).then_some(index))
@@ -293,18 +301,22 @@ impl Monitor {
     }
 
     /// The client has gone while its process is there, or is about to be. Nobody asks for a process
-    /// that runs any more: its place is free.
+    /// that runs any more: its place is free. A runtime that is still at it may hang, and is killed:
+    /// who has gone was never told that the process runs.
     pub(super) fn exec_hung_up(&mut self, index: Place) {
         let Some(Some(exec)) = self.execs.0.get_mut(usize::from(index)) else {
             return;
         };
         exec.client = None;
-        if let Stage::Running { pid } = exec.stage {
-            let kills = exec.kill_on_hangup;
-            self.execs.take(index);
-            if kills {
-                // It is a child of this process and not waited for: the pid is its.
-                tree::kill(pid, &mut self.buffers);
+        // Each is a child of this process and not waited for: the pid is its.
+        match exec.stage {
+            Stage::Starting { runtime, .. } => tree::kill(runtime, &mut self.buffers),
+            Stage::Running { pid } => {
+                let kills = exec.kill_on_hangup;
+                self.execs.take(index);
+                if kills {
+                    tree::kill(pid, &mut self.buffers);
+                }
             }
         }
     }
