@@ -15,6 +15,7 @@ mod images;
 mod load;
 mod man;
 mod markdown;
+mod operations;
 mod policy;
 mod progress;
 mod pull;
@@ -59,6 +60,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("config", own)) => config::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("operations", own)) => operations::run(matches, own),
         Some(("policy", own)) => policy::run(matches, own),
         Some(("pull", own)) => pull::run(matches, own),
         Some(("pulls", own)) => pulls::run(matches, own),
@@ -91,6 +93,7 @@ pub fn command() -> Command {
         .subcommand(config::command())
         .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(operations::command())
         .subcommand(policy::command())
         .subcommand(pull::command())
         .subcommand(pulls::command())

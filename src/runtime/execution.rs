@@ -5,9 +5,9 @@ use std::path::Path;
 
 use conmon::{Exec, List, Reply, Request};
 
-use super::{Program, RuntimeError};
 use super::connection::Connection;
 use super::monitor::{Monitor, next, unexpected, within_call};
+use super::{Program, RuntimeError};
 
 /// The step of an error, where it is not the runtime's own.
 const STEP: &str = "run the command";

@@ -33,10 +33,7 @@ impl Program {
         patience: Duration,
     ) -> Result<bool, RuntimeError> {
         let deadline = patience.min(self.call_timeout);
-        match self
-            .run(&["kill", id, &signal.to_string()], deadline)
-            .await
-        {
+        match self.run(&["kill", id, &signal.to_string()], deadline).await {
             Ok(()) => Ok(true),
             Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(false),
             Err(error) => Err(error),

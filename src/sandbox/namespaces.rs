@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
@@ -77,9 +77,8 @@ pub struct Namespaces {
 impl Namespaces {
     /// Whether what is said to be pinned is, and not the empty file that an unmount leaves.
     pub fn are_pinned(&self) -> bool {
-        let pinned = |path: &PathBuf| {
-            statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS_MAGIC)
-        };
+        let pinned =
+            |path: &PathBuf| statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS_MAGIC);
         [&self.network, &self.ipc, &self.uts, &self.user]
             .into_iter()
             .flatten()

@@ -96,9 +96,12 @@ async fn a_client_that_does_not_read_is_cut_off_and_the_others_are_not() {
     // A round at a time, asked for by the client that reads: however slow the machine, it is
     // never far behind.
     let id = node
-        .create("while read x; do seq 1 200000; done; sleep 1000", |config| {
-            config.stdin = true;
-        })
+        .create(
+            "while read x; do seq 1 200000; done; sleep 1000",
+            |config| {
+                config.stdin = true;
+            },
+        )
         .await;
     let round = (1..=200_000_u32)
         .map(|n| n.ilog10() as usize + 2)
