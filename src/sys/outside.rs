@@ -3,9 +3,10 @@
 //!
 //! So the look is on a thread of its own, which is waited for until a deadline and then left to
 //! itself. It gives up the daemon's descriptors first: a thread that the kernel holds keeps its
-//! process from ending, and with these it would keep the daemon's locks from the next one.
+//! process from ending, and with these it would keep the daemon's locks from the next one. Without
+//! them it cannot wake the async runtime either; one thread for all does that.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -14,10 +15,15 @@ use tokio::time::Instant;
 /// Most threads at once, the stuck ones included. Those that work take a moment.
 const MAX_THREADS: usize = 64;
 
+/// What is to be done with an answer where descriptors are.
+type Deliver = Box<dyn FnOnce() + Send>;
+
 /// Where such threads come from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outside {
     free: Arc<Semaphore>,
+    /// To the thread that delivers answers, once there is one.
+    answers: OnceLock<mpsc::Sender<Deliver>>,
 }
 
 /// Why there is no answer.
@@ -38,6 +44,7 @@ impl Default for Outside {
     fn default() -> Self {
         Self {
             free: Arc::new(Semaphore::new(MAX_THREADS)),
+            answers: OnceLock::new(),
         }
     }
 }
@@ -59,12 +66,17 @@ impl Outside {
             return Err(NoAnswer::Full(patience));
         };
         let (tell, told) = oneshot::channel();
+        let answers = self.answers.get_or_init(deliver).clone();
         let thread = std::thread::Builder::new().name("outside".into());
         let started = thread.spawn(move || {
             forget_descriptors();
-            // Nobody listens any more after the deadline.
-            let _late = tell.send(look());
-            drop(place);
+            let answer = look();
+            // It fails only when the daemon ends.
+            let _ended = answers.send(Box::new(move || {
+                drop(place);
+                // Nobody listens any more after the deadline.
+                let _late = tell.send(answer);
+            }));
         });
         if started.is_err() {
             return Err(NoAnswer::NoThread);
@@ -76,13 +88,25 @@ impl Outside {
     }
 }
 
+/// Starts the thread that delivers answers, which ends with the last who could send one. Where the
+/// kernel gives no thread, every look ends as one that is stuck.
+fn deliver() -> mpsc::Sender<Deliver> {
+    let (send, receive) = mpsc::channel::<Deliver>();
+    let thread = std::thread::Builder::new().name("outside-answers".into());
+    let started = thread.spawn(move || receive.into_iter().for_each(|deliver| deliver()));
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread to deliver what is looked at from outside");
+    }
+    send
+}
+
 /// Gives this thread a table of descriptors of its own, with nothing in it (close_range(2)). A
 /// kernel before 5.9 cannot: the thread then shares the daemon's, and works all the same.
 #[allow(unsafe_code, reason = "no crate has close_range(2) for one thread")]
 fn forget_descriptors() {
     // SAFETY: with CLOSE_RANGE_UNSHARE the calling thread gets a table of its own and closes only
-    // what is in that. Nothing on this thread owns a descriptor of the old table: `look` must not,
-    // and the channel and the semaphore have none.
+    // what is in that. Nothing on this thread uses a descriptor of the old table: `look` must not,
+    // and the way of its answer is by a lock in memory.
     unsafe {
         libc::syscall(
             libc::SYS_close_range,
@@ -117,6 +141,7 @@ mod tests {
     async fn stuck_looks_are_bounded_and_the_bound_is_told() {
         let outside = Outside {
             free: Arc::new(Semaphore::new(1)),
+            ..Outside::default()
         };
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let first = outside.look(SHORT, move || wait.recv().is_ok()).await;
@@ -124,6 +149,15 @@ mod tests {
         assert_eq!(outside.look(SHORT, || ()).await, Err(NoAnswer::Full(SHORT)));
         drop(go);
         assert_eq!(outside.look(LONG, || 1).await, Ok(1), "it came free");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn an_answer_wakes_a_runtime_that_sleeps() {
+        let outside = Outside::default();
+        for _ in 0..200 {
+            let answer = outside.look(LONG, || std::thread::sleep(Duration::from_micros(300)));
+            assert_eq!(answer.await, Ok(()));
+        }
     }
 
     #[tokio::test]

@@ -39,12 +39,20 @@ enum Mode {
     End,
 }
 
+/// What test and server tell each other.
+#[derive(Debug, Default)]
+struct Told {
+    mode: AtomicU8,
+    /// The mode that the server is in.
+    heard: AtomicU8,
+    unanswered: AtomicUsize,
+}
+
 /// A mounted file system; unmounted when dropped, and whoever waits for it gets an error.
 #[derive(Debug)]
 pub struct DeadFs {
     at: PathBuf,
-    mode: Arc<AtomicU8>,
-    unanswered: Arc<AtomicUsize>,
+    told: Arc<Told>,
     server: Option<JoinHandle<()>>,
 }
 
@@ -60,14 +68,12 @@ impl DeadFs {
         );
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("dead"), at, Some("fuse"), flags, Some(&*options)).unwrap();
-        let mode = Arc::new(AtomicU8::new(Mode::Answer as u8));
-        let unanswered = Arc::new(AtomicUsize::new(0));
-        let (told, count) = (Arc::clone(&mode), Arc::clone(&unanswered));
-        let server = std::thread::spawn(move || serve(&device, &told, &count));
+        let told = Arc::new(Told::default());
+        let heard = Arc::clone(&told);
+        let server = std::thread::spawn(move || serve(&device, &heard));
         DeadFs {
             at: at.to_owned(),
-            mode,
-            unanswered,
+            told,
             server: Some(server),
         }
     }
@@ -84,26 +90,30 @@ impl DeadFs {
 
     /// How many requests it has taken and not answered.
     pub fn unanswered(&self) -> usize {
-        self.unanswered.load(Ordering::SeqCst)
+        self.told.unanswered.load(Ordering::SeqCst)
     }
 
     /// Ends the server: whoever waits gets an error.
     pub fn end(&mut self) {
-        self.set(Mode::End);
         if let Some(server) = self.server.take() {
+            self.set(Mode::End);
             server.join().expect("the server does not panic");
         }
     }
 
+    /// Tells the server, and waits until it has heard.
     fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::SeqCst);
+        self.told.mode.store(mode as u8, Ordering::SeqCst);
+        while self.told.heard.load(Ordering::SeqCst) != mode as u8 {
+            std::thread::sleep(TICK);
+        }
     }
 }
 
 impl Drop for DeadFs {
     fn drop(&mut self) {
-        self.set(Mode::End);
         if let Some(server) = self.server.take() {
+            self.set(Mode::End);
             drop(server.join());
         }
         // A container that a failed test left may have it mounted too.
@@ -114,10 +124,11 @@ impl Drop for DeadFs {
 }
 
 /// Serves until it is told to end; the device is closed with this, which ends what waits.
-fn serve(device: &File, mode: &AtomicU8, unanswered: &AtomicUsize) {
+fn serve(device: &File, told: &Told) {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let now = mode.load(Ordering::SeqCst);
+        let now = told.mode.load(Ordering::SeqCst);
+        told.heard.store(now, Ordering::SeqCst);
         if now == Mode::End as u8 {
             return;
         }
@@ -134,12 +145,11 @@ fn serve(device: &File, mode: &AtomicU8, unanswered: &AtomicUsize) {
         let Some(answer) = request.answer() else {
             continue;
         };
-        // It may have been told something else while it waited.
-        if mode.load(Ordering::SeqCst) == Mode::Answer as u8 {
+        if now == Mode::Answer as u8 {
             // Whoever asked may have been killed.
             let _gone = (&*device).write(&answer);
         } else {
-            unanswered.fetch_add(1, Ordering::SeqCst);
+            told.unanswered.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
