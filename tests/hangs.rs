@@ -302,12 +302,9 @@ async fn a_mount_source_whose_file_system_is_dead_is_named_and_a_crash_is_surviv
     dead.stop();
     let call = create(&node, &pod, &mounting(&image, &source, &["sleep", "1000"]));
     let told = [source.display().to_string()];
-    loop {
-        meanwhile::reads(&node).await;
-        if meanwhile::waits(&node, "create container") == told {
-            break;
-        }
-    }
+    let waits = || meanwhile::waits(&node, "create container") == told;
+    node.until("the source is waited for", waits).await;
+    meanwhile::reads(&node).await;
     meanwhile::another_pod(&node, "", &image).await;
     let words = [&*told[0], "has not answered for 4 s"];
     failed(call, Code::DeadlineExceeded, &words).await;
@@ -335,12 +332,9 @@ async fn a_file_system_that_dies_before_the_runtime_mounts_it_costs_no_more_than
     let container = mounting(&image, place.path(), &["sleep", "1000"]);
     let call = create(&node, &pod, &container);
     let program = format!("{} create", runtime.program().display());
-    loop {
-        meanwhile::reads(&node).await;
-        if meanwhile::waits(&node, "create container") == [&*program] {
-            break;
-        }
-    }
+    let waits = || meanwhile::waits(&node, "create container") == [&*program];
+    node.until("the runtime is waited for", waits).await;
+    meanwhile::reads(&node).await;
     meanwhile::another_pod(&node, "", &image).await;
     failed(call, Code::DeadlineExceeded, &[&program, "within 30 s"]).await;
     dead.end();

@@ -84,15 +84,14 @@ fn run_all(node: &Node, configs: &[PodSandboxConfig]) -> Vec<JoinHandle<Result<S
 /// names each plugin with its process.
 async fn all_wait(node: &Node, image: &str) {
     let plugin = "CNI ADD of plugin `odd`, pid ";
-    loop {
+    let each_waits = || {
         let mut waits = meanwhile::waits(node, "run sandbox");
         waits.retain(|what| what.starts_with(plugin));
         waits.sort();
         waits.dedup();
-        if waits.len() == PODS {
-            break;
-        }
-    }
+        waits.len() == PODS
+    };
+    node.until("a plugin runs for each pod", each_waits).await;
     meanwhile::reads(node).await;
     meanwhile::another_pod(node, "", image).await;
     meanwhile::reads(node).await;
@@ -102,7 +101,7 @@ async fn all_wait(node: &Node, image: &str) {
 async fn a_plugin_that_never_returns_holds_up_its_own_pods_until_the_deadline() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
-    let times = "cni_add_timeout = \"20s\"\ncni_del_timeout = \"3s\"";
+    let times = "cni_add_timeout = \"30s\"\ncni_del_timeout = \"3s\"";
     let mut node = node(dir, times).await;
     let image = node.busybox().await;
     fs::write(dir.join("hang-ADD"), "").unwrap();
@@ -112,7 +111,7 @@ async fn a_plugin_that_never_returns_holds_up_its_own_pods_until_the_deadline() 
     let file = node.dir().join("cni/bin/odd").display().to_string();
     for answer in join_all(calls).await {
         let status = answer.unwrap().expect_err("it hangs");
-        for word in [&*file, "ADD", "process ", "within 20"] {
+        for word in [&*file, "ADD", "process ", " s, so it was killed"] {
             assert!(status.message().contains(word), "no `{word}`: {status:?}");
         }
     }
@@ -127,7 +126,7 @@ async fn a_plugin_that_never_returns_holds_up_its_own_pods_until_the_deadline() 
     let pod = node.cri.run_pod(&configs[0]).await.expect("mended");
     fs::write(dir.join("hang-DEL"), "").unwrap();
     let status = node.cri.stop_pod(&pod).await.expect_err("DEL hangs");
-    for word in [&*file, "DEL", "process ", "within 3"] {
+    for word in [&*file, "DEL", "process ", "within 3.0 s"] {
         assert!(status.message().contains(word), "no `{word}`: {status:?}");
     }
     assert_eq!(
@@ -149,7 +148,7 @@ async fn a_slow_plugin_works_for_twenty_pods_at_once() {
     let dir = scratch.path();
     let mut node = node(dir, "").await;
     let image = node.busybox().await;
-    fs::write(dir.join("slow"), "20").unwrap();
+    fs::write(dir.join("slow"), "30").unwrap();
     let calls = run_all(&node, &configs(&node));
     all_wait(&node, &image).await;
     for answer in join_all(calls).await {

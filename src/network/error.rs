@@ -219,7 +219,7 @@ pub enum PluginFailure {
     },
     /// It did not end in time; it and its children were killed.
     #[error(
-        "no answer from {}, process {pid}, within {} s, so it was killed{}",
+        "no answer from {}, process {pid}, within {:.1} s, so it was killed{}",
         path.display(), after.as_secs_f32(), Tail("; stderr: ", stderr)
     )]
     Deadline {

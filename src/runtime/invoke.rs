@@ -186,6 +186,8 @@ async fn run(
     };
     let mut child = command.spawn().map_err(io)?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    // After the child, so that it goes before it.
+    let tree = Tree(pid);
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let finish = async {
         let write = async {
@@ -204,18 +206,37 @@ async fn run(
         child.wait().await.map(|status| (status, text))
     };
     match tokio::time::timeout(deadline, finish).await {
-        Ok(outcome) => outcome.map_err(io),
+        Ok(outcome) => {
+            tree.ended();
+            outcome.map_err(io)
+        }
         Err(_) => {
-            // A runtime may be a script: what it has started goes with it. It has not been waited
-            // for, so the pid is its.
             let process = pid.map_or_else(String::new, |pid| {
-                kill_tree(pid);
                 format!(" (process {pid}, which was killed)")
             });
             Err(RuntimeError::TimedOut {
                 step: format!("{step}{process}"),
                 deadline,
             })
+        }
+    }
+}
+
+/// A running program, killed when this is dropped with what it has started: a runtime may be a
+/// script.
+struct Tree(Option<i32>);
+
+impl Tree {
+    /// It has been waited for: its pid may be another's.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            kill_tree(pid);
         }
     }
 }
