@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::background::Task;
 use super::dir::Dir;
-use super::image;
+use super::image_file;
 use super::index::{Index, LayerEntry, RootEntry};
 use super::layer::DIFF;
 use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
@@ -148,7 +148,7 @@ fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError>
 
 fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {
     for name in places.images.names()? {
-        let file = match image::read_record(places, &name) {
+        let file = match image_file::read_record(places, &name) {
             Ok(file) => file,
             Err(error) => {
                 set_aside(places, &places.images, &name, IMAGE_FILE, &error)?;
@@ -162,7 +162,7 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
             places.trash.take(&places.images, &name)?;
             continue;
         }
-        let entry = match image::load(places, file) {
+        let entry = match image_file::load(places, file) {
             Ok(entry) => entry,
             Err(error) => {
                 quarantine(places, &places.images, &name, &error)?;

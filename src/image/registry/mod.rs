@@ -18,6 +18,7 @@ mod body;
 mod certificates;
 mod challenge;
 mod cidr;
+mod greeting;
 mod insecure;
 mod proxy;
 mod retry;

@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, LOCATION, RANGE, WWW_AUTHENTICATE,
-};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, Response, Url};
 
 use super::body::{Exchange, place};
-use super::challenge::{self, Challenge};
+use super::challenge::Challenge;
 use super::retry::Patience;
 use super::token::{Tokens, bearer};
 use super::transport::{Client, Timeouts, Transport, chain};
@@ -247,8 +245,9 @@ impl Session {
             "https" => Ok(()),
             "http" if self.target.insecure => Ok(()),
             "http" => Err(format!(
-                "the registry names {url}, which is not encrypted; set insecure = \
-                 true for it in registries.conf if that is meant"
+                "the registry names {}, which is not encrypted; set insecure = \
+                 true for it in registries.conf if that is meant",
+                place(url)
             )),
             other => Err(format!("the registry names a URL with scheme {other:?}")),
         }
@@ -279,10 +278,9 @@ impl Session {
             if let Some(value) = &shown {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            let response = self.execute(request, exchange).await?;
-            let challenged = response.status() == StatusCode::UNAUTHORIZED
-                && response.url().origin() == self.origin.origin();
-            if challenged && !answered {
+            let response = self.execute(request, true, exchange).await?;
+            let is_own = response.url().origin() == self.origin.origin();
+            if is_own && !answered && self.may_know_us(&response, shown.is_some()) {
                 answered = true;
                 self.answer(response, shown, exchange).await?;
             } else if response.status().is_success() {
@@ -294,10 +292,12 @@ impl Session {
     }
 
     /// Sends a request and follows redirects. `Authorization` and client certificates stay with the
-    /// first origin, and only a GET is sent again elsewhere.
+    /// first origin, and only a GET is sent again elsewhere. `trusted`: the first origin may see the
+    /// client certificate that is for the registry.
     pub(super) async fn execute(
         &self,
         request: reqwest::Request,
+        trusted: bool,
         exchange: Exchange<'_>,
     ) -> Result<Response, ImageError> {
         let first = request.url().origin();
@@ -305,7 +305,9 @@ impl Session {
         let mut next = request;
         for _ in 0..=MAX_REDIRECTS {
             let url = next.url().clone();
-            let client = self.client_for(&url, url.origin() == first).await?;
+            let client = self
+                .client_for(&url, trusted && url.origin() == first)
+                .await?;
             let response = self.send(&client, next, exchange).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
@@ -383,7 +385,8 @@ impl Session {
                 },
                 Ok(Err(error)) => match patience.after_broken(&error) {
                     Some(pause) => pause,
-                    None => return Err(self.unsent(client, &url, &error, exchange)),
+                    // the library shows the whole URL, and its query may be a signature
+                    None => return Err(self.unsent(client, &url, &error.without_url(), exchange)),
                 },
                 Err(_) => {
                     let cause = format!(
@@ -406,7 +409,7 @@ impl Session {
         error: &reqwest::Error,
         exchange: Exchange<'_>,
     ) -> ImageError {
-        let mut cause = chain(error);
+        let mut cause = format!("{}: {}", place(url), chain(error));
         cause.push_str(&client.advice(&self.repository().registry, &cause));
         cause.push_str(&self.way(url));
         exchange.unavailable(cause)
@@ -420,8 +423,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    /// Answers the challenge of a 401 to a request that has shown `shown`, so that it can be sent
-    /// again.
+    /// Answers the challenge to a request that has shown `shown`, so that it can be sent again.
     async fn answer(
         &self,
         response: Response,
@@ -433,8 +435,7 @@ impl Session {
             // another request of this pull was faster
             return Ok(());
         }
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
+        let challenges = self.challenges(&response, exchange).await;
         let bearer = challenges.iter().find_map(|challenge| match challenge {
             Challenge::Bearer {
                 realm,
@@ -502,7 +503,7 @@ impl Session {
             .clone()
     }
 
-    fn url(&self, path: &str, exchange: Exchange<'_>) -> Result<Url, ImageError> {
+    pub(super) fn url(&self, path: &str, exchange: Exchange<'_>) -> Result<Url, ImageError> {
         self.origin
             .join(path)
             .map_err(|error| exchange.protocol(error.to_string()))

@@ -117,7 +117,7 @@ impl Session {
         if let Some(header) = self.basic_header() {
             request.headers_mut().insert(AUTHORIZATION, header);
         }
-        let response = self.execute(request, exchange).await?;
+        let response = self.execute(request, true, exchange).await?;
         if !response.status().is_success() {
             return Err(exchange.refusal(response, self.timeouts()).await);
         }
