@@ -245,6 +245,10 @@ async fn lives_on_a_full_run_root(fill: impl Fn(&Small)) {
     );
     assert_eq!(node.cri.pods().await.unwrap().len(), 1);
     node.cri.start(&created).await.expect("needs no space");
+    for _ in 0..20 {
+        let said = node.cri.exec(&running, &["echo", "here"], 30).await;
+        assert_eq!(said.expect("exec needs no space").stdout, b"here\n");
+    }
     meanwhile::reads(&node).await;
     fs::write(place.path().join("open"), "").unwrap();
     assert_eq!(node.cri.exited(&ending).await.exit_code, 3);
