@@ -361,6 +361,7 @@ async fn answer(
         containers: Arc::clone(house.sandboxes.containers()),
         leaks: house.leaks.clone(),
         checkup: doctor::checkup(loaded, house),
+        sandboxes: Arc::clone(&house.sandboxes),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

@@ -178,10 +178,14 @@ impl Containers {
         images: (Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<(Record, Watch), ContainerError> {
+        stage.enter("find mount sources");
+        let mount_sources = self.mount_sources(&pod, &record.config, stage).await?;
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
-        let mut record = blocking(move || this.make_bundle(&pod, record, &images, &stages)).await?;
-        stage.enter("runtime create");
+        let bundle =
+            blocking(move || this.make_bundle(&pod, record, mount_sources, &images, &stages));
+        let mut record = bundle.await?;
+        stage.enter_for("runtime create", record.runtime.call("create"));
         let bundle = self.rooms.run_dir.container(&record.id);
         let log_path = record
             .log_path
@@ -210,12 +214,12 @@ impl Containers {
         &self,
         pod: &Pod,
         mut record: Record,
+        mut mount_sources: Vec<MountSource>,
         (image, volumes): &(Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<Record, ContainerError> {
         let config = &record.config;
-        stage.enter("find mount sources and devices");
-        let mut mount_sources = self.mount_sources(pod, config)?;
+        stage.enter("find devices and profiles");
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
@@ -294,19 +298,6 @@ impl Containers {
             groups: user.groups,
         };
         Ok(record)
-    }
-
-    /// What the mounts show of the host; it can be mounted for the pod's user namespace.
-    fn mount_sources(
-        &self,
-        pod: &Pod,
-        config: &Config,
-    ) -> Result<Vec<MountSource>, ContainerError> {
-        let found = sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
-        if let Some(userns) = &pod.spec.userns {
-            sources::check_idmapped(&config.mounts, &found, userns)?;
-        }
-        Ok(found)
     }
 
     /// What the configuration says, with what it says about the handler.

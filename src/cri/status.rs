@@ -36,7 +36,7 @@ pub(super) fn status(
         info.insert("config".to_owned(), api.identity.shown.texts().json.clone());
         let registries = answer::registries(&api.images.registries_state());
         info.insert("registries".to_owned(), registries.to_string());
-        let mut in_flight = api.sandboxes.in_flight();
+        let mut in_flight = api.sandboxes.describe_in_flight();
         in_flight["pulls"] = answer::pulls(&api.images.pulls_in_flight());
         info.insert("inFlight".to_owned(), in_flight.to_string());
     }

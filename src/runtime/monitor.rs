@@ -12,7 +12,7 @@ use conmon::{
 use tokio::process::Command;
 
 use super::connection::{Answer, Connection};
-use super::{Handler, RuntimeError};
+use super::{Handler, Program, RuntimeError};
 use crate::cgroup::Cgroups;
 use crate::sys::blocking;
 use crate::sys::process_tree::kill_tree;
@@ -20,8 +20,6 @@ use crate::sys::process_tree::kill_tree;
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-/// How long a monitor may take for what the runtime has to do: start, and begin of an exec.
-pub(super) const RUNTIME_ANSWER: Duration = Duration::from_secs(120);
 
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +98,7 @@ impl Monitor {
         let created = match tokio::time::timeout(handler.create_timeout, asked).await {
             Ok(created) => created,
             Err(_) => Err(RuntimeError::TimedOut {
-                step: format!("{} create {}", handler.program.handler, new.id),
+                step: format!("{} create {}", handler.program.path.display(), new.id),
                 deadline: handler.create_timeout,
             }),
         };
@@ -131,13 +129,15 @@ impl Monitor {
         Ok(Watch { connection })
     }
 
-    /// Starts the created container and returns when that was, in nanoseconds since 1970.
+    /// Starts the created container by the runtime that has created it, and returns when that was,
+    /// in nanoseconds since 1970.
     ///
     /// # Errors
-    /// When the runtime refuses: its message says why, a missing command for example.
-    pub async fn start(&self) -> Result<u64, RuntimeError> {
+    /// When the runtime refuses: its message says why, a missing command for example. When it does
+    /// not end in time it goes on until the container is killed.
+    pub async fn start(&self, runtime: &Program) -> Result<u64, RuntimeError> {
         let connection = self.ask(&Request::Start).await?;
-        match within(RUNTIME_ANSWER, "start the container", next(&connection))
+        match within_call(runtime, "start", next(&connection))
             .await?
             .reply()?
         {
@@ -312,6 +312,23 @@ pub(super) async fn within<T>(
     tokio::time::timeout(deadline, answer)
         .await
         .unwrap_or(Err(late))
+}
+
+/// Waits for the end of a call of the runtime that the monitor makes, but not for ever.
+pub(super) async fn within_call<T>(
+    runtime: &Program,
+    call: &'static str,
+    answer: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    let deadline = runtime.start_timeout();
+    tokio::time::timeout(deadline, answer)
+        .await
+        .unwrap_or_else(|_| {
+            Err(RuntimeError::TimedOut {
+                step: format!("{} {call}", runtime.path.display()),
+                deadline,
+            })
+        })
 }
 
 pub(super) async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {

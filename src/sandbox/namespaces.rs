@@ -23,6 +23,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::{SandboxError, pins};
@@ -71,6 +72,18 @@ pub struct Namespaces {
     /// The user namespace.
     #[serde(default)]
     pub user: Option<PathBuf>,
+}
+
+impl Namespaces {
+    /// Whether what is said to be pinned is, and not the empty file that an unmount leaves.
+    pub fn are_pinned(&self) -> bool {
+        let pinned =
+            |path: &PathBuf| statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS_MAGIC);
+        [&self.network, &self.ipc, &self.uts, &self.user]
+            .into_iter()
+            .flatten()
+            .all(pinned)
+    }
 }
 
 /// Makes and pins the wanted namespaces of sandbox `id`, for the daemon that `owner` names. Blocks for

@@ -50,7 +50,7 @@ impl Sandboxes {
             return Ok(());
         }
         // First, so that no container is created in it any more.
-        self.update(sandbox, |record| record.phase = Phase::NotReady)?;
+        self.note(sandbox, |record| record.phase = Phase::NotReady);
         stage.enter("stop its containers");
         let containers = self.rooms.containers.of_pod(&record.id);
         let stops = containers.iter().map(|container| {
@@ -65,17 +65,21 @@ impl Sandboxes {
         for stopped in join_all(stops).await {
             stopped.map_err(SandboxError::Container)?;
         }
-        stage.enter("release network, namespaces and cgroup");
+        stage.enter_for(
+            "release network, namespaces and cgroup",
+            record.id.to_string(),
+        );
         let released = self.teardown(&record).await;
         self.announce(sandbox, Happening::Stopped);
         released?;
         stage.enter("write the record");
-        self.update(sandbox, |record| {
+        self.note(sandbox, |record| {
             record.attached = false;
             record.pause = None;
             record.leftover = false;
             record.namespaces = Default::default();
-        })
+        });
+        Ok(())
     }
 
     /// Releases all that a pod without containers has in the kernel. Every step is tried, also

@@ -7,6 +7,7 @@ pub mod memory;
 pub mod mountinfo;
 pub mod mounts;
 pub mod notify;
+pub mod outside;
 pub mod passage;
 pub mod pidfd;
 pub mod process_tree;
