@@ -21,7 +21,7 @@ use crate::spec::{self};
 use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootIds, RootOptions};
 use crate::sys::user_namespace::Range;
-use crate::sys::{blocking, clock, pidfd};
+use crate::sys::{blocking, clock, fault, pidfd};
 
 /// Name of the OCI spec in the bundle.
 pub(super) const CONFIG: &str = "config.json";
@@ -86,6 +86,7 @@ impl Containers {
         record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
+        fault::point("container.recorded");
         match self
             .build(pod, record.clone(), (image, volumes), stage)
             .await
@@ -93,6 +94,7 @@ impl Containers {
             Ok((record, watch)) => {
                 let id = record.id.clone();
                 let container = self.publish(record, None);
+                fault::point("container.published");
                 self.announce(&container, Happening::Created);
                 self.supervise(container, Some(watch));
                 Ok(id)
@@ -203,6 +205,7 @@ impl Containers {
         record.phase = Phase::Created;
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
+        fault::point("container.created-recorded");
         Ok((record, watch))
     }
 
@@ -238,6 +241,7 @@ impl Containers {
         let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
         self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
         let declared_volumes = self.declared_volumes(&record, &root, &options)?;
+        fault::point("container.volumes-mounted");
         stage.enter("look up the user");
         let (user, accounts) = find_user(&root, config, &record.image)?;
         stage.enter("make its files, label them and its volumes");
@@ -252,6 +256,7 @@ impl Containers {
         })?;
         given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
+        fault::point("container.files-made");
         stage.enter("write the spec");
         let profiles = self.profiles.load();
         let mut settings = self.spec_settings(&pod.handler);
@@ -289,6 +294,7 @@ impl Containers {
         let spec = spec::container(&inputs)?;
         write_spec(&bundle, &spec)?;
         make_log_directory(record.log_path.as_deref())?;
+        fault::point("container.spec-written");
         record.runs_as = RunsAs {
             uid: user.uid,
             gid: user.gid,

@@ -73,7 +73,7 @@ use crate::state::{
     Recorded, Records, RunDir, Table, Told,
 };
 use crate::storage::{StorageError, Store};
-use crate::sys::ShuttingDown;
+use crate::sys::{ShuttingDown, fault};
 
 /// What the configuration and the host say about every container.
 #[derive(Debug)]
@@ -278,7 +278,9 @@ impl Containers {
     /// changed then.
     pub async fn reopen_log(&self, prefix: &str) -> Result<(), ContainerError> {
         let record = self.running(prefix)?.record();
-        Ok(self.monitor(&record.id).reopen_log().await?)
+        self.monitor(&record.id).reopen_log().await?;
+        fault::point("log.reopened");
+        Ok(())
     }
 
     /// What is being done to containers now.

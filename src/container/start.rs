@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::record::{Exit, Reason};
 use super::{Container, ContainerError, Containers, Phase};
 use crate::state::{Happening, Stage};
-use crate::sys::clock;
+use crate::sys::{clock, fault};
 
 impl Containers {
     /// Starts a created container. The same call again joins the one in flight.
@@ -43,6 +43,7 @@ impl Containers {
         stage.enter("runtime start");
         match self.monitor(&record.id).start().await {
             Ok(started_at_ns) => {
+                fault::point("start.done");
                 let started_at_ns = i64::try_from(started_at_ns).unwrap_or(i64::MAX);
                 self.update(container, |record| {
                     // A short-lived container may have ended, and been recorded so, before this.
@@ -50,6 +51,7 @@ impl Containers {
                         record.phase = Phase::Running { started_at_ns };
                     }
                 })?;
+                fault::point("start.recorded");
                 self.announce(container, Happening::Started);
                 Ok(())
             }

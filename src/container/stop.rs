@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::record::Init;
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::state::{LookupError, Stage};
-use crate::sys::{blocking, pidfd};
+use crate::sys::{blocking, fault, pidfd};
 
 impl Containers {
     /// Stops a container: its stop signal first, SIGKILL after `grace`. Returns when it has ended
@@ -85,6 +85,7 @@ impl Containers {
                 .await
             {
                 Ok(_) => {
+                    fault::point("stop.signalled");
                     stage.enter("wait for the container to end by itself");
                     wait_until_ended_or_due(container, &mut kill_at).await;
                 }
@@ -98,6 +99,7 @@ impl Containers {
                 .runtime
                 .kill(record.id.as_str(), Signal::SIGKILL as i32)
                 .await?;
+            fault::point("stop.killed");
             if !found {
                 // The runtime does not know it any more: its state is gone, or elsewhere.
                 kill_init(&record);

@@ -7,7 +7,7 @@ use super::record::{Exit, Init, Reason};
 use super::{Container, Containers, Phase, Record};
 use crate::runtime::{Status, Watch};
 use crate::state::Happening;
-use crate::sys::{clock, pidfd};
+use crate::sys::{clock, fault, pidfd};
 
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
 const UNKNOWN_EXIT_CODE: i32 = 255;
@@ -27,12 +27,14 @@ impl Containers {
                 reason = exit.reason.as_str(),
                 "container ended"
             );
+            fault::point("end.told");
             let end = |record: &mut Record| record.phase = Phase::Exited(exit);
             let written = container.record.note(&this.records, &record.id, end);
             if let Err(error) = written {
                 // The monitor's own record is on disk: the next daemon reads that.
                 tracing::error!(id = %record.id, %error, "exit not recorded");
             }
+            fault::point("end.recorded");
             this.announce(&container, Happening::Stopped);
             this.release_ended(&container).await;
         });

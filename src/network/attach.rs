@@ -14,6 +14,7 @@ use super::{
     off_thread, owned,
     pod::Pod,
 };
+use crate::sys::fault;
 
 impl Networks {
     /// Attaches the pod to the default network. On an error nothing is left attached; where that
@@ -50,6 +51,7 @@ impl Networks {
             pod.capability_args(),
         );
         self.write_intent(&record).await?;
+        fault::point("cni.intended");
         let attached = self.add(&turn, &network, &mut record).await;
         let attached = match attached {
             Ok(attachment) => attachment,
@@ -127,6 +129,7 @@ impl Networks {
             error,
             attempted: all,
         })?;
+        fault::point("cni.result-kept");
         Ok(Attachment {
             ips,
             result: result.upgraded(),

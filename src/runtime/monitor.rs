@@ -14,8 +14,8 @@ use tokio::process::Command;
 use super::connection::{Answer, Connection};
 use super::{Handler, RuntimeError};
 use crate::cgroup::Cgroups;
-use crate::sys::blocking;
 use crate::sys::process_tree::kill_tree;
+use crate::sys::{blocking, fault};
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
@@ -93,9 +93,11 @@ impl Monitor {
             .stderr(Stdio::null())
             .spawn()
             .map_err(spawn)?;
+        fault::point("monitor.spawned");
         if let Some(pid) = child.id() {
             place(pid, handler, cgroups, new).await?;
         }
+        fault::point("monitor.placed");
         let asked = ask_to_create(&connection, handler, new);
         let created = match tokio::time::timeout(handler.create_timeout, asked).await {
             Ok(created) => created,
@@ -106,7 +108,10 @@ impl Monitor {
         };
         match created {
             // Dropped, the child is reaped by tokio when it ends; it is not killed.
-            Ok(pid) => Ok((pid, Watch { connection })),
+            Ok(pid) => {
+                fault::point("monitor.created");
+                Ok((pid, Watch { connection }))
+            }
             Err(error) => {
                 // A hanging runtime keeps its monitor, and would go on without it; after any other
                 // error both have ended.
@@ -137,6 +142,7 @@ impl Monitor {
     /// When the runtime refuses: its message says why, a missing command for example.
     pub async fn start(&self) -> Result<u64, RuntimeError> {
         let connection = self.ask(&Request::Start).await?;
+        fault::point("start.asked");
         match within(RUNTIME_ANSWER, "start the container", next(&connection))
             .await?
             .reply()?
@@ -153,6 +159,7 @@ impl Monitor {
     /// When the log cannot be opened: nothing has changed then.
     pub async fn reopen_log(&self) -> Result<(), RuntimeError> {
         let connection = self.ask(&Request::ReopenLog { path: b"" }).await?;
+        fault::point("log.reopen-asked");
         match within(ANSWER, "reopen the log", next(&connection))
             .await?
             .reply()?
@@ -293,6 +300,7 @@ async fn ask_to_create(
         stdin_once: new.stdin_once,
     });
     connection.send(&request, &[]).await?;
+    fault::point("monitor.asked-to-create");
     match next(connection).await?.reply()? {
         Reply::Created { pid } => Ok(pid),
         other => Err(unexpected("create the container", other)),

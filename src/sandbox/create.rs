@@ -11,7 +11,7 @@ use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
 use crate::spec::config::{Mappings, NamespaceMode};
 use crate::state::{Happening, Id, Stage, Versioned};
-use crate::sys::{blocking, clock};
+use crate::sys::{blocking, clock, fault};
 
 /// How long a pod waits for a network to become ready before its creation fails with the reason:
 /// long enough for a configuration that is just being written, short enough for every client to
@@ -76,9 +76,11 @@ impl Sandboxes {
             self.release_labels(&record.id);
             return Err(error.into());
         }
+        fault::point("pod.recorded");
         match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
                 let sandbox = self.publish(record, None);
+                fault::point("pod.published");
                 self.announce(&sandbox, Happening::Started);
                 self.watch_pause(&sandbox, watch);
                 Ok(sandbox.record().id.clone())
@@ -112,10 +114,12 @@ impl Sandboxes {
             let (process, ended) = pause::start(self, &record).await?;
             record.pause = Some(process);
             watch = Some(ended);
+            fault::point("pause.started");
         }
         stage.enter("write the record");
         record.phase = Phase::Ready;
         self.records.write(&record.id, &record)?;
+        fault::point("pod.ready-recorded");
         Ok((record, watch))
     }
 
@@ -132,6 +136,7 @@ impl Sandboxes {
         };
         let id = &record.id;
         let namespaces = namespaces::pin(&self.settings.namespaces_dir, id, &wanted)?;
+        fault::point("pod.namespaces-made");
         let directory = self.rooms.run_dir.sandbox(id);
         files::create(
             &directory,
@@ -144,11 +149,13 @@ impl Sandboxes {
         if let Some(labels) = &record.selinux {
             label_files(&directory, labels)?;
         }
+        fault::point("pod.files-made");
         if options.pid != NamespaceMode::Pod {
             // The pause process's cgroup is made by its runtime.
             self.rooms
                 .cgroups
                 .create_sandbox(&config.cgroup_parent, id.as_str())?;
+            fault::point("pod.cgroup-made");
         }
         record.namespaces = namespaces;
         Ok(record)

@@ -29,6 +29,7 @@ use super::SandboxError;
 use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
+use crate::sys::fault;
 use crate::sys::user_namespace::{Holder, Range};
 
 /// The kinds of namespace that a pod's containers may share without a process.
@@ -226,6 +227,7 @@ fn bind(parent: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> 
     let target = parent.join(id.as_str());
     fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
     fs::File::create(&target).map_err(SandboxError::io("create the mount point", &target))?;
+    fault::point("pod.pin-file-made");
     mount(
         Some(source),
         &target,
@@ -235,6 +237,7 @@ fn bind(parent: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> 
     )
     .map_err(io::Error::from)
     .map_err(SandboxError::io("pin the namespace at", &target))?;
+    fault::point("pod.namespace-pinned");
     Ok(target)
 }
 

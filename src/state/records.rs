@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Id;
+use crate::sys::fault;
 
 /// Name of the record within the object's directory.
 const RECORD: &str = "record.json";
@@ -123,6 +124,7 @@ impl<T: Versioned> Records<T> {
         .map_err(io_error(&unfinished, "create"))?;
         file.write_all(&text)
             .map_err(io_error(&unfinished, "write"))?;
+        fault::point("record.written-aside");
         fs::rename(&unfinished, &path).map_err(io_error(&path, "rename over the old record"))
     }
 
