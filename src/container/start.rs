@@ -8,10 +8,11 @@ use crate::state::{Happening, Stage};
 use crate::sys::{clock, fault};
 
 impl Containers {
-    /// Starts a created container. The same call again joins the one in flight.
+    /// Starts a created container. The same call again joins the one in flight, and finds the
+    /// container running after it.
     ///
     /// # Errors
-    /// When there is no such container, it was started before, or the runtime refuses: it is then
+    /// When there is no such container, it has ended, or the runtime refuses: it is then
     /// exited with reason `StartError`.
     pub async fn start(self: &Arc<Self>, prefix: &str) -> Result<(), Arc<ContainerError>> {
         let container = self.find(prefix).map_err(Arc::new)?;
@@ -29,7 +30,8 @@ impl Containers {
         let refused = match record.phase {
             Phase::Created => None,
             Phase::Making => Some("it is being created"),
-            Phase::Running { .. } => Some("it is running"),
+            // The answer to the call that started it was not heard: this is that call again.
+            Phase::Running { .. } => return Ok(()),
             Phase::Exited(_) => Some("it has ended"),
         };
         if let Some(state) = refused {

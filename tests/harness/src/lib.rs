@@ -16,6 +16,7 @@ pub mod archive;
 pub mod certificate;
 pub mod client;
 pub mod daemon;
+pub mod faults;
 pub mod gpg;
 pub mod hostile;
 pub mod http;
