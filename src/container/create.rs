@@ -170,6 +170,7 @@ impl Containers {
             own_pid_namespace: pid_mode == NamespaceMode::Container,
             runs_as: RunsAs::default(),
             frozen: false,
+            half_made: false,
             unknown: Default::default(),
         })
     }

@@ -313,6 +313,7 @@ impl Containers {
     /// Makes a container visible to everyone, of which everything up to `told` is known already.
     fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
+        let name = (!record.half_made).then_some(name);
         let container = Arc::new(Container::new(record, told));
         self.table.insert(id, name, Arc::clone(&container));
         container

@@ -17,6 +17,7 @@ impl Containers {
             return;
         };
         tracing::error!(id = %record.id, %error, "half-made container not undone, listed as ended");
+        record.half_made = true;
         record.phase = Phase::Exited(Exit {
             started_at_ns: 0,
             finished_at_ns: clock::now_ns(),
@@ -40,6 +41,9 @@ impl Containers {
     /// Removes what the runtime and the kernel keep of a container that has ended, or, with
     /// `force`, of one that may run still: all but its record and its writable layer.
     pub(super) async fn release(&self, record: &Record, force: bool) -> Result<(), ContainerError> {
+        if force {
+            self.monitor(&record.id).end().await;
+        }
         let deleted = record.runtime.delete(record.id.as_str(), force).await;
         fault::point("release.deleted");
         let (store, cgroups) = (self.rooms.store.clone(), Arc::clone(&self.rooms.cgroups));

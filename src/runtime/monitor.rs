@@ -14,7 +14,7 @@ use tokio::process::Command;
 use super::connection::{Answer, Connection};
 use super::{Handler, RuntimeError};
 use crate::cgroup::Cgroups;
-use crate::sys::process_tree::kill_tree;
+use crate::sys::process_tree::{kill_all_in, kill_tree};
 use crate::sys::{blocking, fault};
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
@@ -179,6 +179,24 @@ impl Monitor {
         };
         if tokio::time::timeout(ANSWER, gone).await.is_err() {
             tracing::warn!(bundle = %self.bundle.display(), "the container's monitor does not end");
+        }
+    }
+
+    /// Ends the monitor and what it runs of the OCI runtime, which work in the bundle. For what is
+    /// half made: a daemon that died has left a monitor that goes on creating, and of which no
+    /// runtime knows yet.
+    pub async fn end(&self) {
+        let bundle = self.bundle.clone();
+        let killed = blocking(move || Ok::<_, RuntimeError>(kill_all_in(&bundle)));
+        let gone = async {
+            for process in killed.await?.unwrap_or_default() {
+                // One that cannot be watched is waited for by what has to remove its cgroup.
+                let _ended = process.ended().await;
+            }
+            Ok::<_, RuntimeError>(())
+        };
+        if tokio::time::timeout(ANSWER, gone).await.is_err() {
+            tracing::warn!(bundle = %self.bundle.display(), "killed, the container's monitor does not end");
         }
     }
 

@@ -175,6 +175,7 @@ impl Sandboxes {
             tracing::error!(id = %record.id, %error, "half-made pod not undone, listed as not ready");
             record.phase = Phase::NotReady;
             record.leftover = true;
+            record.half_made = true;
             if let Err(error) = self.records.write(&record.id, &record) {
                 tracing::error!(id = %record.id, %error, "record not written");
             }
@@ -224,6 +225,7 @@ fn first_record(config: PodConfig, handler: String, runtime: Program) -> Record 
         pause: None,
         runtime,
         leftover: false,
+        half_made: false,
         unknown: Default::default(),
         config,
         id,

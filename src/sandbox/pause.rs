@@ -76,6 +76,9 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
             .map_err(SandboxError::io("wait for the pause process of", &bundle))?;
         fault::point("pause.killed");
     }
+    if record.pause.is_none() {
+        Monitor::of(bundle.clone()).end().await;
+    }
     // Forced: a process that was created and never recorded has to go too.
     record
         .runtime

@@ -14,6 +14,7 @@
 mod operations;
 #[path = "../../src/sys/fault/points.rs"]
 mod points;
+mod slow_runtime;
 mod world;
 
 use cricket_harness::faults::{Row, is_long, tries};
