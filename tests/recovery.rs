@@ -155,23 +155,6 @@ async fn a_stuck_monitor_holds_up_nothing_but_its_own_container() {
 }
 
 #[tokio::test]
-async fn a_container_whose_monitor_was_killed_ends_with_that_reason() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    let (_, container, _) = node.run("lost", &image, &["sleep", "1000"]).await;
-    signal(monitor(&node, &container), Signal::SIGKILL);
-    let listed = node.cri.container(&container).await.unwrap();
-    assert_eq!(listed.state, ContainerState::ContainerRunning as i32);
-    node.cri.stop(&container, 0).await.unwrap();
-    let ended = node.cri.container(&container).await.unwrap();
-    assert_eq!(
-        (ended.exit_code, ended.reason.as_str()),
-        (255, "MonitorLost")
-    );
-    node.finish().await;
-}
-
-#[tokio::test]
 async fn containers_are_ended_by_the_runtime_that_made_them() {
     let mut node = Node::start(CRICKET).await;
     let image = node.busybox().await;

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use tokio_util::sync::CancellationToken;
 
 use super::own_files;
 use super::record::{Init, Record, RunsAs};
@@ -72,6 +73,7 @@ impl Containers {
                 }),
             };
         }
+        let registered = self.making.register(&pod.id, &name);
         stage.enter("validate");
         let settings = self.spec_settings(&pod.handler);
         spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
@@ -88,7 +90,12 @@ impl Containers {
         self.records.write(&record.id, &record)?;
         fault::point("container.recorded");
         match self
-            .build(pod, record.clone(), (image, volumes), stage)
+            .build(
+                pod,
+                record.clone(),
+                (image, volumes),
+                (stage, &registered.cancelled),
+            )
             .await
         {
             Ok((record, watch)) => {
@@ -180,7 +187,7 @@ impl Containers {
         pod: Pod,
         record: Record,
         images: (Arc<ImageRecord>, Vec<volumes::Found>),
-        stage: &Stage,
+        (stage, cancelled): (&Stage, &CancellationToken),
     ) -> Result<(Record, Watch), ContainerError> {
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
@@ -199,6 +206,7 @@ impl Containers {
             terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
+            cancelled,
         };
         let (pid, watch) = Monitor::create(&handler, &self.rooms.cgroups, new).await?;
         let start_time = pidfd::start_time(pid).unwrap_or(0);

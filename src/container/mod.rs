@@ -16,6 +16,7 @@ mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod image_users;
+mod in_making;
 mod inspect;
 mod metrics;
 mod own_files;
@@ -138,6 +139,7 @@ pub struct Containers {
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
     in_making: image_users::InMaking,
+    making: in_making::Creations,
     /// Whether criu works here, once it has been asked.
     criu: tokio::sync::OnceCell<Result<(), String>>,
 }
@@ -231,6 +233,7 @@ impl Containers {
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
             in_making: image_users::InMaking::default(),
+            making: in_making::Creations::default(),
             criu: tokio::sync::OnceCell::new(),
         }))
     }

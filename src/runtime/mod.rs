@@ -63,6 +63,9 @@ pub enum RuntimeError {
         /// How long was waited.
         deadline: Duration,
     },
+    /// Nobody wants the container any more.
+    #[error("the pod was stopped while the container was being created")]
+    Cancelled,
     /// The monitor was reached but did not do what it was asked.
     #[error("{at}: {message}")]
     Refused {

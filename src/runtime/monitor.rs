@@ -10,6 +10,7 @@ use conmon::{
     Create, EXIT_RECORD, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
 };
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Answer, Connection};
 use super::{Handler, RuntimeError};
@@ -40,6 +41,8 @@ pub struct NewContainer<'a> {
     pub stdin: bool,
     /// Whether the first attach that ends closes it.
     pub stdin_once: bool,
+    /// Ends the creation when it is cancelled.
+    pub cancelled: &'a CancellationToken,
 }
 
 /// The monitor of one container, addressed by the container's bundle directory.
@@ -99,12 +102,14 @@ impl Monitor {
         }
         fault::point("monitor.placed");
         let asked = ask_to_create(&connection, handler, new);
-        let created = match tokio::time::timeout(handler.create_timeout, asked).await {
-            Ok(created) => created,
-            Err(_) => Err(RuntimeError::TimedOut {
+        let in_time = tokio::time::timeout(handler.create_timeout, asked);
+        let created = tokio::select! {
+            biased;
+            () = new.cancelled.cancelled() => Err(RuntimeError::Cancelled),
+            created = in_time => created.unwrap_or_else(|_| Err(RuntimeError::TimedOut {
                 step: format!("{} create {}", handler.program.handler, new.id),
                 deadline: handler.create_timeout,
-            }),
+            })),
         };
         match created {
             // Dropped, the child is reaped by tokio when it ends; it is not killed.

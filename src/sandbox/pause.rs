@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
 use crate::runtime::{Monitor, NewContainer, Watch};
@@ -41,6 +43,7 @@ pub(super) async fn start(
         terminal: false,
         stdin: false,
         stdin_once: false,
+        cancelled: &CancellationToken::new(),
     };
     let (pid, watch) = Monitor::create(&handler, &sandboxes.rooms.cgroups, new).await?;
     let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;

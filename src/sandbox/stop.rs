@@ -52,6 +52,8 @@ impl Sandboxes {
         // First, so that no container is created in it any more.
         self.update(sandbox, |record| record.phase = Phase::NotReady)?;
         fault::point("pod-stop.marked");
+        stage.enter("cancel what is being created in it");
+        self.rooms.containers.cancel_creations(&record.id).await;
         stage.enter("stop its containers");
         let containers = self.rooms.containers.of_pod(&record.id);
         let stops = containers.iter().map(|container| {

@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod client;
 pub mod daemon;
 pub mod faults;
+pub mod gate;
 pub mod gpg;
 pub mod hostile;
 pub mod http;
