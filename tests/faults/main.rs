@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod any_moment;
 mod operations;
 #[path = "../../src/sys/fault/points.rs"]
 mod points;
