@@ -112,7 +112,8 @@ async fn a_pod_whose_creation_was_cut_off_can_be_created_after_the_restart() {
         );
         node.cri.remove_pod(&pod).await.unwrap();
     }
-    assert_eq!(node.left_behind(), Vec::<String>::new());
+    node.until("all is undone", || node.left_behind().is_empty())
+        .await;
     node.finish().await;
 }
 

@@ -48,8 +48,13 @@ impl Sandboxes {
         let id = record.id.clone();
         self.reserve_labels(&record);
         if record.phase == Phase::Making {
-            tracing::info!(%id, "half-made pod undone");
-            return self.undo(record).await;
+            // Nobody waits for it: it is listed nowhere, and its name is free.
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                this.undo(record).await;
+                tracing::info!(%id, "half-made pod undone");
+            });
+            return;
         }
         let paused = record.pause.is_some();
         let told = match record.phase {

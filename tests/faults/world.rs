@@ -75,13 +75,16 @@ impl World {
     }
 
     /// Makes the call of a daemon that kills itself at `fault`; whether it did.
-    pub async fn killed_at(&mut self, call: &Call, fault: &str) -> bool {
+    ///
+    /// `later`: a pass that not every call comes to, which is not waited for as long.
+    pub async fn killed_at(&mut self, call: &Call, fault: &str, later: bool) -> bool {
         self.node.daemon.kill();
         self.node.daemon.arm(Some(fault));
         self.node.daemon.launch();
         self.node.reconnect().await;
         let made = tokio::spawn(call.clone().make(self.node.cri.clone()));
-        let ended = self.node.daemon.ended(PATIENCE).await;
+        let patience = if later { PATIENCE / 5 } else { PATIENCE };
+        let ended = self.node.daemon.ended(patience).await;
         // The connection has gone with the daemon, or the daemon never came to the point.
         let answer = made.await.unwrap();
         self.node.daemon.arm(None);

@@ -1,10 +1,10 @@
 //! Rows of the table that `make faults` prints: what was done to the daemon, how often, what was
 //! lost, and what was left behind.
 //!
-//! A row is a test. To add one: write a `#[test]` in an integration test whose file name begins with
-//! `faults` (`tests/faults_disk.rs`, say; `tests/faults.sh` finds it by that), have it make a
-//! [`Row`], count every try, tell the row what was lost and left instead of panicking at the first,
-//! and end it:
+//! A row is a test. To add one: write a `#[test]` in any integration test that has
+//! `use cricket_harness::faults::{...}` in its main file (`tests/faults.sh` finds it by that), have it
+//! make a [`Row`], count every try, tell the row what was lost and left instead of panicking at the
+//! first, and end it:
 //!
 //! ```no_run
 //! use cricket_harness::faults::{Row, tries};
