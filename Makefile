@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -17,6 +17,8 @@ demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)
 	tests/run.sh
+faults: ## kills, full disks and hangs in their long forms, and the table of what was lost (as root)
+	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && tests/faults.sh $(ARGS)
 conformance: ## all of critest, the CRI's own test suite (as root); ARGS="--focus REGEX" for some of it
 	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/critest.sh && tests/conformance/run.sh $(ARGS)
 soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PROGRAM=… another build

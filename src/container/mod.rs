@@ -16,6 +16,7 @@ mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod image_users;
+mod in_making;
 mod inherited;
 mod inspect;
 mod metrics;
@@ -57,7 +58,6 @@ pub use metrics::{ContainerMetrics, Disk, Extent, Files};
 pub use own_files::NodeFiles;
 pub use profiles::Profiles;
 pub use record::{Phase, Reason, Record, RunsAs};
-pub use restore::UNDO_PATIENCE;
 pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
@@ -76,8 +76,8 @@ use crate::state::{
     Recorded, Records, RunDir, Table, Told,
 };
 use crate::storage::{StorageError, Store};
-use crate::sys::ShuttingDown;
 use crate::sys::outside::{NoAnswer, Outside};
+use crate::sys::{ShuttingDown, fault};
 
 /// What the configuration and the host say about every container.
 #[derive(Debug)]
@@ -147,6 +147,7 @@ pub struct Containers {
     in_making: image_users::InMaking,
     /// Where mount sources are looked at.
     outside: Outside,
+    making: in_making::Creations,
     /// Whether criu works here, once it has been asked.
     criu: tokio::sync::OnceCell<Result<(), String>>,
 }
@@ -241,6 +242,7 @@ impl Containers {
             followed: announce::Followed::default(),
             in_making: image_users::InMaking::default(),
             outside: Outside::default(),
+            making: in_making::Creations::default(),
             criu: tokio::sync::OnceCell::new(),
         }))
     }
@@ -288,7 +290,9 @@ impl Containers {
     /// changed then.
     pub async fn reopen_log(&self, prefix: &str) -> Result<(), ContainerError> {
         let record = self.running(prefix)?.record();
-        Ok(self.monitor(&record.id).reopen_log().await?)
+        self.monitor(&record.id).reopen_log().await?;
+        fault::point("log.reopened");
+        Ok(())
     }
 
     /// What is being done to containers now.
@@ -330,6 +334,7 @@ impl Containers {
     /// Makes a container visible to everyone, of which everything up to `told` is known already.
     fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
+        let name = (!record.half_made).then_some(name);
         let container = Arc::new(Container::new(record, told));
         self.table.insert(id, name, Arc::clone(&container));
         container

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Container, ContainerError, Containers};
 use crate::state::{Happening, LookupError, Stage};
+use crate::sys::fault;
 
 impl Containers {
     /// Removes a container, ending it at once if it runs. Its log stays, the kubelet removes that.
@@ -60,8 +61,10 @@ impl Containers {
         }
         stage.enter("wait for its monitor to go");
         self.monitor(&record.id).gone().await;
+        fault::point("remove.ended");
         stage.enter("remove the writable layer and the record");
         self.forget(&record).await?;
+        fault::point("remove.record-gone");
         // From both at once and last: the kubelet asks for the status right before the removal,
         // and a container that is listed must have one.
         self.table.remove(&record.id, &record.name);

@@ -4,20 +4,14 @@
 //! kept. A container without a monitor has its exit record; what was half made is undone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use super::announce::reached;
 use super::record::{Phase, Record};
 use super::{Container, ContainerError, Containers};
 use crate::runtime;
 use crate::state::Happening;
-
-/// How long the start waits for what is half made to be undone. It goes on beyond that: an OCI
-/// runtime or a CNI plugin that hangs must not keep the daemon from serving.
-pub const UNDO_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Containers {
     /// Finds the containers of an earlier daemon. What cannot be understood goes to the
@@ -34,14 +28,12 @@ impl Containers {
     async fn restore_one(self: &Arc<Self>, record: Record) {
         match record.phase {
             Phase::Making => {
-                let (this, id) = (Arc::clone(self), record.id.clone());
-                let undo = async move {
-                    let message = "the daemon ended while it was being created";
-                    this.undo_or_list(record, message).await;
-                };
-                if timeout(UNDO_PATIENCE, tokio::spawn(undo)).await.is_err() {
-                    tracing::warn!(%id, "half-made container still being undone, the start goes on");
-                }
+                // Nobody waits for it: it is listed nowhere, and its name is free.
+                let this = Arc::clone(self);
+                tokio::spawn(async move {
+                    this.undo_or_list(record, "the daemon ended while it was being created")
+                        .await;
+                });
             }
             Phase::Exited(_) => {
                 let container = self.publish(record, Some(Happening::Stopped));

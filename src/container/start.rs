@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::record::{Exit, Reason};
 use super::{Container, ContainerError, Containers, Phase};
 use crate::state::{Happening, Stage};
-use crate::sys::clock;
+use crate::sys::{clock, fault};
 
 impl Containers {
-    /// Starts a created container. The same call again joins the one in flight.
+    /// Starts a created container. The same call again joins the one in flight, and finds the
+    /// container running after it.
     ///
     /// # Errors
-    /// When there is no such container, it was started before, or the runtime refuses: it is then
+    /// When there is no such container, it has ended, or the runtime refuses: it is then
     /// exited with reason `StartError`.
     pub async fn start(self: &Arc<Self>, prefix: &str) -> Result<(), Arc<ContainerError>> {
         let container = self.find(prefix).map_err(Arc::new)?;
@@ -29,7 +30,8 @@ impl Containers {
         let refused = match record.phase {
             Phase::Created => None,
             Phase::Making => Some("it is being created"),
-            Phase::Running { .. } => Some("it is running"),
+            // The answer to the call that started it was not heard: this is that call again.
+            Phase::Running { .. } => return Ok(()),
             Phase::Exited(_) => Some("it has ended"),
         };
         if let Some(state) = refused {
@@ -43,6 +45,7 @@ impl Containers {
         stage.enter_for("runtime start", record.runtime.call("start"));
         match self.monitor(&record.id).start(&record.runtime).await {
             Ok(started_at_ns) => {
+                fault::point("start.done");
                 let started_at_ns = i64::try_from(started_at_ns).unwrap_or(i64::MAX);
                 self.note(container, |record| {
                     // A short-lived container may have ended, and been recorded so, before this.
@@ -50,6 +53,7 @@ impl Containers {
                         record.phase = Phase::Running { started_at_ns };
                     }
                 });
+                fault::point("start.recorded");
                 self.announce(container, Happening::Started);
                 Ok(())
             }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::record::Init;
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::state::{LookupError, Stage};
-use crate::sys::{blocking, pidfd};
+use crate::sys::{blocking, fault, pidfd};
 
 /// How long the OCI runtime may take to send a signal before the daemon sends it itself: stopping
 /// must not hang with a runtime that hangs.
@@ -89,6 +89,7 @@ impl Containers {
             };
             match sent {
                 Ok(_) => {
+                    fault::point("stop.signalled");
                     stage.enter_for("wait for the container to end by itself", first(&record));
                     wait_until_ended_or_due(container, &mut kill_at).await;
                 }
@@ -111,6 +112,7 @@ impl Containers {
     ) -> Result<(), ContainerError> {
         stage.enter_for("SIGKILL", record.runtime.call("kill"));
         send(record, Signal::SIGKILL as i32).await?;
+        fault::point("stop.killed");
         stage.enter_for("wait for the killed container to be gone", first(record));
         self.kill_stragglers(record).await?;
         self.wait_for_the_killed(container, record).await

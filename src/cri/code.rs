@@ -118,6 +118,7 @@ fn of_runtime(error: &RuntimeError) -> Code {
     match error {
         RuntimeError::NoHandler { .. } => Code::InvalidArgument,
         RuntimeError::Busy => Code::ResourceExhausted,
+        RuntimeError::Cancelled => Code::FailedPrecondition,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
     }

@@ -19,6 +19,7 @@ use super::{
     off_thread, owned,
     pod::Pod,
 };
+use crate::sys::fault;
 
 impl Networks {
     /// Detaches the pod and forgets the attachment. May be called again until it succeeds, also
@@ -135,6 +136,7 @@ impl Networks {
         self.chain(turn, network, record, &netns)
             .del(network.plugins.len(), record.result.as_ref(), deadline)
             .await?;
+        fault::point("cni.deleted");
         tracing::info!(
             id = record.container_id,
             network = record.network_name,
@@ -186,7 +188,9 @@ impl Networks {
 
     async fn forget(&self, id: &str, path: PathBuf) -> Result<(), NetworkError> {
         let cache = self.cache.clone();
-        off_thread(id, Command::Del, move || cache.remove(&path)).await
+        off_thread(id, Command::Del, move || cache.remove(&path)).await?;
+        fault::point("cni.forgotten");
+        Ok(())
     }
 }
 

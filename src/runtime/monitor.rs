@@ -10,12 +10,13 @@ use conmon::{
     Create, EXIT_RECORD, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
 };
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Answer, Connection};
 use super::{Handler, Program, RuntimeError};
 use crate::cgroup::Cgroups;
-use crate::sys::blocking;
-use crate::sys::process_tree::kill_tree;
+use crate::sys::process_tree::{kill_all_in, kill_tree};
+use crate::sys::{blocking, fault};
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
@@ -38,6 +39,8 @@ pub struct NewContainer<'a> {
     pub stdin: bool,
     /// Whether the first attach that ends closes it.
     pub stdin_once: bool,
+    /// Ends the creation when it is cancelled.
+    pub cancelled: &'a CancellationToken,
 }
 
 /// The monitor of one container, addressed by the container's bundle directory.
@@ -91,20 +94,27 @@ impl Monitor {
             .stderr(Stdio::null())
             .spawn()
             .map_err(spawn)?;
+        fault::point("monitor.spawned");
         if let Some(pid) = child.id() {
             place(pid, handler, cgroups, new).await?;
         }
+        fault::point("monitor.placed");
         let asked = ask_to_create(&connection, handler, new);
-        let created = match tokio::time::timeout(handler.create_timeout, asked).await {
-            Ok(created) => created,
-            Err(_) => Err(RuntimeError::TimedOut {
+        let in_time = tokio::time::timeout(handler.create_timeout, asked);
+        let created = tokio::select! {
+            biased;
+            () = new.cancelled.cancelled() => Err(RuntimeError::Cancelled),
+            created = in_time => created.unwrap_or_else(|_| Err(RuntimeError::TimedOut {
                 step: format!("{} create {}", handler.program.path.display(), new.id),
                 deadline: handler.create_timeout,
-            }),
+            })),
         };
         match created {
             // Dropped, the child is reaped by tokio when it ends; it is not killed.
-            Ok(pid) => Ok((pid, Watch { connection })),
+            Ok(pid) => {
+                fault::point("monitor.created");
+                Ok((pid, Watch { connection }))
+            }
             Err(error) => {
                 // A hanging runtime keeps its monitor, and would go on without it; after any other
                 // error both have ended.
@@ -137,6 +147,7 @@ impl Monitor {
     /// not end in time it goes on until the container is killed.
     pub async fn start(&self, runtime: &Program) -> Result<u64, RuntimeError> {
         let connection = self.ask(&Request::Start).await?;
+        fault::point("start.asked");
         match within_call(runtime, "start", next(&connection))
             .await?
             .reply()?
@@ -153,6 +164,7 @@ impl Monitor {
     /// When the log cannot be opened: nothing has changed then.
     pub async fn reopen_log(&self) -> Result<(), RuntimeError> {
         let connection = self.ask(&Request::ReopenLog { path: b"" }).await?;
+        fault::point("log.reopen-asked");
         match within(ANSWER, "reopen the log", next(&connection))
             .await?
             .reply()?
@@ -172,6 +184,24 @@ impl Monitor {
         };
         if tokio::time::timeout(ANSWER, gone).await.is_err() {
             tracing::warn!(bundle = %self.bundle.display(), "the container's monitor does not end");
+        }
+    }
+
+    /// Ends the monitor and what it runs of the OCI runtime, which work in the bundle. For what is
+    /// half made: a daemon that died has left a monitor that goes on creating, and of which no
+    /// runtime knows yet.
+    pub async fn end(&self) {
+        let bundle = self.bundle.clone();
+        let killed = blocking(move || Ok::<_, RuntimeError>(kill_all_in(&bundle)));
+        let gone = async {
+            for process in killed.await?.unwrap_or_default() {
+                // One that cannot be watched is waited for by what has to remove its cgroup.
+                let _ended = process.ended().await;
+            }
+            Ok::<_, RuntimeError>(())
+        };
+        if tokio::time::timeout(ANSWER, gone).await.is_err() {
+            tracing::warn!(bundle = %self.bundle.display(), "killed, the container's monitor does not end");
         }
     }
 
@@ -293,6 +323,7 @@ async fn ask_to_create(
         stdin_once: new.stdin_once,
     });
     connection.send(&request, &[]).await?;
+    fault::point("monitor.asked-to-create");
     match next(connection).await?.reply()? {
         Reply::Created { pid } => Ok(pid),
         other => Err(unexpected("create the container", other)),

@@ -11,7 +11,7 @@ use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
 use crate::spec::config::{Mappings, NamespaceMode};
 use crate::state::{Happening, Id, Stage, Versioned};
-use crate::sys::{blocking, clock};
+use crate::sys::{blocking, clock, fault};
 
 /// How long a pod waits for a network to become ready before its creation fails with the reason:
 /// long enough for a configuration that is just being written, short enough for every client to
@@ -76,9 +76,11 @@ impl Sandboxes {
             self.release_labels(&record.id);
             return Err(error.into());
         }
+        fault::point("pod.recorded");
         match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
                 let sandbox = self.publish(record, None);
+                fault::point("pod.published");
                 self.announce(&sandbox, Happening::Started);
                 self.watch_pause(&sandbox, watch);
                 Ok(sandbox.record().id.clone())
@@ -115,10 +117,12 @@ impl Sandboxes {
             let (process, ended) = pause::start(self, &record).await?;
             record.pause = Some(process);
             watch = Some(ended);
+            fault::point("pause.started");
         }
         stage.enter("write the record");
         record.phase = Phase::Ready;
         self.records.write(&record.id, &record)?;
+        fault::point("pod.ready-recorded");
         Ok((record, watch))
     }
 
@@ -140,6 +144,7 @@ impl Sandboxes {
             id,
             &wanted,
         )?;
+        fault::point("pod.namespaces-made");
         let directory = self.rooms.run_dir.sandbox(id);
         files::create(
             &directory,
@@ -152,11 +157,13 @@ impl Sandboxes {
         if let Some(labels) = &record.selinux {
             label_files(&directory, labels)?;
         }
+        fault::point("pod.files-made");
         if options.pid != NamespaceMode::Pod {
             // The pause process's cgroup is made by its runtime.
             self.rooms
                 .cgroups
                 .create_sandbox(&config.cgroup_parent, id.as_str())?;
+            fault::point("pod.cgroup-made");
         }
         record.namespaces = namespaces;
         Ok(record)
@@ -176,6 +183,7 @@ impl Sandboxes {
             tracing::error!(id = %record.id, %error, "half-made pod not undone, listed as not ready");
             record.phase = Phase::NotReady;
             record.leftover = true;
+            record.half_made = true;
             if let Err(error) = self.records.write(&record.id, &record) {
                 tracing::error!(id = %record.id, %error, "record not written");
             }
@@ -222,6 +230,7 @@ fn first_record(config: PodConfig, handler: String, runtime: Program) -> Record 
         pause: None,
         runtime,
         leftover: false,
+        half_made: false,
         unknown: Default::default(),
         config,
         id,

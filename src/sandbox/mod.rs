@@ -330,6 +330,7 @@ impl Sandboxes {
     /// Makes a pod visible to everyone, of which everything up to `told` is known already.
     fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Sandbox> {
         let (id, name) = (record.id.clone(), record.config.name.clone());
+        let name = (!record.half_made).then_some(name);
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
             history: History::default(),

@@ -30,6 +30,7 @@ use super::{SandboxError, pins};
 use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
+use crate::sys::fault;
 use crate::sys::user_namespace::{Holder, Range};
 
 /// The kinds of namespace that a pod's containers may share without a process.
@@ -245,6 +246,7 @@ fn bind(parent: &Path, owner: &Path, id: &Id, source: &Path) -> Result<PathBuf, 
     let target = parent.join(id.as_str());
     fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
     pins::sign(&target, owner).map_err(SandboxError::io("create the mount point", &target))?;
+    fault::point("pod.pin-file-made");
     mount(
         Some(source),
         &target,
@@ -254,6 +256,7 @@ fn bind(parent: &Path, owner: &Path, id: &Id, source: &Path) -> Result<PathBuf, 
     )
     .map_err(io::Error::from)
     .map_err(SandboxError::io("pin the namespace at", &target))?;
+    fault::point("pod.namespace-pinned");
     Ok(target)
 }
 

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use super::record::{Phase, Record};
 use super::{SandboxError, Sandboxes, pause};
-use crate::container::UNDO_PATIENCE;
 use crate::state::Happening;
 
 impl Sandboxes {
@@ -25,12 +23,12 @@ impl Sandboxes {
         let id = record.id.clone();
         self.reserve_labels(&record);
         if record.phase == Phase::Making {
-            tracing::info!(%id, "half-made pod undone");
+            // Nobody waits for it: it is listed nowhere, and its name is free.
             let this = Arc::clone(self);
-            let undo = tokio::spawn(async move { this.undo(record).await });
-            if timeout(UNDO_PATIENCE, undo).await.is_err() {
-                tracing::warn!(%id, "half-made pod still being undone, the start goes on");
-            }
+            tokio::spawn(async move {
+                this.undo(record).await;
+                tracing::info!(%id, "half-made pod undone");
+            });
             return;
         }
         let paused = record.pause.is_some();

@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Id, ids_in};
+use crate::sys::fault;
 
 /// Name of the record within the object's directory.
 pub(super) const RECORD: &str = "record.json";
@@ -137,6 +138,7 @@ impl<T: Versioned> Records<T> {
             }
             io_error(&unfinished, "write")(error)
         })?;
+        fault::point("record.written-aside");
         if T::KEEPS_SPARE && exchange(&unfinished, &path) {
             make_room(&unfinished, text.len() as u64);
             return Ok(());

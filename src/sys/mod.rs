@@ -2,6 +2,7 @@
 
 mod blocking;
 pub mod clock;
+pub mod fault;
 pub mod lock;
 pub mod memory;
 pub mod mountinfo;
