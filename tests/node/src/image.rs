@@ -69,6 +69,12 @@ pub struct Workshop {
 }
 
 impl Workshop {
+    /// Leaves the directory where it is when this is dropped.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir().to_owned()
+    }
+
     /// A fresh root disk over the image, and a payload disk with what `staged` holds.
     pub fn open(images: &Images, staged: &Path) -> Result<Workshop, NodeError> {
         let dir = tempfile::Builder::new()
@@ -102,7 +108,14 @@ impl Workshop {
         let file = self.dir().join(name);
         let made = File::create(&file).and_then(|made| made.set_len(size));
         made.map_err(NodeError::io(file.display().to_string()))?;
-        let options = ["-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+        let options = [
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0",
+        ];
         run(Command::new("/sbin/mke2fs").args(options).arg(&file))?;
         Ok(file)
     }

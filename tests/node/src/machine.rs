@@ -13,11 +13,11 @@ use crate::image::Workshop;
 use crate::wire::PORT;
 
 /// A boot takes half a minute on an idle machine with two cores; other builds may run beside it.
-const BOOT: Duration = Duration::from_mins(8);
+const BOOT: Duration = Duration::from_secs(480);
 /// Units have 90 seconds to stop; then systemd kills them.
-const SHUTDOWN: Duration = Duration::from_mins(4);
+const SHUTDOWN: Duration = Duration::from_secs(240);
 /// For a program that takes a moment.
-pub const SOON: Duration = Duration::from_mins(2);
+pub const SOON: Duration = Duration::from_secs(120);
 /// How many lines of the console an error shows.
 const TAIL: usize = 40;
 /// What the kernel says when it will not go on or cannot be believed any more.
@@ -215,7 +215,10 @@ impl Console {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
             // A line without an end must not take all memory.
-            while matches!(from.by_ref().take(4096).read_until(b'\n', &mut line), Ok(1..)) {
+            while matches!(
+                from.by_ref().take(4096).read_until(b'\n', &mut line),
+                Ok(1..)
+            ) {
                 if let Some(log) = &mut log {
                     // For a reader afterwards; a full disk shows elsewhere.
                     drop(log.write_all(&line));
@@ -259,7 +262,14 @@ fn command(workshop: &Workshop, disks: &[Disk], socket: &Path) -> Command {
         command.arg("-L").arg(images.share(share));
     }
     command
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"])
+        .args([
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+        ])
         .args(["-smp", "2", "-m", "2048", "-display", "none", "-nodefaults"])
         .args(["-nic", "none", "-no-reboot", "-serial", "stdio"])
         .arg("-kernel")
@@ -278,7 +288,10 @@ fn command(workshop: &Workshop, disks: &[Disk], socket: &Path) -> Command {
             "socket,id=agent,path={},server=on,wait=off",
             socket.display()
         ))
-        .args(["-device", &format!("virtserialport,chardev=agent,name={PORT}")]);
+        .args([
+            "-device",
+            &format!("virtserialport,chardev=agent,name={PORT}"),
+        ]);
     let root = format!(
         "driver=qcow2,node-name=root,file.driver=file,file.filename={}",
         workshop.root().display()

@@ -36,7 +36,11 @@ enum Entry {
     /// Everything before it is on the disk.
     Flush,
     /// `length` bytes at `to` of the disk; at `from` of the log, or zeros.
-    Write { to: u64, from: Option<u64>, length: u64 },
+    Write {
+        to: u64,
+        from: Option<u64>,
+        length: u64,
+    },
 }
 
 /// A disk as cuts leave it, later and later ones.
@@ -76,9 +80,17 @@ impl WriteLog {
             if flags & FLUSH != 0 {
                 entries.push(Entry::Flush);
             } else if flags & DISCARD != 0 {
-                entries.push(Entry::Write { to, from: None, length });
+                entries.push(Entry::Write {
+                    to,
+                    from: None,
+                    length,
+                });
             } else {
-                entries.push(Entry::Write { to, from: Some(at), length });
+                entries.push(Entry::Write {
+                    to,
+                    from: Some(at),
+                    length,
+                });
                 at += length;
             }
         }
@@ -202,7 +214,10 @@ impl Chance {
 fn numbers(bytes: &[u8; 32]) -> [u64; 4] {
     std::array::from_fn(|index| {
         let piece = &bytes[index * 8..index * 8 + 8];
-        piece.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        piece
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
     })
 }
 
@@ -214,7 +229,10 @@ mod tests {
     /// A log with sectors of 512 bytes; a write is its first sector and one byte for all of it.
     fn log(entries: &[(u64, u64, u64, u8)]) -> Vec<u8> {
         let head = |fields: [u64; 4]| {
-            let mut sector: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()).collect();
+            let mut sector: Vec<u8> = fields
+                .iter()
+                .flat_map(|field| field.to_le_bytes())
+                .collect();
             sector.resize(512, 0);
             sector
         };
@@ -254,18 +272,29 @@ mod tests {
         for (at, luck, doubt, expected) in table {
             std::fs::write(&disk, [9; 2 * PIECE]).unwrap();
             let mut replay = log.replay(disk.clone());
-            assert_eq!(replay.cut(at, &state, || luck).unwrap(), doubt, "cut at {at}");
+            assert_eq!(
+                replay.cut(at, &state, || luck).unwrap(),
+                doubt,
+                "cut at {at}"
+            );
             let bytes = std::fs::read(&state).unwrap();
             let pieces: Vec<_> = bytes.chunks(PIECE).collect();
             for (piece, value) in pieces.iter().zip(expected) {
-                assert!(piece.iter().all(|byte| *byte == value), "cut at {at}, {luck}");
+                assert!(
+                    piece.iter().all(|byte| *byte == value),
+                    "cut at {at}, {luck}"
+                );
             }
         }
         std::fs::write(&disk, [9; 2 * PIECE]).unwrap();
         let mut replay = log.replay(disk);
         for (at, expected) in [(1, 9), (2, 1), (3, 1), (5, 0)] {
             replay.cut(at, &state, || false).unwrap();
-            assert_eq!(std::fs::read(&state).unwrap()[0], expected, "in a row, {at}");
+            assert_eq!(
+                std::fs::read(&state).unwrap()[0],
+                expected,
+                "in a row, {at}"
+            );
         }
     }
 
