@@ -36,20 +36,22 @@ key() { cat "$@" | sha256sum | cut -c1-16; }
 # fresh PART KEY: whether it is there already
 fresh() { [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; }
 
+emulator=$(key emulator)
+guest=$(key build.sh packages agent.service)
+if fresh emulator "$emulator" && fresh guest "$guest"; then exit 0; fi
 mkdir -p "$cache/packages"
 exec 9>"$cache/lock"
-flock 9
+# Whoever boots from here holds it shared.
+flock --nonblock 9 || { say "waiting for those who use $cache"; flock 9; }
 
-wanted=$(key emulator)
-if ! fresh emulator "$wanted"; then
+if ! fresh emulator "$emulator"; then
     say "bootstrapping $suite's QEMU (about a minute)"
     rm -f "$cache/emulator.key"
     bootstrap "$cache/emulator" "$(grep -v '^#' emulator | tr -s ' \n' ',,' | sed 's/,$//')"
-    echo "$wanted" >"$cache/emulator.key"
+    echo "$emulator" >"$cache/emulator.key"
 fi
 
-wanted=$(key build.sh packages agent.service)
-if ! fresh guest "$wanted"; then
+if ! fresh guest "$guest"; then
     say "bootstrapping $suite for the virtual machine (about two minutes)"
     rm -f "$cache/guest.key"
     tree=$cache/guest.tree
@@ -73,8 +75,9 @@ if ! fresh guest "$wanted"; then
     cp -L "$(ls "$tree"/boot/initrd.img-* | head -n 1)" "$cache/initrd"
     say "making its disk"
     rm -f "$cache/guest.raw"
-    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 \
-        -d "$tree" "$cache/guest.raw" 6G
+    truncate -s 6G "$cache/guest.raw"
+    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 \
+        -d "$tree" "$cache/guest.raw"
     rm -rf --one-file-system "$tree"
-    echo "$wanted" >"$cache/guest.key"
+    echo "$guest" >"$cache/guest.key"
 fi

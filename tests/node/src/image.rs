@@ -3,14 +3,19 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
 use crate::error::NodeError;
 
-/// The directory that `image/build.sh` fills.
+/// The directory that `image/build.sh` fills. It is not built anew while this is there.
 #[derive(Debug, Clone)]
-pub struct Images(PathBuf);
+pub struct Images {
+    dir: PathBuf,
+    _lock: Arc<Flock<File>>,
+}
 
 impl Images {
     /// `$CRICKET_NODE_CACHE`, else `cricket/node` in the user's cache directory.
@@ -33,13 +38,23 @@ impl Images {
             let text = format!("{} {}: {status}", script.display(), cache.display());
             return Err(NodeError::Wrong(text));
         }
-        Ok(Images(cache.to_owned()))
+        let lock = cache.join("lock");
+        let file = File::open(&lock).map_err(NodeError::io(lock.display().to_string()))?;
+        let held = Flock::lock(file, FlockArg::LockShared);
+        let held = held.map_err(|(_, error)| NodeError::Io {
+            step: lock.display().to_string(),
+            source: error.into(),
+        })?;
+        Ok(Images {
+            dir: cache.to_owned(),
+            _lock: Arc::new(held),
+        })
     }
 
     /// Adds a program of the emulator's tree to `command`, by that tree's own loader and libraries:
     /// no chroot and no mounts.
     pub(crate) fn program(&self, command: &mut Command, name: &str) {
-        let tree = self.0.join("emulator");
+        let tree = self.dir.join("emulator");
         let libraries = tree.join("usr/lib/x86_64-linux-gnu");
         command
             .arg(tree.join("lib64/ld-linux-x86-64.so.2"))
@@ -49,15 +64,15 @@ impl Images {
     }
 
     pub(crate) fn share(&self, name: &str) -> PathBuf {
-        self.0.join("emulator/usr/share").join(name)
+        self.dir.join("emulator/usr/share").join(name)
     }
 
     pub(crate) fn kernel(&self) -> PathBuf {
-        self.0.join("kernel")
+        self.dir.join("kernel")
     }
 
     pub(crate) fn initrd(&self) -> PathBuf {
-        self.0.join("initrd")
+        self.dir.join("initrd")
     }
 }
 
@@ -98,7 +113,7 @@ impl Workshop {
         let mut env = Command::new("env");
         self.images.program(&mut env, "qemu-img");
         env.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .arg(self.images.0.join("guest.raw"))
+            .arg(self.images.dir.join("guest.raw"))
             .arg(self.root());
         run(&mut env)
     }

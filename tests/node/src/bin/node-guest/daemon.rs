@@ -47,3 +47,18 @@ pub async fn left(data: &str, dirs: &[&str]) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+/// Processes, mounts and cgroups that carry one of the ids.
+pub fn left_in_kernel(ids: &[String]) -> Vec<String> {
+    let processes = leaks::processes_with(ids).into_iter();
+    let cgroups = leaks::cgroups_with(ids).into_iter();
+    let named = |at: &String| ids.iter().any(|id| at.contains(id.as_str()));
+    let mounts = leaks::mounts().into_iter().filter(named);
+    // The command line that told us the ids has them too.
+    let foreign = processes.filter(|(_, facts)| !facts.contains("node-guest"));
+    foreign
+        .map(|(pid, facts)| format!("process {pid} {facts}"))
+        .chain(cgroups.map(|path| format!("cgroup {}", path.display())))
+        .chain(mounts.map(|at| format!("mount {at}")))
+        .collect()
+}

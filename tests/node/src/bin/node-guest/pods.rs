@@ -137,7 +137,7 @@ async fn gone(cri: &Client, all: &[Told], data: &str) -> Outcome {
             .await
             .map_err(said("RemovePodSandbox"))?;
     }
-    nothing_left(data).await
+    nothing_left(all, data).await
 }
 
 async fn down(cri: &Client, all: &[Told], data: &str) -> Outcome {
@@ -149,11 +149,16 @@ async fn down(cri: &Client, all: &[Told], data: &str) -> Outcome {
             .await
             .map_err(said("RemovePodSandbox"))?;
     }
-    nothing_left(data).await
+    nothing_left(all, data).await
 }
 
-async fn nothing_left(data: &str) -> Outcome {
-    let left = daemon::left(data, &["containers", "staging", "trash", "quarantine"]).await;
+async fn nothing_left(all: &[Told], data: &str) -> Outcome {
+    let mut left = daemon::left(data, &["containers", "staging", "trash", "quarantine"]).await;
+    let ids: Vec<String> = all
+        .iter()
+        .flat_map(|told| [told.pod.clone(), told.container.clone()])
+        .collect();
+    left.extend(daemon::left_in_kernel(&ids));
     if left.is_empty() {
         return Ok(());
     }
