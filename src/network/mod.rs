@@ -29,6 +29,7 @@ mod counters;
 mod current;
 mod detach;
 mod error;
+mod lost;
 mod plugin;
 mod pod;
 mod result;

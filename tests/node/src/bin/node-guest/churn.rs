@@ -19,7 +19,6 @@ const PODS: usize = 3;
 /// Prints a line for each thing done; the outside cuts by them.
 pub async fn run(data: &str, seed: &str) -> Outcome {
     let seed: u64 = seed.parse().map_err(|error| format!("{seed}: {error}"))?;
-    let registry = images::serve()?;
     let ledger = Arc::new(Ledger::open(data)?);
     let cri = daemon::connect().await?;
     println!("churn: begun");
@@ -37,7 +36,6 @@ pub async fn run(data: &str, seed: &str) -> Outcome {
     }
     // None of them ends but by a failure.
     let ended = tasks.join_next().await;
-    drop(registry);
     match ended {
         Some(Ok(Err(error))) => Err(error),
         other => Err(format!("churn ended: {other:?}")),

@@ -9,7 +9,7 @@ use crate::Outcome;
 
 const SOCKET: &str = "/var/run/crio/crio.sock";
 /// Deleting happens in the background; under emulation and load it takes seconds.
-const SWEPT: Duration = Duration::from_secs(60);
+const SWEPT: Duration = Duration::from_secs(20);
 
 /// A connection to its socket.
 pub async fn connect() -> Outcome<Client> {

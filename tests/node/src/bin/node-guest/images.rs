@@ -1,5 +1,5 @@
-//! The images that churn and verification pull, from a registry in this process. They are the same
-//! in every run: what differs is when things happen to them.
+//! `serve`: a registry with the images that churn and verification pull. They are the same in every
+//! run: what differs is when things happen to them.
 
 use std::net::TcpListener;
 
@@ -16,14 +16,18 @@ pub const COUNT: usize = 6;
 /// As the installed registries.conf has it.
 const ADDRESS: &str = "127.0.0.1:5000";
 
-/// The registry with all of them; gone when dropped.
-pub fn serve() -> Outcome<Fixture> {
+/// Serves all of them until it is killed. A process of its own: making them takes a while, and
+/// verification is done many times in one boot.
+pub fn serve() -> Outcome {
     let listener = TcpListener::bind(ADDRESS).map_err(|error| format!("{ADDRESS}: {error}"))?;
     let fixture = Fixture::serve(listener);
     for number in 0..COUNT {
         fixture.push(&format!("image{number}"), "latest", &make(number));
     }
-    Ok(fixture)
+    println!("serving");
+    loop {
+        std::thread::park();
+    }
 }
 
 /// The full name of one.

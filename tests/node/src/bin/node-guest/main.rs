@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["agent"] => agent::serve().map_err(|error| format!("agent: {error}")),
         ["pod", ref words @ ..] => wait_for(pods::run(words)),
+        ["serve"] => images::serve(),
         ["churn", data, seed] => wait_for(churn::run(data, seed)),
         ["verify", data] => wait_for(verify::run(data)),
         _ => Err(format!("node-guest: not understood: {words:?}")),

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cricket_node::channel::Running;
 use cricket_node::machine::{Disk, SOON};
 use cricket_node::write_log::{Chance, WriteLog};
 use cricket_node::{Channel, Machine, NodeError, Workshop, image};
@@ -94,19 +95,36 @@ fn kill(
     for number in 0..=times {
         let machine = Machine::boot(workshop, std::slice::from_ref(&disk))?;
         let inside = machine.inside();
+        let registry = serve(inside)?;
         if number > 0 {
             row.times += 1;
             check(inside, &format!("kill {number}"), row)?;
         }
         if number == times {
-            return machine.power_off();
+            break;
         }
         let seconds = 5 + chance.below(40) as u64;
         churn(inside, chance, Duration::from_secs(seconds))?;
+        // It ends with the machine.
+        std::mem::forget(registry);
         machine.cut();
         println!("node: power cut after {seconds} s of churn");
     }
     Ok(())
+}
+
+/// Starts the registry that churn and verification pull from.
+fn serve(inside: &Channel) -> Result<Running<'_>, NodeError> {
+    let mut registry = inside.start(&["/opt/node/node-guest", "serve"])?;
+    match registry.line(SOON)? {
+        Some(_) => Ok(registry),
+        None => Err(NodeError::Wrong(
+            registry
+                .succeed(SOON)
+                .err()
+                .map_or_else(String::new, |error| error.to_string()),
+        )),
+    }
 }
 
 /// Starts the churn and watches it for so long; it goes on afterwards.
@@ -157,6 +175,7 @@ fn record(
         log: Some(log.clone()),
     };
     let machine = Machine::boot(workshop, &[recorded])?;
+    let registry = serve(machine.inside())?;
     churn(
         machine.inside(),
         chance,
@@ -164,6 +183,7 @@ fn record(
     )?;
     // The log counts what stands before a flush.
     machine.inside().good(SOON, &["sync"])?;
+    drop(registry);
     machine.cut();
     // Only its log is of use.
     drop(std::fs::remove_file(&file));
@@ -190,11 +210,12 @@ fn replay(
     let machine = Machine::boot(workshop, std::slice::from_ref(&cut))?;
     let inside = machine.inside();
     let shell = |script: &str| inside.good(SOON, &["sh", "-ec", script]);
+    let _registry = serve(inside)?;
     let mut replay = log.replay(pristine.file.clone());
     for moment in moments {
         // As after a boot: nothing of the pods and records is there, only the disk.
         shell(&format!(
-            "systemctl stop cricket.service; umount {DATA}; rm -rf /run/containers/storage
+            "systemctl stop cricket.service; ! mountpoint -q {DATA} || umount {DATA}; rm -rf /run/containers/storage
              blockdev --flushbufs /dev/disk/by-id/virtio-{DISK}"
         ))?;
         let doubt = replay.cut(moment, &cut.file, || chance.below(2) == 0)?;
@@ -211,9 +232,8 @@ fn replay(
         shell(&format!("systemctl stop cricket.service; umount {DATA}"))?;
         let fsck = ["e2fsck", "-fn", &format!("/dev/disk/by-id/virtio-{DISK}")];
         inside.good(FSCK, &fsck)?;
-        shell(&format!("mount {DATA}; systemctl start cricket.service"))?;
     }
-    machine.power_off()
+    Ok(())
 }
 
 /// Verifies what the daemon has made of the disk, and adds it to the row.
