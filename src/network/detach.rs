@@ -46,13 +46,15 @@ impl Networks {
     }
 
     /// Detaches every attachment of ours that `keep` does not know; after a reboot, these are all
-    /// of them. What fails is returned, keeps its record, and is tried again by the next sweep.
+    /// of them, and what a power cut has left of others. What fails is returned, keeps its record, and
+    /// is tried again by the next sweep.
     pub async fn detach_unknown(
         self: &Arc<Self>,
         keep: impl Fn(&str) -> bool,
     ) -> Vec<NetworkError> {
         let this = Arc::clone(self);
-        let unknown = match off_thread("", Command::Del, move || this.attached()).await {
+        let attached = move || Ok(&this.attached()? | &this.lost());
+        let unknown = match off_thread("", Command::Del, attached).await {
             Ok(attached) => attached.into_iter().filter(|id| !keep(id)),
             Err(error) => return vec![error],
         };

@@ -30,6 +30,7 @@ mod current;
 mod detach;
 mod error;
 mod leftover;
+mod lost;
 mod plugin;
 mod pod;
 mod result;
