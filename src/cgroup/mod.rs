@@ -22,6 +22,7 @@
 mod error;
 mod kill;
 mod layout;
+mod no_memory;
 mod path;
 mod place;
 mod remove;
