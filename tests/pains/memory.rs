@@ -30,7 +30,7 @@ async fn whoever_is_killed_for_memory_the_container_says_so_every_time() {
         ("child", "tail /dev/zero; exit 3", 3, "OOMKilled"),
         ("good", "tail /dev/zero; exit 0", 0, "OOMKilled"),
         ("orphan", "(tail /dev/zero; touch /tmp/t) & until [ -e /tmp/t ]; do :; done; exit 5", 5, "OOMKilled"),
-        ("signal", "kill -9 $$", 137, "Error"),
+        ("signal", "sh -c 'kill -9 $$'; exit $?", 137, "Error"),
         ("error", "exit 137", 137, "Error"),
         ("little", "true", 0, "Completed"),
     ];

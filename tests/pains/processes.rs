@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use cricket_harness::{Node, leaks};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 /// Of /proc/PID/stat what is after the name; proc_pid_stat(5) counts these fields from 3 on.
 fn stat(pid: u32) -> Option<Vec<String>> {
@@ -69,8 +69,14 @@ pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
-/// Sets how many descriptors the daemon may have; those that it has stay. Gives the limit before.
-pub fn limit_descriptors(daemon: u32, limit: Rlimit) -> Rlimit {
+/// Lets the daemon open as many descriptors beyond those that it has as this process may have in all,
+/// or none at all.
+pub fn allow_descriptors(daemon: u32, allowed: bool) {
+    let own = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: if allowed { own.current } else { Some(0) },
+        maximum: own.maximum,
+    };
     let pid = rustix::process::Pid::from_raw(i32::try_from(daemon).unwrap());
-    prlimit(pid, Resource::Nofile, limit).unwrap()
+    prlimit(pid, Resource::Nofile, limit).unwrap();
 }

@@ -4,10 +4,9 @@
 
 use cricket_harness::Node;
 use cricket_harness::cri::*;
-use rustix::process::Rlimit;
 
 use super::CRICKET;
-use super::processes::{limit_descriptors, stat_field};
+use super::processes::{allow_descriptors, stat_field};
 
 const PODS: usize = 50;
 /// proc_pid_stat(5): page faults of the children that were waited for. No process lives without.
@@ -51,11 +50,7 @@ async fn a_relist_of_fifty_pods_opens_no_file_and_starts_no_process() {
         node.cri.run_pod(&config).await.unwrap();
     }
     let daemon = node.daemon.pid();
-    let none = Rlimit {
-        current: Some(0),
-        maximum: None,
-    };
-    let before = limit_descriptors(daemon, none);
+    allow_descriptors(daemon, false);
     // It is really so: what needs a descriptor is refused.
     let refused = node.cri.pod_sandbox_stats(PodSandboxStatsRequest {
         pod_sandbox_id: node.cri.pods().await.unwrap()[0].id.clone(),
@@ -66,6 +61,6 @@ async fn a_relist_of_fifty_pods_opens_no_file_and_starts_no_process() {
         assert_eq!(relist(&node).await, (PODS, containers));
     }
     assert_eq!(stat_field(daemon, CMINFLT), children, "a process was started");
-    limit_descriptors(daemon, before);
+    allow_descriptors(daemon, true);
     node.finish().await;
 }

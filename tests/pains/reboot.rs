@@ -8,10 +8,11 @@ use std::process::{Child, Command};
 use cricket_harness::cri::{ContainerState, NamespaceMode};
 use cricket_harness::{Node, leaks, requests, sweep, tools};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::CRICKET;
-use super::processes::{monitor, signal, stat_field};
+use super::processes::stat_field;
 
 /// proc_pid_stat(5): clock ticks from the boot to the process's start.
 const START_TIME: usize = 22;
@@ -25,21 +26,24 @@ enum RunRoot {
     Disk,
 }
 
-/// Kills the daemon, and takes away what a reboot takes away.
-fn shut_down(node: &mut Node, run_root: RunRoot) {
-    node.daemon.kill();
-    let words = node.cri.ids();
-    let mut processes = leaks::processes_with(&words);
-    // Monitors first: a machine that loses its power writes nothing down.
+/// Ends all processes of pods and containers, so that nobody writes their end down.
+fn end_all(ids: &[String]) {
+    let mut processes = leaks::processes_with(ids);
     processes.sort_by_key(|(_, facts)| !facts.contains("conmon"));
     for (pid, _) in processes {
         // One may end with another.
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        let _ = kill(pid, Signal::SIGKILL);
     }
-    while !leaks::processes_with(&words).is_empty() {
+    while !leaks::processes_with(ids).is_empty() {
         std::thread::yield_now();
     }
+}
+
+/// Kills the daemon, and takes away what a reboot takes away.
+fn shut_down(node: &mut Node, run_root: RunRoot) {
+    node.daemon.kill();
+    end_all(&node.cri.ids());
     let own = node.net().file().to_owned();
     let mounts = leaks::mounts_below(node.dir()).into_iter();
     for at in mounts.filter(|at| *at != own) {
@@ -262,6 +266,11 @@ async fn a_pid_that_another_process_has_since_a_reboot_is_not_touched() {
     boot(&mut node).await;
     assert_eq!(node.cri.pods().await.unwrap(), []);
     assert_eq!(node.cri.containers().await.unwrap(), []);
+    let runtime = node.daemon.runroot().with_file_name("runc");
+    node.until("what the runtime has kept is swept", || {
+        leaks::files(&runtime).is_empty()
+    })
+    .await;
     let again = node.cri.run_pod(&node.pod_config("shared")).await.unwrap();
     node.cri.remove_pod(&again).await.unwrap();
     assert!(bystander.lives());
@@ -276,10 +285,7 @@ async fn a_pid_that_another_process_has_meanwhile_is_not_touched() {
     let (pod, container) = shared(&node, &image).await;
     let mut bystander = Bystander::new();
     node.daemon.kill();
-    signal(monitor(&node, &container), Signal::SIGKILL);
-    for pid in node.pids_of(&container) {
-        signal(pid, Signal::SIGKILL);
-    }
+    end_all(&[pod.clone(), container.clone()]);
     let [of_pod, of_container] = records(&node, &pod, &container);
     give(&of_container, "init", bystander.0.id(), None);
     give(&of_pod, "pause", bystander.0.id(), None);

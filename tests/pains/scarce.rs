@@ -8,10 +8,9 @@ use cricket_harness::{Node, requests};
 use nix::errno::Errno;
 use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::signal::Signal;
-use rustix::process::Rlimit;
 
 use super::CRICKET;
-use super::processes::{limit_descriptors, signal};
+use super::processes::{allow_descriptors, signal};
 
 /// More than any machine allows by default, so that a machine that allows more fails no test.
 const INSTANCES: usize = 1 << 16;
@@ -79,11 +78,7 @@ async fn without_descriptors_calls_fail_by_themselves_and_work_again_with_them()
     let mut node = Node::start(CRICKET).await;
     let image = node.busybox().await;
     let (pod, id, config) = node.run("full", &image, &["sleep", "1000"]).await;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: None,
-    };
-    let before = limit_descriptors(node.daemon.pid(), none);
+    allow_descriptors(node.daemon.pid(), false);
     let failed = node.cri.exec(&id, &["true"], 60).await.unwrap_err();
     assert!(failed.message().contains("open files"), "{failed}");
     let late = requests::container("late", &image, &["true"]);
@@ -92,7 +87,7 @@ async fn without_descriptors_calls_fail_by_themselves_and_work_again_with_them()
     // Ended from outside meanwhile: that is still heard of, over a socket that is open.
     signal(node.pids_of(&id)[0], Signal::SIGKILL);
     assert_eq!(node.cri.exited(&id).await.exit_code, 137);
-    limit_descriptors(node.daemon.pid(), before);
+    allow_descriptors(node.daemon.pid(), true);
     let late = node.run_in(&pod, &config, &late).await;
     assert_eq!(node.cri.exited(&late).await.exit_code, 0);
     node.finish().await;
