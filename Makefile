@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test conformance demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -19,6 +19,8 @@ test: deps ## lint, unit and integration tests, leak check (as root)
 	tests/run.sh
 conformance: ## all of critest, the CRI's own test suite (as root); ARGS="--focus REGEX" for some of it
 	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/critest.sh && tests/conformance/run.sh $(ARGS)
+soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PROGRAM=… another build
+	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && $(MAKE) -s build && target/debug/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(PROGRAM)
 bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && $(MAKE) -s release && target/release/bench-cri $(ARGS)
 lint: ## no warning, formatted, dependencies allowed where cargo-deny is here

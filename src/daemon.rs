@@ -2,12 +2,17 @@
 //!
 //! Containers outlive the daemon: stopping it ends nothing but itself.
 
+mod doctor;
 mod host;
 mod reload;
 mod security;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wipe;
+
+pub use doctor::{SETTLE, alone, checkup_alone, is_running, lock, open_store};
+pub use wipe::Wipe;
 
 use std::future::Future;
 use std::io;
@@ -28,6 +33,7 @@ use crate::config::{self, ConfigError, Loaded};
 use crate::container::{self, ContainerError, Containers};
 use crate::cri::{self, Identity, ImageApi, RuntimeApi, SocketError};
 use crate::image::{ImageError, Images};
+use crate::leaks::{self, LeakError, Leaks};
 use crate::network::Networks;
 use crate::runtime::{Handlers, RuntimeError};
 use crate::sandbox::{self, SandboxError, Sandboxes};
@@ -101,6 +107,9 @@ pub enum DaemonError {
     /// The records of pods cannot be read.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// What is left behind cannot be told.
+    #[error(transparent)]
+    Leaks(#[from] LeakError),
     /// The socket cannot be made.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -167,6 +176,7 @@ struct House {
     sandboxes: Arc<Sandboxes>,
     manager: Manager,
     cgroups: Arc<Cgroups>,
+    leaks: Leaks,
 }
 
 async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonError> {
@@ -188,9 +198,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     let streaming = Server::bind(settings::streaming(&loaded.config)).await?;
     let urls = streaming.urls();
     let listener = cri::bind(&loaded.config.api.listen)?;
-    // Not before it is known who owns what, and not in the way of the first call.
-    let sandboxes = Arc::clone(&house.sandboxes);
-    tokio::spawn(async move { sandboxes.sweep().await });
+    // Not in the way of the first call.
+    let leaks = house.leaks.clone();
+    tokio::spawn(async move { leaks.fix_until_done().await });
     if let Some(directory) = loaded.config.image.image_archives_dir.clone() {
         let images = Arc::clone(&house.images);
         tokio::spawn(async move { images.load_directory(directory).await });
@@ -260,7 +270,7 @@ async fn restore(house: &House) -> Result<(), DaemonError> {
 async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
-    let cgroups = Arc::new(Cgroups::detect(manager)?);
+    let cgroups = Arc::new(Cgroups::detect(manager)?.marked(&config.runroot));
     if let Some(missing) = cgroups.no_memory() {
         tracing::error!("{missing}");
     }
@@ -269,6 +279,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
+    let runtimes = doctor::programs(&found.ready, config, manager);
     let handlers = found
         .ready
         .into_iter()
@@ -295,13 +306,22 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let sandboxes = Sandboxes::open(
         settings::sandbox(config, &config::pause_binary(loaded)?, host, selinux),
         sandbox::Rooms {
-            run_dir,
+            run_dir: run_dir.clone(),
             handlers: Arc::clone(&handlers),
             cgroups: Arc::clone(&cgroups),
             networks: Arc::clone(&networks),
             containers: Arc::clone(&containers),
         },
     )?;
+    let leaks = Leaks::new(
+        settings::leaks(config, runtimes),
+        leaks::Rooms {
+            run_dir,
+            cgroups: Arc::clone(&cgroups),
+            networks: Arc::clone(&networks),
+            store: Some(store.clone()),
+        },
+    );
     Ok(House {
         images,
         store,
@@ -311,6 +331,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         sandboxes,
         manager,
         cgroups,
+        leaks,
     })
 }
 
@@ -350,6 +371,8 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
         containers: Arc::clone(house.sandboxes.containers()),
+        leaks: house.leaks.clone(),
+        checkup: doctor::checkup(loaded, house),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

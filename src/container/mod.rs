@@ -51,6 +51,7 @@ use tokio::time::Instant;
 pub use crate::spec::config::ContainerConfig as Config;
 pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
+pub use image_users::uses;
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
 pub use own_files::NodeFiles;
 pub use profiles::Profiles;

@@ -16,7 +16,7 @@ use crate::security::seccomp::Target;
 use crate::security::selinux::Selinux;
 use crate::spec::inputs::{Host, Ulimit};
 use crate::storage::Store;
-use crate::{cgroup, container, image, network, sandbox, spec, storage, streaming};
+use crate::{cgroup, container, image, leaks, network, sandbox, spec, storage, streaming};
 
 /// How long CNI may take for one pod's ADD: longer than the kubelet waits, so that a retry joins.
 const CNI_ADD: Duration = Duration::from_secs(300);
@@ -123,6 +123,7 @@ pub(super) fn network(config: &Config) -> network::Settings {
             .collect(),
         cache_dir: config.network.cni_cache_dir.clone(),
         netns_dir: sandbox::netns_dir(&config.runtime.namespaces_dir),
+        instance: config.runroot.clone(),
         default_network: Some(default).filter(|name| !name.is_empty()),
         add_timeout: CNI_ADD,
         del_timeout: CNI_DEL,
@@ -276,6 +277,17 @@ pub(super) fn sandbox(
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         stats_max_age: stats_max_age(config),
+    }
+}
+
+/// Where pods and containers may have left something.
+pub(super) fn leaks(config: &Config, runtimes: Vec<Program>) -> leaks::Settings {
+    leaks::Settings {
+        namespaces_dir: config.runtime.namespaces_dir.clone(),
+        storage: storage(config),
+        runtimes,
+        alone: false,
+        wiping: false,
     }
 }
 

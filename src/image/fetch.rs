@@ -1,12 +1,13 @@
 //! One image from one endpoint: resolve, configuration, layers, record.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Images;
 use super::artifact;
@@ -21,6 +22,7 @@ use super::registries::Endpoint;
 use super::registry::{Session, Target};
 use super::space;
 use super::trust;
+use super::turns::{Turn, Want};
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
@@ -48,6 +50,8 @@ pub(super) struct Fetch<'a> {
     watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
+    /// For the layer that this pull has on its way whatever other pulls do.
+    first: Arc<Semaphore>,
 }
 
 /// A manifest as it came and what it says.
@@ -77,6 +81,7 @@ impl<'a> Fetch<'a> {
             watch,
             lease,
             unpacking: TaskTracker::new(),
+            first: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -295,6 +300,7 @@ impl<'a> Fetch<'a> {
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
+                first: Arc::clone(&self.first),
                 descriptor,
                 into,
             };
@@ -376,12 +382,35 @@ fn check_content(
     Ok(())
 }
 
+/// While it holds the token, the pull that has begun a download waits for it at its end.
+type AtWork = Arc<Mutex<Option<TaskTrackerToken>>>;
+
+/// A download that this pull has begun. When the pull goes and others want the layer, it is theirs.
+struct Begun {
+    images: Arc<Images>,
+    progress: Arc<LayerProgress>,
+    want: Want,
+    /// After the wish, which may hold the lease.
+    at_work: AtWork,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.want.is_shared() {
+            self.images.progress.left(&self.progress);
+            let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(at_work.take());
+        }
+    }
+}
+
 /// One layer on its way.
 struct Layer {
     images: Arc<Images>,
     session: Arc<Session>,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
+    first: Arc<Semaphore>,
     descriptor: Descriptor,
     into: Into,
     progress: Arc<LayerProgress>,
@@ -394,18 +423,40 @@ impl Layer {
             self.progress.reached(Step::Exists);
             return Ok(());
         }
-        let turn = self.images.turns.take(self.into.layer().digest()).await;
+        let want = self.images.turns.want(self.into.layer().digest());
+        let mut turn = want.turn().await;
         if self.lease.has_layer(self.into.layer()) {
+            *turn = None;
             self.progress.reached(Step::Exists);
             return Ok(());
         }
+        let begun = Begun {
+            images: Arc::clone(&self.images),
+            progress: Arc::clone(&self.progress),
+            at_work: Arc::new(Mutex::new(Some(self.unpacking.token()))),
+            want,
+        };
+        let at_work = Arc::clone(&begun.at_work);
+        let download = tokio::spawn(async move {
+            // goes last, also where the download is ended in the middle: what waits for it takes
+            // the lease for given up then
+            let at_work = at_work;
+            self.download(turn, Arc::clone(&at_work)).await
+        });
+        begun.want.begun(download.abort_handle());
+        let brought = download.await;
+        brought.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
+    }
+
+    async fn download(self, turn: Turn, at_work: AtWork) -> Result<(), ImageError> {
         self.progress.reached(Step::Permit);
-        let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
+        let permits = self.permits().await;
         self.progress.reached(Step::Asking);
         let mut blob = self.session.blob(&self.descriptor).await?;
         let progress = self.progress;
         progress.comes_from(&blob.place());
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+        let lease = Arc::clone(&self.lease);
         let job = Job {
             lease: self.lease,
             into: self.into,
@@ -417,10 +468,15 @@ impl Layer {
             blob: Some(self.descriptor),
             progress: Some(Arc::clone(&progress)),
         };
-        let unpacked = self.unpacking.spawn_blocking(move || {
-            // both end with the thread: it may outlive a cancelled pull for a moment
-            let _held = (turn, permit);
-            job.run(Pieces::new(receiver))
+        let unpacked = tokio::task::spawn_blocking(move || {
+            // they end with the thread, which may outlive a cancelled pull for a moment: the turn
+            // with its lease first, what is waited for last
+            let _at_work = at_work;
+            let _permits = permits;
+            let mut turn = turn;
+            let unpacked = job.run(Pieces::new(receiver));
+            *turn = unpacked.is_ok().then_some(lease);
+            unpacked
         });
         loop {
             progress.listens();
@@ -443,5 +499,20 @@ impl Layer {
         unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
         progress.reached(Step::Done);
         Ok(())
+    }
+
+    /// Waits until it may be downloaded. One layer of each pull needs none of the places for all of
+    /// them: a registry that is slow with many layers does not stop the pulls from others.
+    async fn permits(&self) -> [Option<OwnedSemaphorePermit>; 2] {
+        let first = async {
+            let own = Arc::clone(&self.first).acquire_owned().await;
+            let among_pulls = Arc::clone(&self.images.first_downloads);
+            [own.ok(), among_pulls.acquire_owned().await.ok()]
+        };
+        tokio::select! {
+            biased;
+            both = first => both,
+            further = Arc::clone(&self.images.downloads).acquire_owned() => [further.ok(), None],
+        }
     }
 }

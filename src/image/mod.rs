@@ -55,6 +55,9 @@ pub use registry::{InsecureHosts, Network, Proxies};
 pub use save::{Format, Packing, Part, SaveRequest};
 pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
+/// Pulls that have one layer on its way however slow the others are.
+const FIRST_LAYERS: usize = 16;
+
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -68,7 +71,8 @@ pub struct Settings {
     pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
-    /// Layers that are downloaded and unpacked at the same time, over all pulls.
+    /// Layers that are downloaded and unpacked at the same time: so many of one pull, and those of all
+    /// pulls beyond the first layer of each are one fewer together.
     pub parallel_layers: usize,
     /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
@@ -111,6 +115,9 @@ pub struct Images {
     pulls: pull::Pulls,
     progress: Arc<progress::Board>,
     turns: turns::Turns,
+    /// For one layer of each pull.
+    first_downloads: Arc<Semaphore>,
+    /// For all further ones.
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
     registries: Arc<registries::Current>,
@@ -126,7 +133,8 @@ impl Images {
             pulls: pull::Pulls::default(),
             progress: Arc::default(),
             turns: turns::Turns::default(),
-            downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            first_downloads: Arc::new(Semaphore::new(FIRST_LAYERS)),
+            downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1) - 1)),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
             registries: Arc::new(registries::Current::new(settings.registries.clone())),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),

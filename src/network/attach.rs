@@ -49,6 +49,7 @@ impl Networks {
             cni_args,
             pod.capability_args(),
         );
+        record.instance = Some(self.settings.instance.clone());
         self.write_intent(&record).await?;
         let attached = self.add(&turn, &network, &mut record).await;
         let attached = match attached {

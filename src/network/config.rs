@@ -119,6 +119,11 @@ impl Network {
         self.document["loadOnlyInlinedPlugins"] = true.into();
     }
 
+    /// The list as a document.
+    pub(super) fn document(&self) -> &Value {
+        &self.document
+    }
+
     /// The list as it is kept in the cache.
     pub(super) fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(self.document.to_string())

@@ -10,6 +10,7 @@ mod features;
 mod handler;
 mod invoke;
 mod monitor;
+mod states;
 
 use std::io;
 use std::path::PathBuf;

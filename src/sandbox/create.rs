@@ -131,7 +131,12 @@ impl Sandboxes {
             sysctls: config.sysctls_of(&self.settings),
         };
         let id = &record.id;
-        let namespaces = namespaces::pin(&self.settings.namespaces_dir, id, &wanted)?;
+        let namespaces = namespaces::pin(
+            &self.settings.namespaces_dir,
+            self.rooms.run_dir.top(),
+            id,
+            &wanted,
+        )?;
         let directory = self.rooms.run_dir.sandbox(id);
         files::create(
             &directory,

@@ -13,6 +13,7 @@ mod labels;
 mod metrics;
 mod namespaces;
 mod pause;
+mod pins;
 mod record;
 mod remove;
 mod restore;
@@ -28,7 +29,8 @@ use std::time::Duration;
 
 pub use events::Event;
 pub use metrics::PodMetrics;
-pub use namespaces::netns_dir;
+pub use namespaces::{netns_dir, unpin};
+pub use pins::pinned;
 pub use record::{Phase, PodConfig, Record};
 pub use stats::{PodNetwork, PodStats};
 

@@ -25,14 +25,14 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::SandboxError;
+use super::{SandboxError, pins};
 use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
 use crate::sys::user_namespace::{Holder, Range};
 
 /// The kinds of namespace that a pod's containers may share without a process.
-const KINDS: [(&str, &str, CloneFlags); 4] = [
+pub(super) const KINDS: [(&str, &str, CloneFlags); 4] = [
     ("netns", "net", CloneFlags::CLONE_NEWNET),
     ("ipcns", "ipc", CloneFlags::CLONE_NEWIPC),
     ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
@@ -73,15 +73,21 @@ pub struct Namespaces {
     pub user: Option<PathBuf>,
 }
 
-/// Makes and pins the wanted namespaces of sandbox `id`. Blocks for well under a millisecond.
+/// Makes and pins the wanted namespaces of sandbox `id`, for the daemon that `owner` names. Blocks for
+/// well under a millisecond.
 ///
 /// # Errors
 /// Names the step; what was pinned before the error stays for [`unpin`].
-pub fn pin(directory: &Path, id: &Id, wanted: &Wanted) -> Result<Namespaces, SandboxError> {
+pub fn pin(
+    directory: &Path,
+    owner: &Path,
+    id: &Id,
+    wanted: &Wanted,
+) -> Result<Namespaces, SandboxError> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("pin-namespaces".into())
-            .spawn_scoped(scope, || pin_in_this_thread(directory, id, wanted))
+            .spawn_scoped(scope, || pin_in_this_thread((directory, owner), id, wanted))
             .map_err(SandboxError::io(
                 "start a thread to make namespaces in",
                 directory,
@@ -93,7 +99,7 @@ pub fn pin(directory: &Path, id: &Id, wanted: &Wanted) -> Result<Namespaces, San
 }
 
 fn pin_in_this_thread(
-    directory: &Path,
+    (directory, owner): (&Path, &Path),
     id: &Id,
     wanted: &Wanted,
 ) -> Result<Namespaces, SandboxError> {
@@ -105,7 +111,7 @@ fn pin_in_this_thread(
             unshare(flags)
                 .map_err(io::Error::from)
                 .map_err(SandboxError::io("unshare namespaces for", directory))?;
-            bind_all(directory, id, flags, |name| {
+            bind_all((directory, owner), id, flags, |name| {
                 format!("/proc/thread-self/ns/{name}").into()
             })?
         }
@@ -113,7 +119,7 @@ fn pin_in_this_thread(
             let holder = Holder::new(flags, range(ids.uids), range(ids.gids))
                 .map_err(|source| SandboxError::UserNamespace { source })?;
             let all = flags | CloneFlags::CLONE_NEWUSER;
-            let pinned = bind_all(directory, id, all, |name| holder.file(name))?;
+            let pinned = bind_all((directory, owner), id, all, |name| holder.file(name))?;
             for path in [&pinned.network, &pinned.ipc, &pinned.uts] {
                 path.iter().try_for_each(|path| enter(path))?;
             }
@@ -143,7 +149,7 @@ fn range(ids: IdMapping) -> Range {
 
 /// Pins those of the namespaces that `flags` names; `file` says which file of the kernel each is.
 fn bind_all(
-    directory: &Path,
+    (directory, owner): (&Path, &Path),
     id: &Id,
     flags: CloneFlags,
     file: impl Fn(&str) -> PathBuf,
@@ -151,7 +157,7 @@ fn bind_all(
     let mut paths = KINDS.iter().map(|(parent, name, flag)| {
         flags
             .contains(*flag)
-            .then(|| bind(&directory.join(parent), id, &file(name)))
+            .then(|| bind(&directory.join(parent), owner, id, &file(name)))
             .transpose()
     });
     let mut next = || paths.next().unwrap_or(Ok(None));
@@ -222,10 +228,10 @@ fn as_root_of<T>(
     outcome
 }
 
-fn bind(parent: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> {
+fn bind(parent: &Path, owner: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> {
     let target = parent.join(id.as_str());
     fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
-    fs::File::create(&target).map_err(SandboxError::io("create the mount point", &target))?;
+    pins::sign(&target, owner).map_err(SandboxError::io("create the mount point", &target))?;
     mount(
         Some(source),
         &target,
@@ -260,19 +266,6 @@ pub fn unpin(directory: &Path, id: &Id) -> Result<(), SandboxError> {
         }
     }
     outcome
-}
-
-/// Ids of the sandboxes that have a namespace pinned below `directory`.
-pub fn pinned(directory: &Path) -> Vec<Id> {
-    let mut ids: Vec<Id> = KINDS
-        .iter()
-        .filter_map(|(parent, ..)| fs::read_dir(directory.join(parent)).ok())
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    ids.sort();
-    ids.dedup();
-    ids
 }
 
 /// Sets IFF_UP on interface 1, which is `lo` in every network namespace (rtnetlink(7)).
@@ -326,6 +319,8 @@ fn raise_loopback() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OWNER: &str = "/run/one";
 
     fn wanted() -> Wanted {
         Wanted {
@@ -386,7 +381,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let id = Id::random();
         let own = fs::read_link("/proc/self/ns/net").unwrap();
-        let namespaces = pin(directory.path(), &id, wanted).unwrap();
+        let namespaces = pin(directory.path(), OWNER.as_ref(), &id, wanted).unwrap();
         if let Some(ids) = wanted.user {
             let map = inside(&namespaces, "cat /proc/self/uid_map /proc/self/gid_map");
             let firsts: Vec<&str> = map.split_whitespace().skip(1).step_by(3).collect();
@@ -405,10 +400,13 @@ mod tests {
             "100"
         );
         assert!(inside(&namespaces, "ip -o link show lo").contains("LOWER_UP"));
-        assert_eq!(pinned(directory.path()), std::slice::from_ref(&id));
+        let pinned = || pins::pinned(directory.path(), OWNER.as_ref()).unwrap();
+        assert_eq!(pinned(), std::slice::from_ref(&id));
+        let another = pins::pinned(directory.path(), "/run/two".as_ref()).unwrap();
+        assert_eq!(another, [], "another daemon's are not ours");
         unpin(directory.path(), &id).unwrap();
         unpin(directory.path(), &id).unwrap();
-        assert!(pinned(directory.path()).is_empty());
+        assert!(pinned().is_empty());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(id.as_str()));
     }
@@ -423,7 +421,7 @@ mod tests {
             sysctls: vec![],
             ..wanted()
         };
-        let namespaces = pin(directory.path(), &id, &wanted).unwrap();
+        let namespaces = pin(directory.path(), OWNER.as_ref(), &id, &wanted).unwrap();
         assert!(namespaces.network.is_none() && namespaces.ipc.is_none());
         assert!(namespaces.uts.is_some());
         unpin(directory.path(), &id).unwrap();
@@ -436,6 +434,7 @@ mod tests {
         let sysctls = vec![("net.ipv4.no_such_thing".to_owned(), "1".to_owned())];
         let error = pin(
             directory.path(),
+            OWNER.as_ref(),
             &id,
             &Wanted {
                 sysctls,

@@ -13,8 +13,10 @@
 //! processes that it describes. Where it is on a disk, the start after a reboot clears it.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::records::create_private;
 use super::{Id, RecordError};
 use crate::sys::lock;
 
@@ -42,6 +44,7 @@ impl RunDir {
             let path = path.clone();
             move |source| RecordError::Io { path, step, source }
         };
+        create_private(&self.root).map_err(io("create the directory of"))?;
         let file = File::create(&path).map_err(io("create"))?;
         match lock::take(&file).map_err(io("lock"))? {
             true => Ok(file),
@@ -52,6 +55,28 @@ impl RunDir {
     /// The file that says in which boot the records were made.
     pub(super) fn boot_note(&self) -> PathBuf {
         self.root.join("boot")
+    }
+
+    /// Whether a daemon, or a command that changes things in its place, has the directory. Blocks for
+    /// a moment if so.
+    ///
+    /// # Errors
+    /// When the lock cannot be looked at.
+    pub fn is_locked(&self) -> Result<bool, RecordError> {
+        let path = self.root.join("lock");
+        let io = |step| {
+            let path = path.clone();
+            move |source| RecordError::Io { path, step, source }
+        };
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            file => Ok(!lock::take(&file.map_err(io("open"))?).map_err(io("lock"))?),
+        }
+    }
+
+    /// The daemon's own directory.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Parent of the root filesystems of pause processes.

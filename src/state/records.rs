@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Id;
+use super::{Id, ids_in};
 
 /// Name of the record within the object's directory.
-const RECORD: &str = "record.json";
+pub(super) const RECORD: &str = "record.json";
 /// Name that a record has while it is being written.
 const UNFINISHED: &str = "record.json.new";
 /// Largest record that is written, and read back. A kubelet's largest pods stay below 300 KiB; a
@@ -140,15 +140,6 @@ impl<T: Versioned> Records<T> {
         }
     }
 
-    /// Whether an object of this id is known, be it only being made or set aside: what belongs to
-    /// it must not be swept.
-    pub fn owns(&self, id: &str) -> bool {
-        // Only an id is a name in these directories; anything else must not become a path.
-        id.parse::<Id>().is_ok_and(|id| {
-            self.directory.join(id.as_str()).exists() || self.quarantine.join(id.as_str()).exists()
-        })
-    }
-
     /// The records of all objects that have a directory.
     ///
     /// A record that cannot be understood is set aside in the quarantine and reported. A directory
@@ -201,6 +192,31 @@ impl<T: Versioned> Records<T> {
     }
 }
 
+/// The records below a directory as they are, each with its object's id, or why it is not understood.
+/// Changes nothing. An object without a record is left out: it was never made.
+///
+/// # Errors
+/// When the directory cannot be listed; one that does not exist has none.
+pub fn read_all<T: Versioned>(
+    directory: &Path,
+) -> Result<Vec<(Id, Result<T, String>)>, RecordError> {
+    let ids = ids_in(directory).map_err(io_error(directory, "list the records"))?;
+    let one = |path: &Path| match read::<T>(&path.join(RECORD)) {
+        Ok(record) if record.version() == T::VERSION => Some(Ok(record)),
+        Ok(record) => Some(Err(format!(
+            "its version is {}, this build knows {}: a newer cricket wrote it",
+            record.version(),
+            T::VERSION
+        ))),
+        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(error.to_string())),
+    };
+    let found = ids
+        .into_iter()
+        .filter_map(|(id, path)| Some((id, one(&path)?)));
+    Ok(found.collect())
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     let file = fs::File::open(path).map_err(io_error(path, "open"))?;
     let mut text = Vec::new();
@@ -214,7 +230,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 }
 
 /// Creates a directory that is root's alone: records and bundles hold environments with secrets.
-fn create_private(path: &Path) -> io::Result<()> {
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
@@ -320,8 +336,6 @@ mod tests {
         };
         assert_eq!(kept(&half), b"{\"half\": ");
         assert_eq!(kept(&newer), br#"{"version":2,"n":7}"#);
-        assert!(records.owns(half.as_str()) && records.owns(newer.as_str()));
-        assert!(!records.owns(Id::random().as_str()) && !records.owns("../things"));
         assert!(!path.exists());
     }
 

@@ -197,6 +197,9 @@ pub enum StorageError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// Whoever asked for an examination does not want it any more.
+    #[error("the check was ended before it was complete")]
+    Ended,
     /// The root of a container with a user namespace cannot get to its own files.
     #[error(
         "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \

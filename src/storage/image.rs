@@ -165,6 +165,11 @@ impl Store {
         Ok(true)
     }
 
+    /// Frees the layers that nothing refers to, now.
+    pub fn collect(&self) -> Result<(), StorageError> {
+        self.shared.collect()
+    }
+
     /// The image's manifest as it was pulled. Reads the disk.
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
         self.read_document(id, MANIFEST)

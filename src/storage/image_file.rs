@@ -11,11 +11,12 @@ use sha2::Digest as _;
 
 use super::StorageError;
 use super::config::parse_config;
+use super::dir::Dir;
 use super::document::{CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document};
 use super::image_record::ImageRecord;
 use super::index::ImageEntry;
 use super::record::{self, ArtifactFile, IMAGE_FILE, ImageFile};
-use super::store::{Places, check_hex_id};
+use super::store::check_hex_id;
 
 /// The bytes of the record; `dir` is where it will lie.
 pub(super) fn encode(entry: &ImageEntry, dir: &Path) -> Result<Vec<u8>, StorageError> {
@@ -39,10 +40,10 @@ pub(super) fn encode(entry: &ImageEntry, dir: &Path) -> Result<Vec<u8>, StorageE
 }
 
 /// Reads an image's record.
-pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, StorageError> {
+pub(super) fn read_record(images: &Dir, name: &OsStr) -> Result<ImageFile, StorageError> {
     let id = name.to_string_lossy().into_owned();
     check_hex_id("image", &id)?;
-    let dir = places.images.sub(&id)?;
+    let dir = images.sub(&id)?;
     let file: ImageFile = record::read(&dir, IMAGE_FILE)?;
     if file.id != id {
         return Err(record::mismatch(dir.path(), IMAGE_FILE));
@@ -52,8 +53,8 @@ pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, St
 
 /// Reads the rest of an image. What its id is the digest of is hashed again: it is small, and
 /// everything hangs on it.
-pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, StorageError> {
-    let dir = places.images.sub(&file.id)?;
+pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageError> {
+    let dir = images.sub(&file.id)?;
     let named = if file.artifact.is_some() {
         MANIFEST
     } else {

@@ -170,7 +170,7 @@ impl Shared {
         }
     }
 
-    fn empty_trash(&self) -> Result<(), StorageError> {
+    pub(super) fn empty_trash(&self) -> Result<(), StorageError> {
         let Places {
             trash,
             containers_trash,
@@ -187,7 +187,7 @@ impl Shared {
 impl Store {
     /// Opens `<root>/cricket` (creating it), takes its lock, sweeps what a crash left, drops what a
     /// power cut left not durable, and loads all records into memory. Every root that a crash left is
-    /// kept until [`Store::sweep_roots`].
+    /// kept: whose it is, this room does not know (`leaks`).
     pub fn open(settings: Settings) -> Result<Store, StorageError> {
         let boot_id =
             boot::id().map_err(StorageError::io(boot::BOOT_ID, "read this boot's id"))?;

@@ -5,6 +5,7 @@ pub mod boot;
 pub mod clock;
 pub mod lock;
 pub mod memory;
+pub mod mountinfo;
 pub mod mounts;
 pub mod notify;
 pub mod passage;

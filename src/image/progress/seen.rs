@@ -114,13 +114,20 @@ impl PullSeen {
     }
 }
 
-/// Shows a layer that waits for another pull's download with that one's figures.
-pub(super) fn join(pulls: &mut [PullSeen]) {
+/// Shows a layer that waits for another pull's download with that one's figures. `left`: downloads
+/// whose pull has gone.
+pub(super) fn join(pulls: &mut [PullSeen], left: &[LayerSeen]) {
     let mut coming: HashMap<String, (LayerSeen, String)> = HashMap::new();
+    let comes =
+        |layer: &&LayerSeen| matches!(layer.phase, LayerPhase::Fetching | LayerPhase::Unpacking);
+    for layer in left.iter().filter(comes) {
+        let words = "a pull that was given up".to_owned();
+        coming.insert(layer.content.clone(), (layer.clone(), words));
+    }
     for pull in pulls.iter() {
         for layer in &pull.layers {
-            if matches!(layer.phase, LayerPhase::Fetching | LayerPhase::Unpacking) {
-                let found = (layer.clone(), pull.reference.clone());
+            if comes(&layer) {
+                let found = (layer.clone(), format!("the pull of {}", pull.reference));
                 coming.insert(layer.content.clone(), found);
             }
         }
@@ -139,7 +146,7 @@ pub(super) fn join(pulls: &mut [PullSeen]) {
             layer.unpacked_bytes = other.unpacked_bytes;
             layer.bytes_per_second = other.bytes_per_second;
             let wait = WaitSeen {
-                on: format!("the pull of {bringer}, which brings layer {}", layer.digest),
+                on: format!("{bringer}, which brings layer {}", layer.digest),
                 silent: other
                     .waits_for
                     .as_ref()

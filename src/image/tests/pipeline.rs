@@ -117,7 +117,7 @@ fn two(first: &Content, second: &Content, request: &Request) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_of_two_images_comes_once_and_the_second_takes_over_from_the_first() {
+async fn a_layer_of_two_images_comes_once_and_the_second_takes_over_from_a_first_that_fails() {
     let shared = (tar(&[("shared", &[7; 50_000])]), Pack::Gzip);
     let own = |name: &str| (tar(&[(name, name.as_bytes())]), Pack::Gzip);
     let (first, second) = (
@@ -146,25 +146,88 @@ async fn a_layer_of_two_images_comes_once_and_the_second_takes_over_from_the_fir
         })
         .await
     };
-    let node = Node::insecure(&registry.address);
+    let node = Node::with(&insecure(&registry.address), |settings| {
+        settings.network.timeouts.stall = Duration::from_secs(2);
+    });
     let names = ["app", "other"].map(|name| format!("{}/{name}:1", registry.address));
-    let mut pulls = names.each_ref().map(|name| Box::pin(node.pull(name)));
-    let [one, two] = &mut pulls;
-    tokio::select! {
-        result = &mut *one => panic!("the pull ended without its layer: {result:?}"),
-        () = reached.notified() => {}
-    }
-    tokio::select! {
-        result = &mut *two => panic!("the pull ended without its layer: {result:?}"),
-        () = other.notified() => {}
-    }
-    assert_eq!(registry.count(&layer), 1, "both want it, one downloads it");
-    stalling.store(false, Ordering::SeqCst);
-    let [one, two] = pulls;
-    drop(one);
-    let id = two.await.unwrap();
+    let before = node.on_disk().await;
+    let mut asked = 0;
+    let id = loop {
+        let mut pulls = names.each_ref().map(|name| Box::pin(node.pull(name)));
+        let [one, two] = &mut pulls;
+        tokio::select! {
+            result = &mut *one => panic!("the pull ended without its layer: {result:?}"),
+            () = reached.notified() => {}
+        }
+        tokio::select! {
+            result = &mut *two => panic!("the pull ended without its layer: {result:?}"),
+            () = other.notified() => {}
+        }
+        asked += 1;
+        assert_eq!(
+            registry.count(&layer),
+            asked,
+            "both want it, one downloads it"
+        );
+        let [one, two] = pulls;
+        drop(one);
+        if asked == 2 {
+            // what the first has begun fails only now, and so the second begins its own
+            stalling.store(false, Ordering::SeqCst);
+            break two.await.unwrap();
+        }
+        drop(two);
+        let given_up = async {
+            while node.on_disk().await != before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let given_up = tokio::time::timeout(Duration::from_secs(60), given_up).await;
+        given_up.expect("nobody wants it, and nothing is left of it");
+    };
     assert_eq!(node.file(&id, 0, "shared").len(), 50_000);
-    assert_eq!(registry.count(&layer), 2, "given up once, whole once");
+    assert_eq!(registry.count(&layer), 3, "given up, failed, whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_whose_layers_do_not_come_does_not_stop_the_others() {
+    let layer = |name: &str| (tar(&[(name, name.as_bytes())]), Pack::Gzip);
+    let names: Vec<String> = (0..8).map(|number| format!("slow{number}")).collect();
+    let slow: Vec<_> = names.iter().map(|name| layer(name)).collect();
+    let (slow, fine) = (image(&slow), image(&[layer("a"), layer("b")]));
+    let silent: Vec<String> = (0..8).map(|index| slow.layer(index)).collect();
+    let asked = Arc::new(Notify::new());
+    let registry = {
+        let (fine, asked) = (fine.clone(), Arc::clone(&asked));
+        Fixture::start(move |request| {
+            if silent.iter().any(|layer| request.path.contains(layer)) {
+                asked.notify_one();
+                return Reply::Stall(b"HTTP/1.1 200 X\r\n\r\n".to_vec());
+            }
+            two(&slow, &fine, request)
+        })
+        .await
+    };
+    let node = Node::insecure(&registry.address);
+    let pulls = ["app", "other"].map(|name| format!("{}/{name}:1", registry.address));
+    let mut silent = Box::pin(node.pull(&pulls[0]));
+    while registry.count("/v2/app/blobs/") < 1 + node.images.settings.parallel_layers {
+        tokio::select! {
+            result = &mut silent => panic!("the pull ended without its layers: {result:?}"),
+            () = asked.notified() => {}
+        }
+    }
+    let id = tokio::select! {
+        result = &mut silent => panic!("the pull ended without its layers: {result:?}"),
+        result = node.pull(&pulls[1]) => result.unwrap(),
+    };
+    assert_eq!(id, fine.id);
+    let at_once = 1 + node.images.settings.parallel_layers;
+    assert_eq!(
+        registry.count("/v2/app/blobs/"),
+        at_once,
+        "no more of one pull"
+    );
 }
 
 /// An estargz layer as docs/estargz.md of stargz-snapshotter has it: a gzip member for each header
