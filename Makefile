@@ -23,8 +23,9 @@ soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PR
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && $(MAKE) -s build && target/debug/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(PROGRAM)
 bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && $(MAKE) -s release && target/release/bench-cri $(ARGS)
-lint: ## no warning, formatted, dependencies allowed where cargo-deny is here
+lint: ## no warning, formatted, builds without OpenPGP, dependencies allowed where cargo-deny is here
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo check --locked --no-default-features
 	contrib/deps/deny.sh present
 fmt:
 	cargo fmt --all

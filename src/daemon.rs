@@ -127,13 +127,10 @@ pub enum DaemonError {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// What is wrong or means nothing in registries.conf, as the daemon with this configuration would
-/// read it. Blocks.
-///
-/// # Errors
-/// When the file cannot be used.
-pub fn check_registries(loaded: &Loaded) -> Result<Vec<String>, ImageError> {
-    crate::image::check_registries(&settings::registries(loaded))
+/// What is wrong with the files that decide about images, as the daemon with this configuration would
+/// read them, each in one line. Blocks.
+pub fn check_image_files(loaded: &Loaded) -> Vec<String> {
+    settings::image_files(loaded).check()
 }
 
 /// Runs the daemon with this configuration until SIGTERM or SIGINT.

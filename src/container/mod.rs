@@ -16,6 +16,7 @@ mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod image_users;
+mod inherited;
 mod inspect;
 mod metrics;
 mod own_files;

@@ -44,16 +44,7 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     let image = &loaded.config.image;
     let mut settings = image::Settings::new(store);
     settings.registries = registries(loaded);
-    if let Some(policy) = &image.signature_policy {
-        settings.trust.policy.clone_from(policy);
-    }
-    settings
-        .trust
-        .namespaces
-        .clone_from(&image.signature_policy_dir);
-    if let Some(directory) = &loaded.options.registries_d {
-        settings.trust.registries_d.clone_from(directory);
-    }
+    settings.trust = trust(loaded);
     settings.credentials = credentials(&loaded.config);
     settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
     settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
@@ -62,6 +53,30 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     }
     settings.pinned = pinned(&loaded.config);
     settings
+}
+
+/// The files that decide about images.
+pub(super) fn image_files(loaded: &Loaded) -> image::CheckedFiles {
+    image::CheckedFiles {
+        registries: registries(loaded),
+        trust: trust(loaded),
+        certificates: image::Network::default().certificates,
+    }
+}
+
+fn trust(loaded: &Loaded) -> image::TrustSettings {
+    let image = &loaded.config.image;
+    let usual = image::TrustSettings::default();
+    image::TrustSettings {
+        policy: image.signature_policy.clone().unwrap_or(usual.policy),
+        namespaces: image.signature_policy_dir.clone(),
+        registries_d: loaded
+            .options
+            .registries_d
+            .clone()
+            .unwrap_or(usual.registries_d),
+        lookaside: usual.lookaside,
+    }
 }
 
 /// Where registries.conf is, and what crio.conf says beside it.

@@ -10,11 +10,13 @@
 //! [`Images::get`] are answered from memory.
 
 mod artifact;
+mod check;
 mod credentials;
 mod decide;
 mod error;
 mod explain;
 mod fetch;
+mod layer;
 mod load;
 mod manifest;
 mod pinned;
@@ -38,6 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
+pub use check::Files as CheckedFiles;
 pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 pub use explain::Explained;
@@ -97,15 +100,6 @@ impl Settings {
     }
 }
 
-/// What in registries.conf means nothing, each in one line with its place. Blocks.
-///
-/// # Errors
-/// When the files cannot be used.
-pub fn check_registries(sources: &Sources) -> Result<Vec<String>, ImageError> {
-    let read = registries::Registries::load(sources)?;
-    Ok(read.warnings().to_vec())
-}
-
 /// The image room. One a daemon.
 #[derive(Debug)]
 pub struct Images {
@@ -115,6 +109,7 @@ pub struct Images {
     pulls: pull::Pulls,
     progress: Arc<progress::Board>,
     turns: turns::Turns,
+    promises: Arc<space::Promises>,
     /// For one layer of each pull.
     first_downloads: Arc<Semaphore>,
     /// For all further ones.
@@ -133,6 +128,7 @@ impl Images {
             pulls: pull::Pulls::default(),
             progress: Arc::default(),
             turns: turns::Turns::default(),
+            promises: Arc::default(),
             first_downloads: Arc::new(Semaphore::new(FIRST_LAYERS)),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1) - 1)),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
