@@ -44,7 +44,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::{ShuttingDown, blocking, notify};
+use crate::sys::{ShuttingDown, blocking, boot, notify};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -68,6 +68,9 @@ pub enum DaemonError {
     /// The signals that stop it cannot be waited for.
     #[error("wait for SIGTERM and SIGINT: {0}")]
     Signals(io::Error),
+    /// It is not known whether what is recorded still runs.
+    #[error("read this boot's id in {path}: {0}", path = boot::BOOT_ID)]
+    Boot(io::Error),
     /// The log could not be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -181,7 +184,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     }
     let mut told_to_stop = Box::pin(told_to_stop);
     let house = build(&loaded).await?;
-    let _ours = RunDir::new(&loaded.config.runroot).lock()?;
+    let run_dir = RunDir::new(&loaded.config.runroot);
+    let _ours = run_dir.lock()?;
+    run_dir.forget_earlier_boots(&boot::id().map_err(DaemonError::Boot)?)?;
     tokio::select! {
         restored = restore(&house) => restored?,
         // Nothing is served yet, and what is restored is on disk as it was.
@@ -192,7 +197,7 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     let listener = cri::bind(&loaded.config.api.listen)?;
     // Not in the way of the first call.
     let leaks = house.leaks.clone();
-    tokio::spawn(async move { leaks.fix_and_log().await });
+    tokio::spawn(async move { leaks.fix_until_done().await });
     if let Some(directory) = loaded.config.image.image_archives_dir.clone() {
         let images = Arc::clone(&house.images);
         tokio::spawn(async move { images.load_directory(directory).await });
@@ -263,6 +268,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
     let cgroups = Arc::new(Cgroups::detect(manager)?.marked(&config.runroot));
+    if let Some(missing) = cgroups.no_memory() {
+        tracing::error!("{missing}");
+    }
     let host = host::facts(&cgroups)?;
     let found = config::handlers(loaded)?;
     for warning in &found.warnings {
@@ -341,6 +349,7 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
+        no_memory: house.cgroups.no_memory(),
         shown: Arc::clone(&shown),
     };
     let runtime = RuntimeApi {

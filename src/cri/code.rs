@@ -104,6 +104,13 @@ pub fn of_image(error: &ImageError) -> Status {
     status(code, &error.to_string())
 }
 
+/// For a client that followed events and has missed some: it has to begin again.
+pub(super) fn missed(lost: u64) -> Status {
+    Status::aborted(format!(
+        "{lost} events were not read in time and are gone: list pods and containers, then follow anew"
+    ))
+}
+
 /// A request that cannot be understood.
 pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid_argument(format!("{field}: {problem}"))

@@ -48,10 +48,17 @@ pub(super) fn status(
             not_ready.to_string(),
         ),
     };
+    let mut conditions = vec![condition("RuntimeReady", "", String::new()), network];
+    // A condition of our own, as containerd has them: a kubelet shows it to whoever asks for the
+    // runtime's status and goes by the other two.
+    conditions.extend(
+        api.identity
+            .no_memory
+            .as_ref()
+            .map(|missing| condition("MemoryCgroupReady", "MemoryCgroupMissing", missing.clone())),
+    );
     Ok(wire::StatusResponse {
-        status: Some(wire::RuntimeStatus {
-            conditions: vec![condition("RuntimeReady", "", String::new()), network],
-        }),
+        status: Some(wire::RuntimeStatus { conditions }),
         info,
         runtime_handlers: api
             .handlers

@@ -14,13 +14,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::leftover::{HOST_LOCAL_DIR, MAX_LEASE};
 use super::{Networks, bounded, config::Network};
-
-/// Where host-local keeps leases when its configuration names no `dataDir`.
-const LEASES: &str = "/var/lib/cni/networks";
-
-/// A lease is a sandbox's id and an interface; nothing longer is one.
-const MAX_LEASE: u64 = 4096;
 
 impl Networks {
     /// The sandboxes of records that cannot be read. Frees leases that have lost their content, and
@@ -58,7 +53,7 @@ fn leases(network: &Network) -> Option<PathBuf> {
         return None;
     }
     let dir = text("dataDir").filter(|dir| !dir.is_empty());
-    Some(Path::new(dir.unwrap_or(LEASES)).join(&network.name))
+    Some(Path::new(dir.unwrap_or(HOST_LOCAL_DIR)).join(&network.name))
 }
 
 fn free_blank(dir: &Path, booted: SystemTime) {

@@ -1,6 +1,7 @@
 //! The only place of the daemon with unsafe code: system calls that no crate wraps.
 
 mod blocking;
+pub mod boot;
 pub mod clock;
 pub mod fault;
 pub mod lock;
