@@ -120,6 +120,7 @@ mod tests {
             add_timeout: Duration::from_secs(1),
             del_timeout: Duration::from_secs(1),
             concurrency: 1,
+            instance: dir.join("run"),
         })
     }
 
