@@ -203,10 +203,11 @@ impl World {
         let words = [dir.to_string_lossy().into_owned(), node.cgroup()];
         let registry = dir.join("registry").to_string_lossy().into_owned();
         for (pid, facts) in leaks::processes_with(&words) {
-            // The bystander's shell has a new sleep each time.
+            // The bystander's shell has a new sleep each time, which is a shell at first.
             if Some(pid) != node.daemon.running()
                 && !facts.contains(&registry)
                 && !facts.starts_with("sleep 0.02")
+                && !facts.starts_with("sh -c i=0")
             {
                 note("process", &format!("{pid} {facts}"));
             }
@@ -270,10 +271,15 @@ fn places(node: &Node) -> Vec<PathBuf> {
     places
 }
 
-/// The bystander's first process, in words of its own.
+/// The bystander's first process. Not what it forks, which has the same command line for a moment.
 fn shells(node: &Node, container: &str) -> Vec<u32> {
+    let is_first = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let mut lines = status.lines();
+        lines.any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+    };
     let processes = node.processes(container).into_iter();
-    let shells = processes.filter(|(_, facts)| facts.starts_with("sh -c i=0"));
+    let shells = processes.filter(|(pid, facts)| facts.starts_with("sh -c i=0") && is_first(*pid));
     shells.map(|(pid, _)| pid).collect()
 }
 
