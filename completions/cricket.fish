@@ -156,6 +156,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -s h -l help -d 'Print hel
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "config" -d 'Print the configuration in effect, where each value comes from, or what is wrong'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "images" -d 'List the images of the node: sizes, users, and what their removal would free'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "load" -d 'Import the images of an OCI layout or `docker save` archive into the daemon'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "operations" -d 'Show what is being done to pods and containers, for how long, and what it waits for'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "policy" -d 'Ask the daemon what its trust policy says'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "pull" -d 'Pull an image and show its progress; prints the image\'s id'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the pulls in flight, what they wait for, and how the last ones ended'
@@ -185,6 +186,12 @@ complete -c cricket -n "__fish_cricket_using_subcommand load" -s c -l config -d 
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s o -l output -d 'table, or json with times in milliseconds' -r -f -a "table\t''
+json\t''"
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand policy; and not __fish_seen_subcommand_from test" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand policy; and not __fish_seen_subcommand_from test" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand policy; and not __fish_seen_subcommand_from test" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

@@ -281,7 +281,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         .ready
         .into_iter()
         .map(|ready| settings::handler(ready, config, manager));
-    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel).await?;
+    let run_dir = RunDir::new(&config.runroot);
+    let kept = run_dir.features();
+    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel, kept).await?;
     let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
@@ -289,7 +291,6 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     // It is told in the log, and pods that run do not need it.
     let _told = blocking(move || room.reload_registries(registries)).await;
     let networks = Networks::open(settings::network(config));
-    let run_dir = RunDir::new(&config.runroot);
     let selinux = security::selinux(config)?;
     let containers = Containers::open(
         settings::container(loaded, host.clone(), selinux.clone())?,
@@ -370,6 +371,7 @@ async fn answer(
         containers: Arc::clone(house.sandboxes.containers()),
         leaks: house.leaks.clone(),
         checkup: doctor::checkup(loaded, house),
+        sandboxes: Arc::clone(&house.sandboxes),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

@@ -6,7 +6,7 @@
 //!
 //! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
 //! 50), `--pulls N` (of 1 GB, default 5), and names of measurements to do only those: floor, pods,
-//! exec, stream, burst, many, pull, gigabyte, log. `gigabyte` starts a containerd of its own beside the
+//! exec, stream, burst, many, restart, pull, gigabyte, log. `gigabyte` starts a containerd of its own beside the
 //! daemon, where one is installed.
 
 #![allow(
@@ -24,6 +24,7 @@ mod images;
 mod logs;
 mod many;
 mod pods;
+mod restart;
 mod streams;
 mod table;
 mod target;
@@ -114,6 +115,9 @@ async fn measure(arguments: &Arguments) {
     }
     if arguments.wants("many") {
         many::measure(&mut target, &image, arguments.pods, &mut table).await;
+    }
+    if arguments.wants("restart") && arguments.socket.is_none() {
+        restart::measure(&mut table).await;
     }
     if arguments.wants("pull") {
         images::measure(&mut target, &mut table).await;

@@ -67,19 +67,51 @@ mod tests {
 
     #[test]
     fn a_missing_memory_cgroup_is_told_with_its_cause_and_remedy() {
-        let line = |enabled| format!("#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t{enabled}\n");
+        let line = |enabled| {
+            format!("#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t{enabled}\n")
+        };
         let (on, off, none) = (line(1), line(0), "cpu\t1\t2\t1\n".to_owned());
         let pi = "console=tty1 cgroup_disable=memory root=/dev/mmcblk0p2";
         let others = "quiet cgroup_disable=pressure,hugetlb";
         for (version, controllers, command_line, cause, remedy) in [
-            (Version::V1, &off, pi, "cgroup_disable=memory", "remove that and add"),
-            (Version::V2, &none, pi, "cgroup_disable=memory", "remove that and add"),
+            (
+                Version::V1,
+                &off,
+                pi,
+                "cgroup_disable=memory",
+                "remove that and add",
+            ),
+            (
+                Version::V2,
+                &none,
+                pi,
+                "cgroup_disable=memory",
+                "remove that and add",
+            ),
             (Version::V2, &off, "", "switched off", "cmdline.txt"),
             (Version::V1, &off, others, "switched off", "update-grub"),
             (Version::V1, &none, "", "built without it", "CONFIG_MEMCG"),
-            (Version::V1, &on, pi, "not mounted", "mount -t cgroup -o memory"),
-            (Version::V2, &on, "", "cgroup.controllers", "cgroup v1 mount"),
-            (Version::V2, &none, others, "cgroup.controllers", "cgroup_enable=memory"),
+            (
+                Version::V1,
+                &on,
+                pi,
+                "not mounted",
+                "mount -t cgroup -o memory",
+            ),
+            (
+                Version::V2,
+                &on,
+                "",
+                "cgroup.controllers",
+                "cgroup v1 mount",
+            ),
+            (
+                Version::V2,
+                &none,
+                others,
+                "cgroup.controllers",
+                "cgroup_enable=memory",
+            ),
         ] {
             let told = why(version, controllers, command_line);
             assert!(told.contains(cause) && told.contains(remedy), "{told}");

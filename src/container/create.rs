@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::inherited::{inherited, stop_signal};
 use super::own_files;
 use super::record::{Init, Record, RunsAs};
@@ -20,7 +22,7 @@ use crate::spec::{self};
 use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootIds, RootOptions};
 use crate::sys::user_namespace::Range;
-use crate::sys::{blocking, clock, pidfd};
+use crate::sys::{blocking, clock, fault, pidfd};
 
 /// Name of the OCI spec in the bundle.
 pub(super) const CONFIG: &str = "config.json";
@@ -71,6 +73,7 @@ impl Containers {
                 }),
             };
         }
+        let registered = self.making.register(&pod.id, &name);
         stage.enter("validate");
         let settings = self.spec_settings(&pod.handler);
         spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
@@ -85,13 +88,20 @@ impl Containers {
         record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
+        fault::point("container.recorded");
         match self
-            .build(pod, record.clone(), (image, volumes), stage)
+            .build(
+                pod,
+                record.clone(),
+                (image, volumes),
+                (stage, &registered.cancelled),
+            )
             .await
         {
             Ok((record, watch)) => {
                 let id = record.id.clone();
                 let container = self.publish(record, None);
+                fault::point("container.published");
                 self.announce(&container, Happening::Created);
                 self.supervise(container, Some(watch));
                 Ok(id)
@@ -167,6 +177,7 @@ impl Containers {
             own_pid_namespace: pid_mode == NamespaceMode::Container,
             runs_as: RunsAs::default(),
             frozen: false,
+            half_made: false,
             unknown: Default::default(),
         })
     }
@@ -176,12 +187,16 @@ impl Containers {
         pod: Pod,
         record: Record,
         images: (Arc<ImageRecord>, Vec<volumes::Found>),
-        stage: &Stage,
+        (stage, cancelled): (&Stage, &CancellationToken),
     ) -> Result<(Record, Watch), ContainerError> {
+        stage.enter("find mount sources");
+        let mount_sources = self.mount_sources(&pod, &record.config, stage).await?;
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
-        let mut record = blocking(move || this.make_bundle(&pod, record, &images, &stages)).await?;
-        stage.enter("runtime create");
+        let bundle =
+            blocking(move || this.make_bundle(&pod, record, mount_sources, &images, &stages));
+        let mut record = bundle.await?;
+        stage.enter_for("runtime create", record.runtime.call("create"));
         let bundle = self.rooms.run_dir.container(&record.id);
         let log_path = record
             .log_path
@@ -195,6 +210,7 @@ impl Containers {
             terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
+            cancelled,
         };
         let (pid, watch) = Monitor::create(&handler, &self.rooms.cgroups, new).await?;
         let start_time = pidfd::start_time(pid).unwrap_or(0);
@@ -202,6 +218,7 @@ impl Containers {
         record.phase = Phase::Created;
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
+        fault::point("container.created-recorded");
         Ok((record, watch))
     }
 
@@ -210,12 +227,12 @@ impl Containers {
         &self,
         pod: &Pod,
         mut record: Record,
+        mut mount_sources: Vec<MountSource>,
         (image, volumes): &(Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<Record, ContainerError> {
         let config = &record.config;
-        stage.enter("find mount sources and devices");
-        let mut mount_sources = self.mount_sources(pod, config)?;
+        stage.enter("find devices and profiles");
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
@@ -237,6 +254,7 @@ impl Containers {
         let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
         self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
         let declared_volumes = self.declared_volumes(&record, &root, &options)?;
+        fault::point("container.volumes-mounted");
         stage.enter("look up the user");
         let (user, accounts) = find_user(&root, config, &record.image)?;
         stage.enter("make its files, label them and its volumes");
@@ -251,6 +269,7 @@ impl Containers {
         })?;
         given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
+        fault::point("container.files-made");
         stage.enter("write the spec");
         let profiles = self.profiles.load();
         let mut settings = self.spec_settings(&pod.handler);
@@ -288,25 +307,13 @@ impl Containers {
         let spec = spec::container(&inputs)?;
         write_spec(&bundle, &spec)?;
         make_log_directory(record.log_path.as_deref())?;
+        fault::point("container.spec-written");
         record.runs_as = RunsAs {
             uid: user.uid,
             gid: user.gid,
             groups: user.groups,
         };
         Ok(record)
-    }
-
-    /// What the mounts show of the host; it can be mounted for the pod's user namespace.
-    fn mount_sources(
-        &self,
-        pod: &Pod,
-        config: &Config,
-    ) -> Result<Vec<MountSource>, ContainerError> {
-        let found = sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
-        if let Some(userns) = &pod.spec.userns {
-            sources::check_idmapped(&config.mounts, &found, userns)?;
-        }
-        Ok(found)
     }
 
     /// What the configuration says, with what it says about the handler.

@@ -75,7 +75,9 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
-        ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
+        ContainerError::ExecTimedOut { .. } | ContainerError::DeadMountSource { .. } => {
+            Code::DeadlineExceeded
+        }
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Image(error) => return of_image(error),
         ContainerError::Cgroup(error) => of_cgroup(error),
@@ -123,6 +125,7 @@ fn of_runtime(error: &RuntimeError) -> Code {
     match error {
         RuntimeError::NoHandler { .. } => Code::InvalidArgument,
         RuntimeError::Busy => Code::ResourceExhausted,
+        RuntimeError::Cancelled => Code::FailedPrecondition,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
     }

@@ -230,10 +230,9 @@ pub enum ImageError {
     },
     /// The layers that are missing do not fit on the disk; nothing of them was fetched.
     #[error(
-        "image {reference}: the layers that are not here yet need {needed} bytes at least{}, and {} \
-         has {} bytes and {} inodes free, of which {} bytes are kept free; remove images or enlarge \
-         the file system",
-        beside(*promised), space.path.display(), space.free, space.free_inodes, space.reserve
+        "image {reference}: the layers that are not here yet need {needed} bytes at least{}, and \
+         {space}; remove images or enlarge the file system",
+        beside(*promised)
     )]
     NoSpace {
         /// The reference asked for.

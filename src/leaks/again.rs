@@ -33,9 +33,6 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_never_end() {
         let seconds: Vec<u64> = waits().take(12).map(|wait| wait.as_secs()).collect();
-        assert_eq!(
-            seconds,
-            [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
-        );
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
     }
 }

@@ -5,6 +5,7 @@
 //!   sandboxes/<id>/    record.json, resolv.conf, hostname, hosts, shm/ (tmpfs), pause/ (only with a shared PID namespace)
 //!   containers/<id>/   the OCI bundle: record.json, config.json, conmon.sock, pidfile, exit
 //!   pause/<id>/         the root filesystem of a sandbox's pause process: that program alone
+//!   features.json      what the OCI runtimes said that they can do
 //!   boot               the boot in which all this was recorded
 //!   quarantine/        records that this version could not understand, kept for a person to look at
 //! ```
@@ -97,6 +98,11 @@ impl RunDir {
     /// Where records go that could not be understood.
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
+    }
+
+    /// What the OCI runtimes said that they can do.
+    pub fn features(&self) -> PathBuf {
+        self.root.join("features.json")
     }
 
     /// The directory of one sandbox.

@@ -19,6 +19,7 @@ use super::trash::unique_name;
 use super::unpack::{self, Job, RootAttributes};
 use super::usage::{self, Tally};
 use super::{StorageError, Store};
+use crate::sys::fault;
 
 /// The tree inside a layer's directory.
 pub(super) const DIFF: &str = "diff";
@@ -112,8 +113,14 @@ impl Lease {
         let name = unique_name(&hex[..12]);
         let result = staging
             .create(&name, 0o700)
-            .and_then(|dir| fill(&dir))
-            .and_then(|entry| self.publish(&name, entry));
+            .and_then(|dir| {
+                fault::point("layer.staged");
+                fill(&dir)
+            })
+            .and_then(|entry| {
+                fault::point("layer.filled");
+                self.publish(&name, entry)
+            });
         if !matches!(result, Ok(Published::Renamed(_))) {
             shared.places.trash.take(staging, OsStr::new(&name))?;
         }
@@ -151,6 +158,7 @@ impl Lease {
                 layers.path().join(&hex),
                 "rename layer into place",
             ))?;
+        fault::point("layer.renamed");
         let info = entry.info.clone();
         shared.index().layers.insert(hex.clone(), entry);
         self.hold(&hex);

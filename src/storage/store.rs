@@ -189,8 +189,7 @@ impl Store {
     /// power cut left not durable, and loads all records into memory. Every root that a crash left is
     /// kept: whose it is, this room does not know (`leaks`).
     pub fn open(settings: Settings) -> Result<Store, StorageError> {
-        let boot_id =
-            boot::id().map_err(StorageError::io(boot::BOOT_ID, "read this boot's id"))?;
+        let boot_id = boot::id().map_err(StorageError::io(boot::BOOT_ID, "read this boot's id"))?;
         Store::open_in_boot(settings, &boot_id)
     }
 

@@ -5,7 +5,9 @@ use cricket_harness::cri::ContainerState;
 use cricket_harness::{Node, requests};
 use futures_util::future::join_all;
 
-use super::{CRICKET, tries};
+use cricket_harness::faults::tries;
+
+use super::CRICKET;
 
 const CREATED: i32 = ContainerState::ContainerCreated as i32;
 
@@ -27,7 +29,10 @@ async fn whoever_ends_at_once_ends_with_a_code_of_its_own() {
                 let status = node.cri.exited(&id).await;
                 let reason = if code == 0 { "Completed" } else { "Error" };
                 assert_eq!(
-                    (usize::try_from(status.exit_code).unwrap(), status.reason.as_str()),
+                    (
+                        usize::try_from(status.exit_code).unwrap(),
+                        status.reason.as_str()
+                    ),
                     (code, reason)
                 );
                 assert!(status.started_at > 0 && status.finished_at >= status.started_at);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use cricket_harness::{Node, requests};
 
-use super::{CRICKET, tries};
+use cricket_harness::faults::tries;
+
+use super::CRICKET;
 
 /// The longest content of one record, as the kubelet's reader expects.
 const RECORD_MAX: usize = 16 * 1024;
@@ -78,7 +80,10 @@ fn content(files: &[PathBuf], stream: &str) -> Vec<u8> {
 
 /// Where the two differ, for a message shorter than megabytes.
 fn same(what: &str, logged: &[u8], written: &[u8]) {
-    let first = logged.iter().zip(written).position(|(one, other)| one != other);
+    let first = logged
+        .iter()
+        .zip(written)
+        .position(|(one, other)| one != other);
     assert!(
         logged == written,
         "{what}: {} bytes written, {} logged, first difference at {first:?}",

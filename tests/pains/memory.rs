@@ -5,8 +5,9 @@ use cricket_harness::cri::ContainerStatus;
 use cricket_harness::{Node, requests};
 use futures_util::future::join_all;
 
+use cricket_harness::faults::tries;
 
-use super::{CRICKET, tries};
+use super::CRICKET;
 
 const LIMIT: i64 = 24 << 20;
 
@@ -29,7 +30,12 @@ async fn whoever_is_killed_for_memory_the_container_says_so_every_time() {
         // The container ends by itself, in the moment after.
         ("child", "tail /dev/zero; exit 3", 3, "OOMKilled"),
         ("good", "tail /dev/zero; exit 0", 0, "OOMKilled"),
-        ("orphan", "(tail /dev/zero; touch /tmp/t) & until [ -e /tmp/t ]; do :; done; exit 5", 5, "OOMKilled"),
+        (
+            "orphan",
+            "(tail /dev/zero; touch /tmp/t) & until [ -e /tmp/t ]; do :; done; exit 5",
+            5,
+            "OOMKilled",
+        ),
         ("signal", "sh -c 'kill -9 $$'; exit $?", 137, "Error"),
         ("error", "exit 137", 137, "Error"),
         ("little", "true", 0, "Completed"),

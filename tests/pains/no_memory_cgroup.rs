@@ -43,12 +43,22 @@ async fn without_the_memory_cgroup_status_and_log_name_the_remedy() {
     assert!(!found.status);
     assert!(found.message.contains(MEMORY), "{}", found.message);
     assert!(node.daemon.log().contains(&found.message));
-    let ready = |name: &str| conditions.iter().any(|one| one.r#type == name && one.status);
-    assert!(ready("RuntimeReady"), "what needs no limit can run: {conditions:?}");
+    let ready = |name: &str| {
+        conditions
+            .iter()
+            .any(|one| one.r#type == name && one.status)
+    };
+    assert!(
+        ready("RuntimeReady"),
+        "what needs no limit can run: {conditions:?}"
+    );
 
     let image = node.busybox().await;
     let (pod, id, config) = node.run("unlimited", &image, &["sleep", "1000"]).await;
-    assert_eq!(node.cri.exec(&id, &["true"], 60).await.unwrap().exit_code, 0);
+    assert_eq!(
+        node.cri.exec(&id, &["true"], 60).await.unwrap().exit_code,
+        0
+    );
     // A limit is kept or refused, never dropped.
     let mut limited = requests::container("limited", &image, &["sleep", "1000"]);
     requests::resources(&mut limited).memory_limit_in_bytes = 64 << 20;

@@ -8,8 +8,10 @@ use cricket_harness::{Node, leaks};
 use futures_util::future::join_all;
 use tonic::Code;
 
-use super::{CRICKET, tries};
 use super::processes::{descriptors, monitor, pids_cgroup, zombies};
+use cricket_harness::faults::tries;
+
+use super::CRICKET;
 
 /// A first process that waits for its adopted children, as every first process should.
 const REAPS: [&str; 3] = ["sh", "-c", "until false; do sleep 0.1; done"];
@@ -88,7 +90,9 @@ async fn probes_leave_no_process_zombie_descriptor_cgroup_or_file() {
         round(&node, &id).await;
     }
     quiet().await;
-    node.until("what the probes held is free", || held(&node, &id) == before)
-        .await;
+    node.until("what the probes held is free", || {
+        held(&node, &id) == before
+    })
+    .await;
     node.finish().await;
 }

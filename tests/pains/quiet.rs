@@ -25,7 +25,14 @@ async fn relist(node: &Node) -> (usize, usize) {
         assert_eq!(status.state(), ContainerState::ContainerRunning);
     }
     let status = node.cri.status(StatusRequest::default()).await.unwrap();
-    assert!(status.status.unwrap().conditions.iter().all(|one| one.status));
+    assert!(
+        status
+            .status
+            .unwrap()
+            .conditions
+            .iter()
+            .all(|one| one.status)
+    );
     node.cri.version(VersionRequest::default()).await.unwrap();
     let images = node.cri.images().await.unwrap();
     for image in &images {
@@ -59,7 +66,11 @@ async fn a_relist_of_fifty_pods_opens_no_file_and_starts_no_process() {
     for _ in 0..10 {
         assert_eq!(relist(&node).await, (PODS, containers));
     }
-    assert_eq!(stat_field(daemon, CMINFLT), children, "a process was started");
+    assert_eq!(
+        stat_field(daemon, CMINFLT),
+        children,
+        "a process was started"
+    );
     allow_descriptors(daemon, true);
     node.finish().await;
 }

@@ -52,7 +52,9 @@ fn shut_down(node: &mut Node, run_root: RunRoot) {
     for link in node.net().links() {
         // The other end of a pair has gone with the first.
         let ip = tools::need("ip");
-        drop(tools::output(node.net().command(&ip).args(["link", "delete", &link])));
+        drop(tools::output(
+            node.net().command(&ip).args(["link", "delete", &link]),
+        ));
     }
     sweep::cgroups(&[node.cgroup()]);
     fs::remove_dir_all(node.daemon.namespaces()).unwrap();
@@ -179,7 +181,8 @@ async fn an_address_that_a_plugin_refuses_to_free_after_a_reboot_is_asked_for_ag
     .await;
     assert_eq!(leases(&node).len(), 1);
     fussy.refuse(false);
-    node.until("the next try", || leases(&node).is_empty()).await;
+    node.until("the next try", || leases(&node).is_empty())
+        .await;
     node.finish().await;
 }
 
@@ -222,8 +225,7 @@ impl Drop for Bystander {
 
 /// Has a record say that a process has `pid`, and that it began at `start_time`.
 fn give(file: &Path, field: &str, pid: u32, start_time: Option<u64>) {
-    let mut record: serde_json::Value =
-        serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert!(record[field]["pid"].is_u64(), "{record}");
     record[field]["pid"] = pid.into();
     if let Some(start_time) = start_time {
@@ -234,7 +236,13 @@ fn give(file: &Path, field: &str, pid: u32, start_time: Option<u64>) {
 
 /// The files of a pod's and a container's record.
 fn records(node: &Node, pod: &str, container: &str) -> [PathBuf; 2] {
-    let file = |kind, id| node.daemon.runroot().join(kind).join(id).join("record.json");
+    let file = |kind, id| {
+        node.daemon
+            .runroot()
+            .join(kind)
+            .join(id)
+            .join("record.json")
+    };
     [file("sandboxes", pod), file("containers", container)]
 }
 
@@ -244,7 +252,9 @@ async fn shared(node: &Node, image: &str) -> (String, String) {
     requests::pod_namespaces(&mut config).pid = NamespaceMode::Pod.into();
     let pod = node.cri.run_pod(&config).await.unwrap();
     let mut container = requests::container("main", image, &["sleep", "1000"]);
-    let options = requests::security(&mut container).namespace_options.as_mut();
+    let options = requests::security(&mut container)
+        .namespace_options
+        .as_mut();
     options.unwrap().pid = NamespaceMode::Pod.into();
     let id = node.run_in(&pod, &config, &container).await;
     (pod, id)

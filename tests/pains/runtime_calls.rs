@@ -41,7 +41,12 @@ async fn a_probe_is_one_run_of_the_runtime_and_writes_nothing_to_disk() {
     let root = node.daemon.root();
     let container = root.join("containers").join(&id);
     let kinds = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MODIFY;
-    for directory in [&root, &root.join("containers"), &container, &container.join("diff")] {
+    for directory in [
+        &root,
+        &root.join("containers"),
+        &container,
+        &container.join("diff"),
+    ] {
         seen.add_watch(directory, kinds).unwrap();
     }
     let volatile = || leaks::files(&node.daemon.runroot());

@@ -58,7 +58,10 @@ async fn without_inotify_the_daemon_starts_says_so_and_still_sees_changes() {
     drop(taken);
     assert!(network_is_ready(&node).await);
     let (_, id, _) = node.run("blind", &image, &["sleep", "1000"]).await;
-    assert_eq!(node.cri.exec(&id, &["true"], 60).await.unwrap().exit_code, 0);
+    assert_eq!(
+        node.cri.exec(&id, &["true"], 60).await.unwrap().exit_code,
+        0
+    );
     // What inotify would have told is found by looking.
     let file = node.daemon.cni_conf_dir().join("10-bridge.conflist");
     let text = fs::read_to_string(&file).unwrap();

@@ -67,7 +67,9 @@ fn every_pain_has_a_row_and_every_test_that_it_names_exists() {
         let named = named(cell);
         // Without a test it says why there is none.
         if named.is_empty() && !cell.starts_with("none: ") {
-            missing.push(format!("{number}: neither a test nor `none: ` and a reason"));
+            missing.push(format!(
+                "{number}: neither a test nor `none: ` and a reason"
+            ));
         }
         for (file, test) in named {
             let path = tree.join(format!("{file}.rs"));

@@ -23,8 +23,8 @@ mod random;
 mod witness;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cricket_harness::{Node, leaks, sweep};
@@ -43,6 +43,12 @@ const WORKERS: u64 = 4;
 const BETWEEN_KILLS: u64 = 4000;
 /// How often the witness' log is rotated.
 const ROTATION: Duration = Duration::from_secs(3);
+
+/// Lines of the daemon's log that are shown with a failure.
+const SHOWN: usize = 200;
+
+/// The daemon's log, once there is one.
+static LOG: OnceLock<PathBuf> = OnceLock::new();
 
 /// What the command line says.
 struct Asked {
@@ -64,6 +70,7 @@ pub(crate) struct Shared {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 4)]
 async fn main() {
+    show_log_on_panic();
     sweep::on_panic();
     let asked = asked();
     println!(
@@ -71,6 +78,7 @@ async fn main() {
         asked.minutes, asked.seed, asked.seed
     );
     let mut node = Node::start(&asked.program).await;
+    LOG.get_or_init(|| node.dir().join("daemon.log"));
     let lives = Lives::prepare(&mut node, WORKERS).await;
     let mut random = Random::new(asked.seed);
     let mut witness = Witness::start(&node, lives.image(0)).await;
@@ -199,6 +207,24 @@ fn must_be_in_order(node: &Node) {
         );
         println!("cricket {name}: {}", text.trim_end());
     }
+}
+
+/// A failure is of no use without what the daemon has to say.
+fn show_log_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        let log = LOG
+            .get()
+            .and_then(|path| std::fs::read_to_string(path).ok())
+            .unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(SHOWN);
+        eprintln!(
+            "--- end of the daemon's log ---\n{}\n---",
+            lines[from..].join("\n")
+        );
+    }));
 }
 
 fn asked() -> Asked {

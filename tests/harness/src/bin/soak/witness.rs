@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cricket_harness::cri::PodSandboxConfig;
-use cricket_harness::{Client, Node};
+use cricket_harness::{Client, Node, leaks};
 
 /// Writes a number and waits for 20 ms, for ever.
 const NUMBERS: &str = "n=0; while :; do echo $n; n=$((n+1)); usleep 20000; done";
@@ -15,7 +15,6 @@ pub(crate) struct Witness {
     pod: String,
     cri: Client,
     init: u32,
-    pids: Box<dyn Fn(&str) -> Vec<u32> + Send>,
     log: PathBuf,
     rotated: Vec<PathBuf>,
 }
@@ -24,19 +23,10 @@ impl Witness {
     pub(crate) async fn start(node: &Node, image: &str) -> Self {
         let (pod, id, config): (_, _, PodSandboxConfig) =
             node.run("witness", image, &["sh", "-c", NUMBERS]).await;
-        let pids = |id: &str| {
-            let cgroup = format!("/crio-{id}");
-            let all = cricket_harness::leaks::processes_with(&[cgroup]);
-            let of_shell = all
-                .into_iter()
-                .filter(|(_, facts)| facts.starts_with("sh -c"));
-            of_shell.map(|(pid, _)| pid).collect::<Vec<_>>()
-        };
-        let init = pids(&id)[0];
+        let init = init(&id).expect("the witness runs");
         Self {
             log: node.log_file(&config, "main"),
             cri: node.cri.clone(),
-            pids: Box::new(pids),
             rotated: Vec::new(),
             init,
             pod,
@@ -50,10 +40,13 @@ impl Witness {
 
     /// Rotates the log, and looks that it is the same process still.
     pub(crate) async fn look(&mut self) {
-        assert!(
-            (self.pids)(&self.id).contains(&self.init),
-            "the witness has ended"
-        );
+        if init(&self.id) != Some(self.init) {
+            let told = self.cri.container(&self.id).await;
+            panic!(
+                "the witness {} has ended, it was process {}: {told:?}",
+                self.id, self.init
+            );
+        }
         if self.log.exists() {
             let to = self
                 .log
@@ -83,4 +76,15 @@ impl Witness {
         self.cri.remove_pod(&self.pod).await.unwrap();
         expected
     }
+}
+
+/// The process of a container that is the first in its PID namespace.
+fn init(container: &str) -> Option<u32> {
+    let all = leaks::processes_with(&[format!("/crio-{container}")]);
+    let is_first = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        pids.is_some_and(|pids| pids.split_whitespace().skip(1).last() == Some("1"))
+    };
+    all.into_iter().map(|(pid, _)| pid).find(is_first)
 }
