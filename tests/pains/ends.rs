@@ -5,7 +5,9 @@ use cricket_harness::cri::ContainerState;
 use cricket_harness::{Node, requests};
 use futures_util::future::join_all;
 
-use super::{CRICKET, tries};
+use cricket_harness::faults::tries;
+
+use super::CRICKET;
 
 const CREATED: i32 = ContainerState::ContainerCreated as i32;
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use cricket_harness::{Node, requests};
 
-use super::{CRICKET, tries};
+use cricket_harness::faults::tries;
+
+use super::CRICKET;
 
 /// The longest content of one record, as the kubelet's reader expects.
 const RECORD_MAX: usize = 16 * 1024;

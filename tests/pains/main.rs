@@ -21,11 +21,3 @@ mod sessions;
 mod the_page;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
-
-/// How often to try: `short` in `make test`, `long` in `make faults`.
-fn tries(short: usize, long: usize) -> usize {
-    match std::env::var_os("CRICKET_FAULTS") {
-        Some(_) => long,
-        None => short,
-    }
-}

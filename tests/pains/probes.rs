@@ -9,7 +9,9 @@ use futures_util::future::join_all;
 use tonic::Code;
 
 use super::processes::{descriptors, monitor, pids_cgroup, zombies};
-use super::{CRICKET, tries};
+use cricket_harness::faults::tries;
+
+use super::CRICKET;
 
 /// A first process that waits for its adopted children, as every first process should.
 const REAPS: [&str; 3] = ["sh", "-c", "until false; do sleep 0.1; done"];

@@ -58,14 +58,10 @@ async fn a_relist_of_fifty_pods_opens_no_file_and_starts_no_process() {
     }
     let daemon = node.daemon.pid();
     allow_descriptors(daemon, false);
-    // It is really so: what needs a descriptor is refused.
-    let refused = node.cri.pod_sandbox_stats(PodSandboxStatsRequest {
-        pod_sandbox_id: node.cri.pods().await.unwrap()[0].id.clone(),
-    });
-    assert!(
-        refused.await.is_err(),
-        "statistics were read without a descriptor"
-    );
+    // It is really so: what needs a descriptor fails.
+    let running = node.cri.containers().await.unwrap();
+    let refused = node.cri.exec(&running[0].id, &["true"], 60).await;
+    assert!(refused.unwrap_err().message().contains("open files"));
     let children = stat_field(daemon, CMINFLT);
     for _ in 0..10 {
         assert_eq!(relist(&node).await, (PODS, containers));
