@@ -126,7 +126,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l big-files-temporary-dir
 complete -c cricket -n "__fish_cricket_needs_command" -l separate-pull-cgroup -d 'Cgroup that images are pulled in, or pod. [env: PULL_IN_A_CGROUP]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l auto-reload-registries -d 'Take up changes of registries.conf and its drop-ins at once; otherwise at the start and with SIGHUP only. A file that has become wrong changes nothing and is told in the log. [env: AUTO_RELOAD_REGISTRIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l pull-progress-timeout -d 'End a pull when no byte of a download has come for this long; 0s means 60 seconds. [env: CONTAINER_PULL_PROGRESS_TIMEOUT]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l image-archives-dir -d 'Directory whose archives (*.tar, also gzip or zstd) and OCI layouts are loaded when the daemon starts, those that are new or have changed since. The socket does not wait for them: until an image is loaded, the kubelet sees it missing and tries again. Empty loads none. CRI-O has no such key. [env: CONTAINER_IMAGE_ARCHIVES_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_needs_command" -l image-archives-dir -d 'Directory whose archives (*.tar, also gzip or zstd) and OCI layouts are loaded when the daemon starts, those that are new or have changed since. The socket does not wait for them: until an image is loaded, the kubelet sees it missing and tries again. One that is broken is told in the log and tried again at the next start. Their images may be collected as others are, unless pinned_images names them. Empty loads none. CRI-O has no such key. [env: CONTAINER_IMAGE_ARCHIVES_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l oci-artifact-mount-support -d 'Mount OCI artifacts as image volumes: each blob is a file, named by its title. [env: CONTAINER_OCI_ARTIFACT_SUPPORT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-default-network -d 'Name of the CNI network for pods. Empty means the first in network_dir. [env: CONTAINER_CNI_DEFAULT_NETWORK]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l cni-config-dir -d 'Directory of CNI configuration; it is watched. [env: CONTAINER_CNI_CONFIG_DIR]' -r -F
@@ -156,6 +156,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -s h -l help -d 'Print hel
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "config" -d 'Print the configuration in effect, where each value comes from, or what is wrong'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "images" -d 'List the images of the node: sizes, users, and what their removal would free'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "load" -d 'Import the images of an OCI layout or `docker save` archive into the daemon'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "operations" -d 'Show what is being done to pods and containers, for how long, and what it waits for'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "policy" -d 'Ask the daemon what its trust policy says'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "pull" -d 'Pull an image and show its progress; prints the image\'s id'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the pulls in flight, what they wait for, and how the last ones ended'
@@ -171,7 +172,7 @@ complete -c cricket -n "__fish_cricket_using_subcommand config" -s c -l config -
 complete -c cricket -n "__fish_cricket_using_subcommand config" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l default -d 'Print every key with its default and its meaning, whatever is configured'
-complete -c cricket -n "__fish_cricket_using_subcommand config" -l check -d 'Only check: files, values, the programs that handlers need, and registries.conf; the exit code is not 0 when there is anything to report'
+complete -c cricket -n "__fish_cricket_using_subcommand config" -l check -d 'Only check: files, values, the programs that handlers need, registries.conf, policy.json with its keys, registries.d and certs.d; the exit code is not 0 when there is anything to report'
 complete -c cricket -n "__fish_cricket_using_subcommand config" -s h -l help -d 'Print help'
 complete -c cricket -n "__fish_cricket_using_subcommand images" -s o -l output -d 'table, or json with sizes in bytes' -r -f -a "table\t''
 json\t''"
@@ -185,6 +186,12 @@ complete -c cricket -n "__fish_cricket_using_subcommand load" -s c -l config -d 
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand load" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s o -l output -d 'table, or json with times in milliseconds' -r -f -a "table\t''
+json\t''"
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand operations" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand policy; and not __fish_seen_subcommand_from test" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand policy; and not __fish_seen_subcommand_from test" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand policy; and not __fish_seen_subcommand_from test" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

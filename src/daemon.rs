@@ -2,12 +2,17 @@
 //!
 //! Containers outlive the daemon: stopping it ends nothing but itself.
 
+mod doctor;
 mod host;
 mod reload;
 mod security;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wipe;
+
+pub use doctor::{SETTLE, alone, checkup_alone, is_running, lock, open_store};
+pub use wipe::Wipe;
 
 use std::future::Future;
 use std::io;
@@ -28,6 +33,7 @@ use crate::config::{self, ConfigError, Loaded};
 use crate::container::{self, ContainerError, Containers};
 use crate::cri::{self, Identity, ImageApi, RuntimeApi, SocketError};
 use crate::image::{ImageError, Images};
+use crate::leaks::{self, LeakError, Leaks};
 use crate::network::Networks;
 use crate::runtime::{Handlers, RuntimeError};
 use crate::sandbox::{self, SandboxError, Sandboxes};
@@ -38,7 +44,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::{ShuttingDown, blocking, notify};
+use crate::sys::{ShuttingDown, blocking, boot, notify};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -62,6 +68,9 @@ pub enum DaemonError {
     /// The signals that stop it cannot be waited for.
     #[error("wait for SIGTERM and SIGINT: {0}")]
     Signals(io::Error),
+    /// It is not known whether what is recorded still runs.
+    #[error("read this boot's id in {path}: {0}", path = boot::BOOT_ID)]
+    Boot(io::Error),
     /// The log could not be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -98,6 +107,9 @@ pub enum DaemonError {
     /// The records of pods cannot be read.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// What is left behind cannot be told.
+    #[error(transparent)]
+    Leaks(#[from] LeakError),
     /// The socket cannot be made.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -115,13 +127,10 @@ pub enum DaemonError {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// What is wrong or means nothing in registries.conf, as the daemon with this configuration would
-/// read it. Blocks.
-///
-/// # Errors
-/// When the file cannot be used.
-pub fn check_registries(loaded: &Loaded) -> Result<Vec<String>, ImageError> {
-    crate::image::check_registries(&settings::registries(loaded))
+/// What is wrong with the files that decide about images, as the daemon with this configuration would
+/// read them, each in one line. Blocks.
+pub fn check_image_files(loaded: &Loaded) -> Vec<String> {
+    settings::image_files(loaded).check()
 }
 
 /// Runs the daemon with this configuration until SIGTERM or SIGINT.
@@ -164,6 +173,7 @@ struct House {
     sandboxes: Arc<Sandboxes>,
     manager: Manager,
     cgroups: Arc<Cgroups>,
+    leaks: Leaks,
 }
 
 async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonError> {
@@ -174,7 +184,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     }
     let mut told_to_stop = Box::pin(told_to_stop);
     let house = build(&loaded).await?;
-    let _ours = RunDir::new(&loaded.config.runroot).lock()?;
+    let run_dir = RunDir::new(&loaded.config.runroot);
+    let _ours = run_dir.lock()?;
+    run_dir.forget_earlier_boots(&boot::id().map_err(DaemonError::Boot)?)?;
     tokio::select! {
         restored = restore(&house) => restored?,
         // Nothing is served yet, and what is restored is on disk as it was.
@@ -183,9 +195,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     let streaming = Server::bind(settings::streaming(&loaded.config)).await?;
     let urls = streaming.urls();
     let listener = cri::bind(&loaded.config.api.listen)?;
-    // Not before it is known who owns what, and not in the way of the first call.
-    let sandboxes = Arc::clone(&house.sandboxes);
-    tokio::spawn(async move { sandboxes.sweep().await });
+    // Not in the way of the first call.
+    let leaks = house.leaks.clone();
+    tokio::spawn(async move { leaks.fix_until_done().await });
     if let Some(directory) = loaded.config.image.image_archives_dir.clone() {
         let images = Arc::clone(&house.images);
         tokio::spawn(async move { images.load_directory(directory).await });
@@ -255,12 +267,16 @@ async fn restore(house: &House) -> Result<(), DaemonError> {
 async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
-    let cgroups = Arc::new(Cgroups::detect(manager)?);
+    let cgroups = Arc::new(Cgroups::detect(manager)?.marked(&config.runroot));
+    if let Some(missing) = cgroups.no_memory() {
+        tracing::error!("{missing}");
+    }
     let host = host::facts(&cgroups)?;
     let found = config::handlers(loaded)?;
     for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
+    let runtimes = doctor::programs(&found.ready, config, manager);
     let handlers = found
         .ready
         .into_iter()
@@ -288,13 +304,22 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let sandboxes = Sandboxes::open(
         settings::sandbox(config, &config::pause_binary(loaded)?, host, selinux),
         sandbox::Rooms {
-            run_dir,
+            run_dir: run_dir.clone(),
             handlers: Arc::clone(&handlers),
             cgroups: Arc::clone(&cgroups),
             networks: Arc::clone(&networks),
             containers: Arc::clone(&containers),
         },
     )?;
+    let leaks = Leaks::new(
+        settings::leaks(config, runtimes),
+        leaks::Rooms {
+            run_dir,
+            cgroups: Arc::clone(&cgroups),
+            networks: Arc::clone(&networks),
+            store: Some(store.clone()),
+        },
+    );
     Ok(House {
         images,
         store,
@@ -304,6 +329,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         sandboxes,
         manager,
         cgroups,
+        leaks,
     })
 }
 
@@ -323,6 +349,7 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
+        no_memory: house.cgroups.no_memory(),
         shown: Arc::clone(&shown),
     };
     let runtime = RuntimeApi {
@@ -342,6 +369,9 @@ async fn answer(
     let admin = AdminApi {
         images: Arc::clone(&house.images),
         containers: Arc::clone(house.sandboxes.containers()),
+        leaks: house.leaks.clone(),
+        checkup: doctor::checkup(loaded, house),
+        sandboxes: Arc::clone(&house.sandboxes),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

@@ -3,12 +3,14 @@
 mod admin;
 mod cdi;
 mod cgroup;
+mod checkup;
 mod cli;
 mod config;
 mod container;
 mod cri;
 mod daemon;
 mod image;
+mod leaks;
 mod network;
 mod runtime;
 mod sandbox;

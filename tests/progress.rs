@@ -383,3 +383,37 @@ async fn credentials_come_from_the_command_line() {
     stage.registry.behave();
     stage.node.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_another_pull_wants_comes_on_when_the_first_one_is_given_up() {
+    let stage = Stage::set("").await;
+    let other = image("other");
+    let other_name = stage.registry.push("other", "1", &other);
+    let mut first = piped(&mut stage.command(&["pull", &stage.name]));
+    stage.until_held();
+    let second = stage.kubelet("shop", &other_name);
+    stage.until("the second one waits", |pulls| {
+        pulls.len() == 2 && layer(&pulls[1], &stage.big)["waitsFor"]["on"].is_string()
+    });
+    let pid = Pid::from_raw(i32::try_from(first.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    first.wait().unwrap();
+    let seen = stage.until("the first one is gone", |pulls| {
+        pulls[1]["state"] == "cancelled"
+    });
+    let shared = layer(&seen[0], &stage.big);
+    assert_eq!(
+        shared["fetchedBytes"], HELD_AT,
+        "not begun anew: {shared:#?}"
+    );
+    let on = shared["waitsFor"]["on"].as_str().unwrap();
+    assert!(on.starts_with("a pull that was given up, "), "{on}");
+
+    stage.gate.open();
+    assert_eq!(second.await.unwrap().unwrap(), other.id());
+    let asked = |request: &&cricket_harness::http::Request| request.target.contains(&stage.big);
+    assert_eq!(stage.registry.requests().iter().filter(asked).count(), 1);
+    let log = stage.node.daemon.log();
+    assert!(log.contains("pull cancelled"), "{log}");
+    stage.node.finish().await;
+}

@@ -22,6 +22,17 @@ const OLD: Lifetime = Lifetime {
 /// One row of the table: a policy, an image, and a word of the reason; `None`: accepted.
 type Row<'a> = (&'a str, Value, &'a str, Option<&'a str>);
 
+/// What, the key's algorithm, options for making it, options for signing, why it is refused here.
+type OldKey<'a> = (
+    &'a str,
+    &'a str,
+    &'a [&'a str],
+    &'a [&'a str],
+    Option<&'a str>,
+);
+/// What the scopes of the transport say, of which image, whether it is accepted.
+type Scoped<'a> = (Vec<(String, &'a str)>, &'a String, bool);
+
 async fn agree(case: &Case, table: &[Row<'_>]) {
     for (what, requirements, name, reason) in table {
         case.set_policy(&policy(requirements));
@@ -191,15 +202,57 @@ async fn verdicts_on_keys_and_signatures_agree_with_skopeo_s() {
         ],
     )
     .await;
-    // the one difference: gpg 2.2 still takes SHA-1
-    let text = gpg::payload(&unsigned.0, &unsigned.1);
-    let weak = case
-        .gpg
-        .sign(&good, text.as_bytes(), "", &["--digest-algo", "SHA1"]);
-    case.put("app", &unsigned.1, &weak);
-    case.set_policy(&policy(&signed_by(&good_file)));
-    let error = case.pull(&unsigned.0).await.unwrap_err();
-    assert!(error.contains("collision resistance"), "{error}");
+    case.finish().await;
+}
+
+#[tokio::test]
+async fn old_keys_agree_with_skopeo_s_and_what_gpg_still_takes_is_refused_by_name() {
+    let mut case = Case::start(CRICKET, "").await;
+    let sha1 = ["--cert-digest-algo", "SHA1"];
+    let table: [OldKey<'_>; 6] = [
+        ("rsa", "rsa2048", &[], &[], None),
+        ("dsa", "dsa2048", &[], &[], None),
+        // keys of gpg 2.0 say with SHA-1 what they say of themselves
+        ("of gpg 2.0", "rsa2048", &sha1, &[], None),
+        (
+            "sha1",
+            "rsa2048",
+            &[],
+            &["--digest-algo", "SHA1"],
+            Some("SHA1 is not considered secure"),
+        ),
+        (
+            "ripemd",
+            "rsa2048",
+            &[],
+            &["--digest-algo", "RIPEMD160"],
+            Some("RipeMD160 is not considered secure"),
+        ),
+        (
+            "short",
+            "rsa1024",
+            &[],
+            &[],
+            Some("RSA1024 is not considered secure"),
+        ),
+    ];
+    for (index, (what, algorithm, making, signing, refused)) in table.into_iter().enumerate() {
+        let key = case
+            .gpg
+            .make_with(&format!("k{index}"), algorithm, FOREVER, making);
+        let file = case.gpg.export(&key, &case.keys, true);
+        let (name, digest) = case.push("app", &format!("{index}"));
+        let text = gpg::payload(&name, &digest);
+        let signature = case.gpg.sign(&key, text.as_bytes(), "", signing);
+        case.put("app", &digest, &signature);
+        case.set_policy(&policy(&signed_by(&file.display().to_string())));
+        case.skopeo(&name).unwrap();
+        match (case.pull(&name).await, refused) {
+            (Ok(()), None) => {}
+            (Err(error), Some(why)) => assert!(error.contains(why), "{what}: {error}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
     case.finish().await;
 }
 
@@ -374,5 +427,73 @@ async fn what_skopeo_signs_is_accepted_and_policy_test_explains_it() {
         [],
         "nothing is pulled"
     );
+    case.finish().await;
+}
+
+#[tokio::test]
+async fn the_scope_that_decides_is_the_one_that_skopeo_takes() {
+    let mut case = Case::start(CRICKET, "").await;
+    let (tag, digest) = case.push("team/app", "1");
+    let by_digest = format!("127.0.0.1:5000/team/app@{digest}");
+    let (accept, reject) = ("insecureAcceptAnything", "reject");
+    let at = |rest: &str| format!("127.0.0.1:5000{rest}");
+    let table: Vec<Scoped<'_>> = vec![
+        (
+            vec![(at("/team/app:1"), accept), (at("/team/app"), reject)],
+            &tag,
+            true,
+        ),
+        (
+            vec![(at("/team/app:1"), accept), (at("/team/app"), reject)],
+            &by_digest,
+            false,
+        ),
+        (vec![(by_digest.clone(), accept)], &by_digest, true),
+        (vec![(by_digest.clone(), accept)], &tag, false),
+        (
+            vec![(at("/team/app"), accept), (at("/team"), reject)],
+            &tag,
+            true,
+        ),
+        (vec![(at("/team"), accept), (at(""), reject)], &tag, true),
+        (vec![(at("/tea"), accept)], &tag, false),
+        (vec![(at("/team/"), accept)], &tag, false),
+        (vec![(at(""), accept), (String::new(), reject)], &tag, true),
+        (vec![(String::new(), accept)], &tag, true),
+        (vec![("127.0.0.1".into(), accept)], &tag, false),
+        (vec![("*.0.0.1".into(), accept)], &tag, true),
+        (vec![("*.0.0.1:5000".into(), accept)], &tag, false),
+        (vec![("*".into(), accept)], &tag, false),
+        (vec![("*.127.0.0.1".into(), accept)], &tag, false),
+        (
+            vec![("*.0.1".into(), reject), ("*.0.0.1".into(), accept)],
+            &tag,
+            true,
+        ),
+        (
+            vec![(at(""), reject), ("*.0.0.1".into(), accept)],
+            &tag,
+            false,
+        ),
+        (
+            vec![("*.0.0.1".into(), accept), (String::new(), reject)],
+            &tag,
+            true,
+        ),
+        (Vec::new(), &tag, false),
+    ];
+    for (scopes, name, accepted) in table {
+        let of = |(scope, kind): &(String, &str)| (scope.clone(), json!([{"type": kind}]));
+        let docker: serde_json::Map<String, Value> = scopes.iter().map(of).collect();
+        let rules = json!({"default": [{"type": "reject"}], "transports": {"docker": docker}});
+        case.set_policy(&rules);
+        let (theirs, ours) = (case.skopeo(name), case.pull(name).await);
+        let row = format!("{scopes:?} {name}:\nskopeo: {theirs:?}\ncricket: {ours:?}");
+        assert_eq!(
+            (theirs.is_ok(), ours.is_ok()),
+            (accepted, accepted),
+            "{row}"
+        );
+    }
     case.finish().await;
 }

@@ -1,7 +1,11 @@
-//! cricket's own gRPC service beside the CRI: offline images, what images occupy, and the progress
-//! of pulls; timelines and explanations later. One file a subject.
+//! cricket's own gRPC service beside the CRI: offline images, what images occupy, the progress of
+//! pulls, and what is done to pods and containers now; timelines and explanations later. One file a
+//! subject.
 
+pub(crate) mod check;
 mod images;
+pub(crate) mod leaks;
+mod operations;
 mod policy;
 mod pulls;
 mod save;
@@ -13,9 +17,12 @@ use cricket_proto::admin as wire;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use crate::checkup::Checkup;
 use crate::container::Containers;
 use crate::cri::of_image;
 use crate::image::Images;
+use crate::leaks::Leaks;
+use crate::sandbox::Sandboxes;
 
 /// `cricket.admin.v1.AdminService`.
 #[derive(Debug, Clone)]
@@ -24,6 +31,12 @@ pub struct AdminApi {
     pub images: Arc<Images>,
     /// The containers, which use them.
     pub containers: Arc<Containers>,
+    /// The account of what nobody owns.
+    pub leaks: Leaks,
+    /// The check of store and records.
+    pub checkup: Checkup,
+    /// The pods.
+    pub sandboxes: Arc<Sandboxes>,
 }
 
 #[tonic::async_trait]
@@ -65,6 +78,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
         listed.map(Response::new).map_err(|error| of_image(&error))
     }
 
+    async fn list_operations(
+        &self,
+        _request: Request<wire::ListOperationsRequest>,
+    ) -> Result<Response<wire::ListOperationsResponse>, Status> {
+        Ok(Response::new(operations::list(&self.sandboxes)))
+    }
+
     async fn test_policy(
         &self,
         request: Request<wire::TestPolicyRequest>,
@@ -85,5 +105,22 @@ impl wire::admin_service_server::AdminService for AdminApi {
         request: Request<wire::PullImageRequest>,
     ) -> Result<Response<BoxStream<wire::PullImageUpdate>>, Status> {
         pulls::pull(&self.images, request.into_inner()).map(Response::new)
+    }
+
+    async fn find_leaks(
+        &self,
+        request: Request<wire::FindLeaksRequest>,
+    ) -> Result<Response<wire::FindLeaksResponse>, Status> {
+        leaks::find(&self.leaks, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn check_store(
+        &self,
+        request: Request<wire::CheckStoreRequest>,
+    ) -> Result<Response<BoxStream<wire::CheckStoreUpdate>>, Status> {
+        let updates = check::check(self.checkup.clone(), request.into_inner());
+        Ok(Response::new(updates))
     }
 }

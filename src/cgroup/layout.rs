@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sys::mountinfo;
+
 /// Controllers that the daemon has to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Controller {
@@ -130,19 +132,9 @@ fn parse_mount(line: &str) -> Option<Mount> {
     })
 }
 
-/// mountinfo writes blank, tab, newline and backslash as `\ooo`.
+/// Paths of cgroup mounts are UTF-8.
 fn unescape(text: &str) -> String {
-    let replaced = [
-        (r"\040", " "),
-        (r"\011", "\t"),
-        (r"\012", "\n"),
-        (r"\134", "\\"),
-    ];
-    replaced
-        .iter()
-        .fold(text.to_owned(), |text, (code, plain)| {
-            text.replace(code, plain)
-        })
+    String::from_utf8_lossy(&mountinfo::unescape(text.as_bytes())).into_owned()
 }
 
 /// The cgroup of a process in one hierarchy, relative to the mount point and without a leading

@@ -19,9 +19,11 @@
 //! container, so nothing is opened by a joined path: `openat2` below the mount point, without
 //! symlinks, or one name at a time relative to an open directory.
 
+mod claim;
 mod error;
 mod kill;
 mod layout;
+mod no_memory;
 mod path;
 mod place;
 mod remove;
@@ -33,6 +35,7 @@ mod tree;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+pub use claim::{Named, id_of};
 pub use error::CgroupError;
 pub use path::Manager;
 pub use stats::{
@@ -103,6 +106,8 @@ pub struct Cgroups {
     manager: Manager,
     hierarchies: Vec<Hierarchy>,
     controllers: Controllers,
+    /// What the cgroups that we make are marked with; empty: with nothing.
+    mark: String,
 }
 
 /// systemd makes this directory when it is PID 1 (sd_booted(3)).
@@ -159,6 +164,7 @@ impl Cgroups {
             manager,
             hierarchies,
             controllers,
+            mark: String::new(),
         })
     }
 

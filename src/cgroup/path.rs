@@ -15,7 +15,7 @@ pub enum Manager {
 }
 
 /// Prefix of every cgroup of ours. cAdvisor finds containers by it, see `cAdvisor`'s crio handler.
-const PREFIX: &str = "crio";
+pub(super) const PREFIX: &str = "crio";
 /// Parent of pods for which the kubelet (or critest, crictl) names none; CRI-O's choice.
 const DEFAULT_PARENT: &str = "/crio";
 /// The same under systemd.

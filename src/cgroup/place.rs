@@ -31,7 +31,8 @@ impl Cgroups {
         let Some(hierarchy) = hierarchy else {
             return Err(CgroupError::NotMounted);
         };
-        hierarchy.ensure(&path).map(drop)
+        self.put_mark(hierarchy.ensure(&path)?.as_fd());
+        Ok(())
     }
 
     /// Moves a container's monitor out of the daemon's cgroup, so that it outlives the daemon's
@@ -67,6 +68,7 @@ impl Cgroups {
             .filter(|each| self.confines_monitor(each))
         {
             let dir = hierarchy.ensure(&path)?;
+            self.put_mark(dir.as_fd());
             match tree::write_file(dir.as_fd(), c"cgroup.procs", &pid.to_string()) {
                 Ok(()) => {}
                 Err(Errno::SRCH) => {

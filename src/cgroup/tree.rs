@@ -157,6 +157,14 @@ impl Hierarchy {
             .ok_or_else(|| self.gone(path))
     }
 
+    pub(super) fn too_many(&self, limit: usize) -> CgroupError {
+        CgroupError::TooMuch {
+            path: self.point.clone(),
+            what: "cgroups",
+            limit,
+        }
+    }
+
     fn gone(&self, path: &CgroupPath) -> CgroupError {
         CgroupError::Gone {
             path: path.to_string(),
@@ -291,7 +299,7 @@ fn enter(parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<OwnedFd>, Errno> 
 }
 
 /// The names of the cgroups in a cgroup; none if it was removed meanwhile.
-fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+pub(super) fn children(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();
     let entries = match rustix::fs::Dir::read_from(dir) {
         Ok(entries) => entries,

@@ -3,8 +3,8 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | the command was not carried out, or `config --check` found something |
-//! | 2 | the command line is wrong |
+//! | 1 | the command was not carried out, or `config --check`, `doctor leaks` or `check` found something |
+//! | 2 | the command line is wrong; `doctor leaks` or `check` cannot tell what there is |
 //! | 78 | the configuration is wrong (EX_CONFIG of sysexits.h): starting again does not help |
 
 use std::error::Error;
@@ -25,6 +25,18 @@ pub enum CliError {
     /// Nobody answers on the daemon's socket.
     #[error("no daemon answers on {}; is it running? --listen names another socket", socket.display())]
     NoDaemon {
+        /// The socket.
+        socket: PathBuf,
+        /// What connecting said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A daemon runs and does not answer.
+    #[error(
+        "a daemon has the runroot, and none answers on {}; it is starting or stopping, hangs, or \
+         serves another socket (--listen)",
+        socket.display()
+    )]
+    Silent {
         /// The socket.
         socket: PathBuf,
         /// What connecting said.
@@ -57,12 +69,28 @@ pub enum CliError {
     UnknownCommand(String),
 }
 
+impl CliError {
+    /// That nobody answers, where it is known that somebody is there.
+    pub(super) fn silent(self) -> CliError {
+        match self {
+            CliError::NoDaemon { socket, source } => CliError::Silent { socket, source },
+            other => other,
+        }
+    }
+}
+
 const FAILED: u8 = 1;
+const NOT_TOLD: u8 = 2;
 const CONFIG: u8 = 78;
 
 /// The code for something that did not work out, after it has been said.
 pub fn failed() -> ExitCode {
     ExitCode::from(FAILED)
+}
+
+/// The code for a question that could not be answered, after it has been said.
+pub fn not_told() -> ExitCode {
+    ExitCode::from(NOT_TOLD)
 }
 
 /// The code of a parser's error, which is none for help.

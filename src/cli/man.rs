@@ -42,10 +42,18 @@ Done; the daemon was told to stop.
 .B 1
 The command was not carried out, or
 .B config \-\-check
-found something.
+found something, or
+.B doctor leaks
+or
+.B check
+did.
 .TP
 .B 2
-The command line is wrong.
+The command line is wrong, or
+.B doctor leaks
+or
+.B check
+cannot tell what there is.
 .TP
 .B 78
 The configuration is wrong; starting again does not help.

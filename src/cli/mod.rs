@@ -5,16 +5,19 @@
 //! once, as one chain, and its exit code stands in [`exit`].
 
 mod amount;
+mod check;
 mod client;
 mod completion;
 mod config;
 mod daemon;
+mod doctor;
 mod exit;
 mod flags;
 mod images;
 mod load;
 mod man;
 mod markdown;
+mod operations;
 mod policy;
 mod progress;
 mod pull;
@@ -23,6 +26,7 @@ mod rmi;
 mod save;
 mod save_target;
 mod version;
+mod wipe;
 
 #[cfg(test)]
 mod generated;
@@ -56,14 +60,18 @@ pub fn run() -> ExitCode {
 fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     match matches.subcommand() {
         None => daemon::run(load_config(matches)?).map(|()| ExitCode::SUCCESS),
+        Some(("check", own)) => check::run(matches, own),
         Some(("config", own)) => config::run(matches, own),
+        Some(("doctor", own)) => doctor::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("operations", own)) => operations::run(matches, own),
         Some(("policy", own)) => policy::run(matches, own),
         Some(("pull", own)) => pull::run(matches, own),
         Some(("pulls", own)) => pulls::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
         Some(("save", own)) => save::run(matches, own),
+        Some(("wipe", own)) => wipe::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
         Some(("man", own)) => man::run(own),
@@ -88,15 +96,19 @@ pub fn command() -> Command {
         .args_conflicts_with_subcommands(false)
         .args(flags::all())
         .arg(version::flag())
+        .subcommand(check::command())
         .subcommand(config::command())
+        .subcommand(doctor::command())
         .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(operations::command())
         .subcommand(policy::command())
         .subcommand(pull::command())
         .subcommand(pulls::command())
         .subcommand(rmi::command())
         .subcommand(save::command())
         .subcommand(version::command())
+        .subcommand(wipe::command())
         .subcommand(completion::command())
         .subcommand(man::command())
         .subcommand(markdown::command())

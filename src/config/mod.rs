@@ -27,6 +27,8 @@ mod value;
 mod tests;
 
 pub use changed::changed;
+#[cfg(test)]
+pub use choice::LogLevel;
 pub use choice::{
     CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, ShortNameMode, TlsVersion,
 };
@@ -37,6 +39,7 @@ pub use manual::page as manual_page;
 pub use node_files::{default_mounts, localtime};
 pub use place::Problem;
 pub use print::{default_file, effective_file};
+pub use quantity::parse_duration as duration;
 pub use quantity::{Device, Ulimit};
 pub use schema::{Key, Status, Table};
 pub use sources::Sources;

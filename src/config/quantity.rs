@@ -37,7 +37,7 @@ const NANOS: [(&str, u64); 7] = [
     ("h", 3_600_000_000_000),
 ];
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

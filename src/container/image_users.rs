@@ -94,8 +94,8 @@ impl Containers {
     }
 }
 
-/// The images of a container, and in which words it uses them.
-fn uses(record: &Record) -> Vec<(String, String)> {
+/// The images of a container, by id, and in which words it uses them.
+pub fn uses(record: &Record) -> Vec<(String, String)> {
     let user = format!("container {} ({})", record.name, record.id);
     let volumes = record.image_volumes.iter();
     let volumes = volumes.map(|volume| (volume.image_id.clone(), format!("{user} as a volume")));

@@ -17,6 +17,7 @@ mod exec_sync;
 mod exec_terminal;
 mod image_users;
 mod in_making;
+mod inherited;
 mod inspect;
 mod metrics;
 mod own_files;
@@ -52,6 +53,7 @@ use tokio::time::Instant;
 pub use crate::spec::config::ContainerConfig as Config;
 pub use devices::{NodeDevice, NodeDevices};
 pub use exec_sync::ExecOutput;
+pub use image_users::uses;
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
 pub use own_files::NodeFiles;
 pub use profiles::Profiles;
@@ -74,6 +76,7 @@ use crate::state::{
     Recorded, Records, RunDir, Table, Told,
 };
 use crate::storage::{StorageError, Store};
+use crate::sys::outside::{NoAnswer, Outside};
 use crate::sys::{ShuttingDown, fault};
 
 /// What the configuration and the host say about every container.
@@ -105,6 +108,9 @@ pub struct Settings {
     pub artifact_volumes: bool,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// How long the file system of a mount's source may take to tell about it
+    /// (`mount_source_timeout`).
+    pub mount_source_timeout: Duration,
     /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
     /// for each call.
     pub stats_max_age: Duration,
@@ -139,6 +145,8 @@ pub struct Containers {
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
     in_making: image_users::InMaking,
+    /// Where mount sources are looked at.
+    outside: Outside,
     making: in_making::Creations,
     /// Whether criu works here, once it has been asked.
     criu: tokio::sync::OnceCell<Result<(), String>>,
@@ -233,6 +241,7 @@ impl Containers {
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
             in_making: image_users::InMaking::default(),
+            outside: Outside::default(),
             making: in_making::Creations::default(),
             criu: tokio::sync::OnceCell::new(),
         }))
@@ -311,6 +320,15 @@ impl Containers {
         Ok(container
             .record
             .update(&self.records, &container.record().id, change)?)
+    }
+
+    /// Makes a fact known whether or not it can be written down. Its monitor knows it too, and tells
+    /// the next daemon.
+    fn note(&self, container: &Container, change: impl FnOnce(&mut Record)) {
+        let id = container.record().id.clone();
+        if let Err(error) = container.record.note(&self.records, &id, change) {
+            tracing::error!(%id, %error, "known, but not written down");
+        }
     }
 
     /// Makes a container visible to everyone, of which everything up to `told` is known already.
@@ -435,6 +453,16 @@ pub enum ContainerError {
         waited: Duration,
         /// What the kernel says the process is doing.
         state: String,
+    },
+    /// The file system of a mount's source does not answer.
+    #[error(
+        "mount source {}: {source}; is the server behind it reachable?", path.display()
+    )]
+    DeadMountSource {
+        /// The source, as it was asked for.
+        path: PathBuf,
+        /// How long was waited.
+        source: NoAnswer,
     },
     /// A file system call failed.
     #[error("{step} {path}: {source}", path = path.display())]

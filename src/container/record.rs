@@ -186,6 +186,7 @@ mod tests {
                 path: "/usr/bin/runc".into(),
                 root: "/run/runc".into(),
                 systemd_cgroup: false,
+                call_timeout: std::time::Duration::from_secs(60),
             },
             config: ContainerConfig::default(),
             image: Image::default(),

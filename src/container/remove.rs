@@ -42,7 +42,10 @@ impl Containers {
         stage: &Stage,
     ) -> Result<(), ContainerError> {
         let record = container.record();
-        stage.enter("wait for the release that the exit began");
+        stage.enter_for(
+            "wait for the release that the exit began",
+            record.runtime.call("delete"),
+        );
         // The sender lives as long as `container`, so the wait ends only with the condition.
         let mut released = container.released.subscribe();
         let released = released
@@ -50,7 +53,10 @@ impl Containers {
             .await
             .is_ok_and(|all| *all == Some(true));
         if !released {
-            stage.enter("release what the exit could not");
+            stage.enter_for(
+                "release what the exit could not",
+                record.runtime.call("delete --force"),
+            );
             self.release(&record, true).await?;
         }
         stage.enter("wait for its monitor to go");

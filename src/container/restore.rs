@@ -12,7 +12,6 @@ use super::record::{Phase, Record};
 use super::{Container, ContainerError, Containers};
 use crate::runtime;
 use crate::state::Happening;
-use crate::sys::blocking;
 
 impl Containers {
     /// Finds the containers of an earlier daemon. What cannot be understood goes to the
@@ -23,14 +22,7 @@ impl Containers {
     pub async fn restore(self: &Arc<Self>) -> Result<(), ContainerError> {
         let found = self.records.load()?;
         join_all(found.into_iter().map(|record| self.restore_one(record))).await;
-        let this = Arc::clone(self);
-        blocking(move || {
-            for id in this.rooms.store.sweep_roots(|id| this.records.owns(id)) {
-                tracing::info!(id, "writable layer of a container that is gone removed");
-            }
-            Ok(())
-        })
-        .await
+        Ok(())
     }
 
     async fn restore_one(self: &Arc<Self>, record: Record) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
@@ -13,21 +13,19 @@ use super::artifact;
 use super::credentials::Keyring;
 use super::decide::Served;
 use super::error::{ImageError, Repository};
+use super::layer::Layer;
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
-use super::progress::{LayerProgress, Phase, Step, Underway};
+use super::progress::{LayerProgress, Phase, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
-use super::registry::{Session, Target};
-use super::space;
+use super::registry::{Places, Session, Target};
+use super::space::{Promised, Share};
 use super::trust;
-use super::unpack::{Into, Job, Piece, Pieces};
+use super::unpack::Into;
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
-/// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
-/// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 
@@ -48,6 +46,7 @@ pub(super) struct Fetch<'a> {
     watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
+    places: Places,
 }
 
 /// A manifest as it came and what it says.
@@ -77,6 +76,11 @@ impl<'a> Fetch<'a> {
             watch,
             lease,
             unpacking: TaskTracker::new(),
+            places: Places {
+                own: Arc::new(Semaphore::new(1)),
+                first: Arc::clone(&images.first_downloads),
+                further: Arc::clone(&images.downloads),
+            },
         }
     }
 
@@ -99,7 +103,6 @@ impl<'a> Fetch<'a> {
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
-            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
             self.watch.reached(Phase::Recording);
             let artifact = Some(artifact.new);
@@ -110,7 +113,6 @@ impl<'a> Fetch<'a> {
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
         let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
-        self.space(&layers).await?;
         self.layers(&session, layers).await?;
         self.watch.reached(Phase::Recording);
         self.record(resolved, config, None, signatures).await
@@ -266,41 +268,46 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
-    /// Whether what is not here yet can fit.
-    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
-        let here = |into: &Into| self.lease.has_layer(into.layer());
-        let missing = layers.iter().filter(|(_, into)| !here(into));
-        let needed = space::needed(missing.map(|(layer, _)| layer));
-        let store = self.images.settings.store.clone();
-        let reference = self.reference.to_string();
-        blocking(move || space::check(&store, needed, reference)).await
-    }
-
-    /// Brings all layers, in parallel. The first failure ends the others.
+    /// Brings all layers, in parallel, if what is not here yet can fit. The first failure ends the
+    /// others.
     async fn layers(
         &self,
         session: &Arc<Session>,
         layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
+        let layers: Vec<_> = layers
+            .into_iter()
+            .map(|(descriptor, into)| {
+                let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
+                let progress = LayerProgress::new(packed, descriptor.size(), content);
+                (descriptor, into, Arc::new(progress))
+            })
+            .collect();
+        let missing = layers
+            .iter()
+            .filter(|(_, into, _)| !self.lease.has_layer(into.layer()));
+        let shares = missing.map(|(layer, _, progress)| Share::of(layer, progress));
+        let _promised = self.promise(shares.collect()).await?;
+        self.watch.has(
+            layers
+                .iter()
+                .map(|(_, _, progress)| Arc::clone(progress))
+                .collect(),
+        );
         let mut tasks = JoinSet::new();
-        let mut watched = Vec::new();
-        for (descriptor, into) in layers {
-            let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
-            let progress = LayerProgress::new(packed, descriptor.size(), content);
-            let progress = Arc::new(progress);
-            watched.push(Arc::clone(&progress));
+        for (descriptor, into, progress) in layers {
             let layer = Layer {
                 progress,
                 images: Arc::clone(self.images),
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
+                places: self.places.clone(),
                 descriptor,
                 into,
             };
             tasks.spawn(layer.bring());
         }
-        self.watch.has(watched);
         while let Some(joined) = tasks.join_next().await {
             let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
             if let Err(error) = result {
@@ -309,6 +316,13 @@ impl<'a> Fetch<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn promise(&self, shares: Vec<Share>) -> Result<Promised, ImageError> {
+        let promises = Arc::clone(&self.images.promises);
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || promises.promise(&store, shares, reference)).await
     }
 
     async fn record(
@@ -374,74 +388,4 @@ fn check_content(
         });
     }
     Ok(())
-}
-
-/// One layer on its way.
-struct Layer {
-    images: Arc<Images>,
-    session: Arc<Session>,
-    lease: Arc<Lease>,
-    unpacking: TaskTracker,
-    descriptor: Descriptor,
-    into: Into,
-    progress: Arc<LayerProgress>,
-}
-
-impl Layer {
-    /// Downloads and unpacks the layer, unless it is there or comes by another pull.
-    async fn bring(self) -> Result<(), ImageError> {
-        if self.lease.has_layer(self.into.layer()) {
-            self.progress.reached(Step::Exists);
-            return Ok(());
-        }
-        let turn = self.images.turns.take(self.into.layer().digest()).await;
-        if self.lease.has_layer(self.into.layer()) {
-            self.progress.reached(Step::Exists);
-            return Ok(());
-        }
-        self.progress.reached(Step::Permit);
-        let permit = Arc::clone(&self.images.downloads).acquire_owned().await;
-        self.progress.reached(Step::Asking);
-        let mut blob = self.session.blob(&self.descriptor).await?;
-        let progress = self.progress;
-        progress.comes_from(&blob.place());
-        let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-        let job = Job {
-            lease: self.lease,
-            into: self.into,
-            what: format!(
-                "{}: layer {}",
-                self.session.repository(),
-                self.descriptor.digest()
-            ),
-            blob: Some(self.descriptor),
-            progress: Some(Arc::clone(&progress)),
-        };
-        let unpacked = self.unpacking.spawn_blocking(move || {
-            // both end with the thread: it may outlive a cancelled pull for a moment
-            let _held = (turn, permit);
-            job.run(Pieces::new(receiver))
-        });
-        loop {
-            progress.listens();
-            let piece = match blob.chunk().await {
-                Ok(Some(bytes)) => {
-                    progress.received(bytes.len());
-                    Piece::Data(bytes)
-                }
-                Ok(None) => Piece::End,
-                Err(error) => Piece::Failed(error),
-            };
-            let last = !matches!(piece, Piece::Data(_));
-            // nobody receives any more: the thread has failed and says why below
-            if sender.send(piece).await.is_err() || last {
-                break;
-            }
-        }
-        progress.reached(Step::Unpacking);
-        let unpacked = unpacked.await;
-        unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
-        progress.reached(Step::Done);
-        Ok(())
-    }
 }

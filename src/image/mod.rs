@@ -10,11 +10,13 @@
 //! [`Images::get`] are answered from memory.
 
 mod artifact;
+mod check;
 mod credentials;
 mod decide;
 mod error;
 mod explain;
 mod fetch;
+mod layer;
 mod load;
 mod manifest;
 mod pinned;
@@ -38,6 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
+pub use check::Files as CheckedFiles;
 pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 pub use explain::Explained;
@@ -55,6 +58,9 @@ pub use registry::{InsecureHosts, Network, Proxies};
 pub use save::{Format, Packing, Part, SaveRequest};
 pub use trust::{Answer, Settings as TrustSettings, SignatureVerdict};
 
+/// Pulls that have one layer on its way however slow the others are.
+const FIRST_LAYERS: usize = 16;
+
 /// What the room needs to know from the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -68,7 +74,8 @@ pub struct Settings {
     pub credentials: CredentialPlaces,
     /// What to pick from an index.
     pub platform: Platform,
-    /// Layers that are downloaded and unpacked at the same time, over all pulls.
+    /// Layers that are downloaded and unpacked at the same time: so many of one pull, and those of all
+    /// pulls beyond the first layer of each are one fewer together.
     pub parallel_layers: usize,
     /// Images that the kubelet must not collect, until [`Images::pin`] says otherwise.
     pub pinned: Pinned,
@@ -93,15 +100,6 @@ impl Settings {
     }
 }
 
-/// What in registries.conf means nothing, each in one line with its place. Blocks.
-///
-/// # Errors
-/// When the files cannot be used.
-pub fn check_registries(sources: &Sources) -> Result<Vec<String>, ImageError> {
-    let read = registries::Registries::load(sources)?;
-    Ok(read.warnings().to_vec())
-}
-
 /// The image room. One a daemon.
 #[derive(Debug)]
 pub struct Images {
@@ -111,6 +109,10 @@ pub struct Images {
     pulls: pull::Pulls,
     progress: Arc<progress::Board>,
     turns: turns::Turns,
+    promises: Arc<space::Promises>,
+    /// For one layer of each pull.
+    first_downloads: Arc<Semaphore>,
+    /// For all further ones.
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
     registries: Arc<registries::Current>,
@@ -126,7 +128,9 @@ impl Images {
             pulls: pull::Pulls::default(),
             progress: Arc::default(),
             turns: turns::Turns::default(),
-            downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1))),
+            promises: Arc::default(),
+            first_downloads: Arc::new(Semaphore::new(FIRST_LAYERS)),
+            downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1) - 1)),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
             registries: Arc::new(registries::Current::new(settings.registries.clone())),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),

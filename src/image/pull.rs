@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::watch;
 
 use super::Images;
-use super::credentials::{Keyring, Places, RegistryAuth};
+use super::credentials::{Keyring, Left, Places, RegistryAuth};
 use super::error::ImageError;
 use super::fetch::{Caller, Fetch};
 use super::progress::{Calling, Phase, PullSeen, Ticket, Underway};
@@ -168,7 +168,7 @@ async fn run(images: Arc<Images>, request: PullRequest, ticket: Ticket) -> Outco
 async fn pull_first(images: &Arc<Images>, request: &PullRequest, watch: &Underway) -> Outcome {
     let current = Arc::clone(&images.registries);
     let registries = blocking(move || current.for_pull()).await?;
-    let caller = caller(images, &registries, request).await?;
+    let caller = caller(images, &registries, request, Left::Take).await?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&request.reference)? {
         let began = Instant::now();
@@ -190,6 +190,7 @@ pub(super) async fn caller(
     images: &Arc<Images>,
     registries: &Arc<Registries>,
     request: &PullRequest,
+    left: Left,
 ) -> Result<Caller, ImageError> {
     let (places, request) = (images.settings.credentials.clone(), request.clone());
     let registries = Arc::clone(registries);
@@ -202,7 +203,7 @@ pub(super) async fn caller(
         } = request;
         let places = auth_file.map_or(places, Places::only);
         let helpers = registries.credential_helpers();
-        let keyring = Keyring::open(&places, auth, &reference, &namespace, helpers)?;
+        let keyring = Keyring::open(&places, auth, (&reference, &namespace, left), helpers)?;
         Ok(Caller { namespace, keyring })
     })
     .await

@@ -50,6 +50,7 @@ impl Networks {
             cni_args,
             pod.capability_args(),
         );
+        record.instance = Some(self.settings.instance.clone());
         self.write_intent(&record).await?;
         fault::point("cni.intended");
         let attached = self.add(&turn, &network, &mut record).await;

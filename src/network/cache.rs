@@ -2,9 +2,10 @@
 //! crash, an upgrade or a reboot, and so that other tools (Multus, CRI-O) can read it.
 //!
 //! Layout: `<cache_dir>/results/<network>-<sandbox id>-<interface>`, mode 0600, one JSON object of
-//! kind `cniCacheV1`, with the additional field `owner`, which other readers ignore. It tells our
-//! records from those that a plugin makes for the same pod when it calls other plugins by libcni,
-//! as Multus does: those are that plugin's to delete. Crash rule: the record is written before the first plugin runs, without
+//! kind `cniCacheV1`, with the additional fields `owner` and `instance`, which other readers ignore.
+//! They tell our records from those that a plugin makes for the same pod when it calls other plugins
+//! by libcni, as Multus does, which are that plugin's to delete, and from those of another cricket.
+//! Crash rule: the record is written before the first plugin runs, without
 //! `result`, and replaced by one with it after the last. So whatever a crash leaves has a record,
 //! and a record without result means "may be attached". It is written beside `results` and
 //! renamed into it: readers list that directory. There is no fsync: host-local's leases, which a
@@ -21,10 +22,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{bounded, config::Network, error::NetworkError};
+use super::{INTERFACE, bounded, config::Network, error::NetworkError};
 
 /// Our name in `owner`.
 const OWNER: &str = "cricket";
+
+/// The end of a record's name while it is written.
+const UNFINISHED: &str = ".tmp";
 
 /// The only kind of record there is.
 const KIND: &str = "cniCacheV1";
@@ -54,6 +58,9 @@ pub(super) struct Record {
     pub(super) result: Option<Map<String, Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
+    /// The run root of the daemon that made it, beside `owner`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) instance: Option<PathBuf>,
 }
 
 impl Record {
@@ -77,6 +84,7 @@ impl Record {
             capability_args: Some(capability_args).filter(|args| !args.is_empty()),
             result: None,
             owner: Some(OWNER.to_owned()),
+            instance: None,
         }
     }
 
@@ -121,7 +129,7 @@ impl Cache {
         self.dir.join("results")
     }
 
-    fn path(&self, record: &Record) -> PathBuf {
+    pub(super) fn path(&self, record: &Record) -> PathBuf {
         let Record {
             network_name,
             container_id,
@@ -135,9 +143,7 @@ impl Cache {
     /// Writes the record, in place of an older one of the same attachment.
     pub(super) fn store(&self, record: &Record) -> Result<(), NetworkError> {
         let path = self.path(record);
-        let temporary = self
-            .dir
-            .join(format!(".{}-{}.tmp", record.container_id, record.if_name));
+        let temporary = self.unfinished(&record.container_id, &record.if_name);
         let text = serde_json::to_vec(record).map_err(io::Error::from);
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new()
@@ -194,12 +200,17 @@ impl Cache {
 
     /// Our records of attachments whose network namespace was pinned at `<netns_dir>/<id>`: a
     /// second daemon, with a root of its own, may have the same cache.
-    pub(super) fn pinned_in(&self, netns_dir: &Path) -> Result<Vec<Record>, NetworkError> {
+    pub(super) fn pinned_in(
+        &self,
+        netns_dir: &Path,
+        instance: &Path,
+    ) -> Result<Vec<Record>, NetworkError> {
         let mut records = Vec::new();
         for path in self.files()? {
             match read(&path) {
                 Ok(Some(record))
                     if record.is_ours()
+                        && record.instance.as_deref().is_none_or(|one| one == instance)
                         && Path::new(&record.netns) == netns_dir.join(&record.container_id) =>
                 {
                     records.push(record);
@@ -211,6 +222,44 @@ impl Cache {
             }
         }
         Ok(records)
+    }
+
+    /// What a record of this attachment is called while it is written.
+    fn unfinished(&self, sandbox_id: &str, interface: &str) -> PathBuf {
+        self.dir
+            .join(format!(".{sandbox_id}-{interface}{UNFINISHED}"))
+    }
+
+    /// Removes what a daemon left that was killed while it wrote a record.
+    pub(super) fn remove_unfinished(
+        &self,
+        sandbox_id: &str,
+        interface: &str,
+    ) -> Result<(), NetworkError> {
+        self.remove(&self.unfinished(sandbox_id, interface))
+    }
+
+    /// The files in place of a pod's record that are none, and the sandbox that their names say.
+    pub(super) fn damaged(&self) -> Vec<(PathBuf, String)> {
+        let files = self.files().unwrap_or_default().into_iter();
+        files
+            .filter_map(|path| Some((sandbox_of(&file_name(&path))?.to_owned(), path)))
+            .filter(|(_, path)| read(path).is_err())
+            .map(|(sandbox_id, path)| (path, sandbox_id))
+            .collect()
+    }
+
+    /// Removes the records for which `is_old` holds that were written beside their place and not
+    /// renamed into it.
+    pub(super) fn remove_all_unfinished(&self, is_old: impl Fn(&Path) -> bool) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = file_name(&path);
+            if name.starts_with('.') && name.ends_with(UNFINISHED) && is_old(&path) {
+                // The next start tries again.
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 
     /// Removes a record; one that is not there is removed already.
@@ -256,6 +305,16 @@ impl Found {
 
 fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// The sandbox in the name of a record of its [`INTERFACE`].
+fn sandbox_of(name: &str) -> Option<&str> {
+    let (_, id) = name
+        .strip_suffix(INTERFACE)?
+        .strip_suffix('-')?
+        .rsplit_once('-')?;
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then_some(id)
 }
 
 /// Reads a record. `None` is one of another kind, which is not for us.
@@ -341,7 +400,12 @@ mod tests {
     fn a_cache_that_does_not_exist_is_empty() {
         let (_dir, cache) = cache();
         assert!(cache.of(ID).unwrap().is_empty());
-        assert!(cache.pinned_in(Path::new("/")).unwrap().is_empty());
+        assert!(
+            cache
+                .pinned_in(Path::new("/"), Path::new("/run/one"))
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -360,11 +424,20 @@ mod tests {
                 ..of("delegated", "/run/netns/delegated")
             },
             &of("other", "/run/other/netns/other"),
+            &Record {
+                instance: Some("/run/another".into()),
+                ..of("neighbour", "/run/netns/neighbour")
+            },
             &of("hosts", ""),
         ] {
             cache.store(record).unwrap();
         }
-        assert_eq!(cache.pinned_in(Path::new("/run/netns")).unwrap(), [ours]);
+        assert_eq!(
+            cache
+                .pinned_in(Path::new("/run/netns"), Path::new("/run/one"))
+                .unwrap(),
+            [ours]
+        );
     }
 
     #[test]
@@ -406,7 +479,12 @@ mod tests {
             .map(|f| file_name(f.path()).split('-').next().unwrap().to_owned())
             .collect();
         assert_eq!(damaged, ["cut", "empty", "types"]);
-        assert!(cache.pinned_in(Path::new("/run/netns")).unwrap().is_empty());
+        assert!(
+            cache
+                .pinned_in(Path::new("/run/netns"), Path::new("/run/one"))
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl Network {
         self.document["loadOnlyInlinedPlugins"] = true.into();
     }
 
+    /// The list as a document.
+    pub(super) fn document(&self) -> &Value {
+        &self.document
+    }
+
     /// The list as it is kept in the cache.
     pub(super) fn to_base64(&self) -> String {
         BASE64_STANDARD.encode(self.document.to_string())
@@ -174,6 +179,11 @@ impl Plugin {
             capabilities,
             object: object.clone(),
         })
+    }
+
+    /// How it gets addresses, if it says so.
+    pub(super) fn ipam(&self) -> Option<&Map<String, Value>> {
+        self.object.get("ipam").and_then(Value::as_object)
     }
 
     /// The document for the plugin's stdin.

@@ -38,34 +38,38 @@ impl Networks {
 
     /// The sandboxes that the cache says are attached and that are ours. Reads the disk.
     pub fn attached(&self) -> Result<BTreeSet<String>, NetworkError> {
-        let records = self.cache.pinned_in(&self.settings.netns_dir)?;
-        Ok(records
+        Ok(self
+            .own_records()?
             .into_iter()
             .map(|record| record.container_id)
             .collect())
     }
 
     /// Detaches every attachment of ours that `keep` does not know; after a reboot, these are all
-    /// of them. What fails is logged, keeps its record, and is tried again by the next sweep.
-    pub async fn detach_unknown(self: &Arc<Self>, keep: impl Fn(&str) -> bool) {
+    /// of them, and what a power cut has left of others. What fails is returned, keeps its record, and
+    /// is tried again by the next sweep.
+    pub async fn detach_unknown(
+        self: &Arc<Self>,
+        keep: impl Fn(&str) -> bool,
+    ) -> Vec<NetworkError> {
         let this = Arc::clone(self);
-        let unknown = match off_thread("", Command::Del, move || this.attached()).await {
+        let attached = move || Ok(&this.attached()? | &this.lost());
+        let unknown = match off_thread("", Command::Del, attached).await {
             Ok(attached) => attached.into_iter().filter(|id| !keep(id)),
-            Err(error) => return tracing::error!(%error, "left-over attachments not swept"),
+            Err(error) => return vec![error],
         };
         let sweep = unknown.map(|sandbox_id| async move {
             let pod = Pod {
                 sandbox_id,
                 ..Pod::default()
             };
-            if let Err(error) = self.detach(&pod).await {
-                tracing::error!(%error, "attachment of a pod that is gone not released");
-            }
+            self.detach(&pod).await.err()
         });
         stream::iter(sweep)
             .buffer_unordered(self.settings.concurrency.max(1))
-            .collect::<()>()
-            .await;
+            .filter_map(async |failed| failed)
+            .collect()
+            .await
     }
 
     async fn detach_now(&self, pod: &Pod) -> Result<(), NetworkError> {
@@ -76,7 +80,11 @@ impl Networks {
             .enter(id, Command::Del, self.settings.del_timeout)
             .await?;
         let (cache, sandbox_id) = (self.cache.clone(), id.to_owned());
-        let found = off_thread(id, Command::Del, move || cache.of(&sandbox_id)).await?;
+        let found = off_thread(id, Command::Del, move || {
+            cache.remove_unfinished(&sandbox_id, INTERFACE)?;
+            cache.of(&sandbox_id)
+        })
+        .await?;
         if found.is_empty() && pod.attempted {
             return self.delete_uncached(&turn, pod).await;
         }

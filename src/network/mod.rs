@@ -29,6 +29,8 @@ mod counters;
 mod current;
 mod detach;
 mod error;
+mod leftover;
+mod lost;
 mod plugin;
 mod pod;
 mod result;
@@ -47,12 +49,13 @@ use std::{
 
 use serde_json::Value;
 
+pub use admission::InFlight;
 pub use bandwidth::Bandwidth;
 pub use counters::Interface;
 pub use error::{NetworkError, NotReady};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 
-use admission::{Admission, InFlight};
+use admission::Admission;
 use cache::Cache;
 use counters::Counters;
 use current::Current;
@@ -74,6 +77,8 @@ pub struct Settings {
     /// Where pods' network namespaces are pinned, by sandbox id. That is how an attachment in the
     /// cache is known to be ours, and may be swept: other tools share the cache.
     pub netns_dir: PathBuf,
+    /// Which daemon this is, by its run root: another one may have the same cache and namespaces.
+    pub instance: PathBuf,
     /// The network to use (`cni_default_network`); `None` is the first one in `conf_dir`.
     pub default_network: Option<String>,
     /// Time for one pod's ADD, all plugins together; as long again it may wait for its turn.

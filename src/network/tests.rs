@@ -141,6 +141,7 @@ impl Scratch {
             ],
             cache_dir: self.path("cache"),
             netns_dir: self.path("netns"),
+            instance: "/run/one".into(),
             default_network: None,
             add_timeout: LONG,
             del_timeout: LONG,

@@ -204,6 +204,7 @@ mod tests {
             path,
             root: directory.path().join("root"),
             systemd_cgroup: false,
+            call_timeout: std::time::Duration::from_secs(60),
         };
         (directory, program)
     }

@@ -24,6 +24,15 @@ pub struct Program {
     pub root: PathBuf,
     /// Whether it makes cgroups through systemd, its `--systemd-cgroup`.
     pub systemd_cgroup: bool,
+    /// How long a call may take that sends a signal, changes limits or removes what is dead; start
+    /// and exec have twice that (`runtime_call_timeout`).
+    #[serde(default = "a_minute")]
+    pub call_timeout: Duration,
+}
+
+/// What records hold that were written before the time was in them.
+fn a_minute() -> Duration {
+    Duration::from_secs(60)
 }
 
 /// One `[crio.runtime.runtimes.NAME]` table: an OCI runtime and how it is called.
@@ -53,6 +62,16 @@ pub struct Handler {
 }
 
 impl Program {
+    /// How long the runtime may take to start a container, or a command in one: hooks run then.
+    pub fn start_timeout(&self) -> Duration {
+        self.call_timeout.saturating_mul(2)
+    }
+
+    /// A call of it, as people are told what is waited for.
+    pub fn call(&self, command: &str) -> String {
+        format!("{} {command}", self.path.display())
+    }
+
     /// The arguments before the runtime's subcommand.
     pub fn global_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
@@ -200,6 +219,7 @@ mod tests {
                 path: path.into(),
                 root: "/run/x".into(),
                 systemd_cgroup: false,
+                call_timeout: a_minute(),
             },
             monitor: "/bin/true".into(),
             environment: Vec::new(),

@@ -11,6 +11,7 @@ mod handler;
 mod invoke;
 mod monitor;
 mod remembered;
+mod states;
 
 use std::io;
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Answer, Connection};
-use super::{Handler, RuntimeError};
+use super::{Handler, Program, RuntimeError};
 use crate::cgroup::Cgroups;
 use crate::sys::process_tree::{kill_all_in, kill_tree};
 use crate::sys::{blocking, fault};
@@ -21,8 +21,6 @@ use crate::sys::{blocking, fault};
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-/// How long a monitor may take for what the runtime has to do: start, and begin of an exec.
-pub(super) const RUNTIME_ANSWER: Duration = Duration::from_secs(120);
 
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +105,7 @@ impl Monitor {
             biased;
             () = new.cancelled.cancelled() => Err(RuntimeError::Cancelled),
             created = in_time => created.unwrap_or_else(|_| Err(RuntimeError::TimedOut {
-                step: format!("{} create {}", handler.program.handler, new.id),
+                step: format!("{} create {}", handler.program.path.display(), new.id),
                 deadline: handler.create_timeout,
             })),
         };
@@ -141,14 +139,16 @@ impl Monitor {
         Ok(Watch { connection })
     }
 
-    /// Starts the created container and returns when that was, in nanoseconds since 1970.
+    /// Starts the created container by the runtime that has created it, and returns when that was,
+    /// in nanoseconds since 1970.
     ///
     /// # Errors
-    /// When the runtime refuses: its message says why, a missing command for example.
-    pub async fn start(&self) -> Result<u64, RuntimeError> {
+    /// When the runtime refuses: its message says why, a missing command for example. When it does
+    /// not end in time it goes on until the container is killed.
+    pub async fn start(&self, runtime: &Program) -> Result<u64, RuntimeError> {
         let connection = self.ask(&Request::Start).await?;
         fault::point("start.asked");
-        match within(RUNTIME_ANSWER, "start the container", next(&connection))
+        match within_call(runtime, "start", next(&connection))
             .await?
             .reply()?
         {
@@ -343,6 +343,23 @@ pub(super) async fn within<T>(
     tokio::time::timeout(deadline, answer)
         .await
         .unwrap_or(Err(late))
+}
+
+/// Waits for the end of a call of the runtime that the monitor makes, but not for ever.
+pub(super) async fn within_call<T>(
+    runtime: &Program,
+    call: &'static str,
+    answer: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    let deadline = runtime.start_timeout();
+    tokio::time::timeout(deadline, answer)
+        .await
+        .unwrap_or_else(|_| {
+            Err(RuntimeError::TimedOut {
+                step: format!("{} {call}", runtime.path.display()),
+                deadline,
+            })
+        })
 }
 
 pub(super) async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {

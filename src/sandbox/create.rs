@@ -86,7 +86,7 @@ impl Sandboxes {
                 Ok(sandbox.record().id.clone())
             }
             Err(error) => {
-                stage.enter("undo what was made");
+                stage.enter_for("undo what was made", record.id.to_string());
                 self.undo(record).await;
                 Err(error)
             }
@@ -103,14 +103,17 @@ impl Sandboxes {
         let this = Arc::clone(self);
         record = blocking(move || this.make_kernel_objects(record)).await?;
         if record.own_network() {
-            stage.enter("CNI ADD");
+            stage.enter_for("CNI ADD", record.id.to_string());
             let attachment = self.rooms.networks.attach(&network_of(&record)).await?;
             record.ips = attachment.ips;
             record.cni_result = Some(attachment.result);
         }
         let mut watch = None;
         if record.config.security.namespaces.pid == NamespaceMode::Pod {
-            stage.enter("start the pause process");
+            stage.enter_for(
+                "start the pause process",
+                record.runtime.call("create and start"),
+            );
             let (process, ended) = pause::start(self, &record).await?;
             record.pause = Some(process);
             watch = Some(ended);
@@ -135,7 +138,12 @@ impl Sandboxes {
             sysctls: config.sysctls_of(&self.settings),
         };
         let id = &record.id;
-        let namespaces = namespaces::pin(&self.settings.namespaces_dir, id, &wanted)?;
+        let namespaces = namespaces::pin(
+            &self.settings.namespaces_dir,
+            self.rooms.run_dir.top(),
+            id,
+            &wanted,
+        )?;
         fault::point("pod.namespaces-made");
         let directory = self.rooms.run_dir.sandbox(id);
         files::create(
@@ -198,10 +206,7 @@ impl Sandboxes {
             let record = sandbox.record();
             if record.phase == Phase::Ready {
                 tracing::warn!(id = %record.id, ?ended, "pause process ended, pod is not ready");
-                let written = this.update(&sandbox, |record| record.phase = Phase::NotReady);
-                if let Err(error) = written {
-                    tracing::error!(id = %record.id, %error, "end of the pause process not recorded");
-                }
+                this.note(&sandbox, |record| record.phase = Phase::NotReady);
                 this.announce(&sandbox, Happening::Stopped);
             }
         });

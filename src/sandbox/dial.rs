@@ -134,7 +134,10 @@ mod tests {
             hostname: "dialled".into(),
             sysctls: vec![],
         };
-        let netns = pin(directory, id, &wanted).unwrap().network.unwrap();
+        let netns = pin(directory, directory, id, &wanted)
+            .unwrap()
+            .network
+            .unwrap();
         let inside = netns.clone();
         let listen = move || {
             setns(File::open(inside).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();

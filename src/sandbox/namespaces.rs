@@ -23,9 +23,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
-use super::SandboxError;
+use super::{SandboxError, pins};
 use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
@@ -33,7 +34,7 @@ use crate::sys::fault;
 use crate::sys::user_namespace::{Holder, Range};
 
 /// The kinds of namespace that a pod's containers may share without a process.
-const KINDS: [(&str, &str, CloneFlags); 4] = [
+pub(super) const KINDS: [(&str, &str, CloneFlags); 4] = [
     ("netns", "net", CloneFlags::CLONE_NEWNET),
     ("ipcns", "ipc", CloneFlags::CLONE_NEWIPC),
     ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
@@ -74,15 +75,33 @@ pub struct Namespaces {
     pub user: Option<PathBuf>,
 }
 
-/// Makes and pins the wanted namespaces of sandbox `id`. Blocks for well under a millisecond.
+impl Namespaces {
+    /// Whether what is said to be pinned is, and not the empty file that an unmount leaves.
+    pub fn are_pinned(&self) -> bool {
+        let pinned =
+            |path: &PathBuf| statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS_MAGIC);
+        [&self.network, &self.ipc, &self.uts, &self.user]
+            .into_iter()
+            .flatten()
+            .all(pinned)
+    }
+}
+
+/// Makes and pins the wanted namespaces of sandbox `id`, for the daemon that `owner` names. Blocks for
+/// well under a millisecond.
 ///
 /// # Errors
 /// Names the step; what was pinned before the error stays for [`unpin`].
-pub fn pin(directory: &Path, id: &Id, wanted: &Wanted) -> Result<Namespaces, SandboxError> {
+pub fn pin(
+    directory: &Path,
+    owner: &Path,
+    id: &Id,
+    wanted: &Wanted,
+) -> Result<Namespaces, SandboxError> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("pin-namespaces".into())
-            .spawn_scoped(scope, || pin_in_this_thread(directory, id, wanted))
+            .spawn_scoped(scope, || pin_in_this_thread((directory, owner), id, wanted))
             .map_err(SandboxError::io(
                 "start a thread to make namespaces in",
                 directory,
@@ -94,7 +113,7 @@ pub fn pin(directory: &Path, id: &Id, wanted: &Wanted) -> Result<Namespaces, San
 }
 
 fn pin_in_this_thread(
-    directory: &Path,
+    (directory, owner): (&Path, &Path),
     id: &Id,
     wanted: &Wanted,
 ) -> Result<Namespaces, SandboxError> {
@@ -106,7 +125,7 @@ fn pin_in_this_thread(
             unshare(flags)
                 .map_err(io::Error::from)
                 .map_err(SandboxError::io("unshare namespaces for", directory))?;
-            bind_all(directory, id, flags, |name| {
+            bind_all((directory, owner), id, flags, |name| {
                 format!("/proc/thread-self/ns/{name}").into()
             })?
         }
@@ -114,7 +133,7 @@ fn pin_in_this_thread(
             let holder = Holder::new(flags, range(ids.uids), range(ids.gids))
                 .map_err(|source| SandboxError::UserNamespace { source })?;
             let all = flags | CloneFlags::CLONE_NEWUSER;
-            let pinned = bind_all(directory, id, all, |name| holder.file(name))?;
+            let pinned = bind_all((directory, owner), id, all, |name| holder.file(name))?;
             for path in [&pinned.network, &pinned.ipc, &pinned.uts] {
                 path.iter().try_for_each(|path| enter(path))?;
             }
@@ -144,7 +163,7 @@ fn range(ids: IdMapping) -> Range {
 
 /// Pins those of the namespaces that `flags` names; `file` says which file of the kernel each is.
 fn bind_all(
-    directory: &Path,
+    (directory, owner): (&Path, &Path),
     id: &Id,
     flags: CloneFlags,
     file: impl Fn(&str) -> PathBuf,
@@ -152,7 +171,7 @@ fn bind_all(
     let mut paths = KINDS.iter().map(|(parent, name, flag)| {
         flags
             .contains(*flag)
-            .then(|| bind(&directory.join(parent), id, &file(name)))
+            .then(|| bind(&directory.join(parent), owner, id, &file(name)))
             .transpose()
     });
     let mut next = || paths.next().unwrap_or(Ok(None));
@@ -223,10 +242,10 @@ fn as_root_of<T>(
     outcome
 }
 
-fn bind(parent: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> {
+fn bind(parent: &Path, owner: &Path, id: &Id, source: &Path) -> Result<PathBuf, SandboxError> {
     let target = parent.join(id.as_str());
     fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
-    fs::File::create(&target).map_err(SandboxError::io("create the mount point", &target))?;
+    pins::sign(&target, owner).map_err(SandboxError::io("create the mount point", &target))?;
     fault::point("pod.pin-file-made");
     mount(
         Some(source),
@@ -263,19 +282,6 @@ pub fn unpin(directory: &Path, id: &Id) -> Result<(), SandboxError> {
         }
     }
     outcome
-}
-
-/// Ids of the sandboxes that have a namespace pinned below `directory`.
-pub fn pinned(directory: &Path) -> Vec<Id> {
-    let mut ids: Vec<Id> = KINDS
-        .iter()
-        .filter_map(|(parent, ..)| fs::read_dir(directory.join(parent)).ok())
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    ids.sort();
-    ids.dedup();
-    ids
 }
 
 /// Sets IFF_UP on interface 1, which is `lo` in every network namespace (rtnetlink(7)).
@@ -329,6 +335,8 @@ fn raise_loopback() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OWNER: &str = "/run/one";
 
     fn wanted() -> Wanted {
         Wanted {
@@ -389,7 +397,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let id = Id::random();
         let own = fs::read_link("/proc/self/ns/net").unwrap();
-        let namespaces = pin(directory.path(), &id, wanted).unwrap();
+        let namespaces = pin(directory.path(), OWNER.as_ref(), &id, wanted).unwrap();
         if let Some(ids) = wanted.user {
             let map = inside(&namespaces, "cat /proc/self/uid_map /proc/self/gid_map");
             let firsts: Vec<&str> = map.split_whitespace().skip(1).step_by(3).collect();
@@ -408,10 +416,13 @@ mod tests {
             "100"
         );
         assert!(inside(&namespaces, "ip -o link show lo").contains("LOWER_UP"));
-        assert_eq!(pinned(directory.path()), std::slice::from_ref(&id));
+        let pinned = || pins::pinned(directory.path(), OWNER.as_ref()).unwrap();
+        assert_eq!(pinned(), std::slice::from_ref(&id));
+        let another = pins::pinned(directory.path(), "/run/two".as_ref()).unwrap();
+        assert_eq!(another, [], "another daemon's are not ours");
         unpin(directory.path(), &id).unwrap();
         unpin(directory.path(), &id).unwrap();
-        assert!(pinned(directory.path()).is_empty());
+        assert!(pinned().is_empty());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(id.as_str()));
     }
@@ -426,7 +437,7 @@ mod tests {
             sysctls: vec![],
             ..wanted()
         };
-        let namespaces = pin(directory.path(), &id, &wanted).unwrap();
+        let namespaces = pin(directory.path(), OWNER.as_ref(), &id, &wanted).unwrap();
         assert!(namespaces.network.is_none() && namespaces.ipc.is_none());
         assert!(namespaces.uts.is_some());
         unpin(directory.path(), &id).unwrap();
@@ -439,6 +450,7 @@ mod tests {
         let sysctls = vec![("net.ipv4.no_such_thing".to_owned(), "1".to_owned())];
         let error = pin(
             directory.path(),
+            OWNER.as_ref(),
             &id,
             &Wanted {
                 sysctls,

@@ -47,7 +47,7 @@ pub(super) async fn start(
     };
     let (pid, watch) = Monitor::create(&handler, &sandboxes.rooms.cgroups, new).await?;
     let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;
-    Monitor::of(bundle).start().await?;
+    Monitor::of(bundle).start(&record.runtime).await?;
     Ok((Pause { pid, start_time }, watch))
 }
 

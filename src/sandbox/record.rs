@@ -128,6 +128,8 @@ impl Record {
 impl Versioned for Record {
     const KIND: &'static str = "pod";
     const VERSION: u32 = 1;
+    // That a pod was stopped nothing else tells.
+    const KEEPS_SPARE: bool = true;
 
     fn version(&self) -> u32 {
         self.version

@@ -50,7 +50,7 @@ impl Sandboxes {
             return Ok(());
         }
         // First, so that no container is created in it any more.
-        self.update(sandbox, |record| record.phase = Phase::NotReady)?;
+        self.note(sandbox, |record| record.phase = Phase::NotReady);
         fault::point("pod-stop.marked");
         stage.enter("cancel what is being created in it");
         self.rooms.containers.cancel_creations(&record.id).await;
@@ -69,17 +69,20 @@ impl Sandboxes {
             stopped.map_err(SandboxError::Container)?;
         }
         fault::point("pod-stop.containers-ended");
-        stage.enter("release network, namespaces and cgroup");
+        stage.enter_for(
+            "release network, namespaces and cgroup",
+            record.id.to_string(),
+        );
         let released = self.teardown(&record).await;
         self.announce(sandbox, Happening::Stopped);
         released?;
         stage.enter("write the record");
-        self.update(sandbox, |record| {
+        self.note(sandbox, |record| {
             record.attached = false;
             record.pause = None;
             record.leftover = false;
             record.namespaces = Default::default();
-        })?;
+        });
         fault::point("pod-stop.recorded");
         Ok(())
     }

@@ -19,11 +19,12 @@ use rustix::fs::{Mode, OFlags};
 use sha2::Digest as _;
 
 use super::dir::Dir;
-use super::image::{CONFIG, Content, MAX_DOCUMENT_BYTES, document};
+use super::document::{CONFIG, MAX_DOCUMENT_BYTES, document};
+use super::image::Content;
 use super::index::LayerEntry;
 use super::layer::{DIFF, describe, sha256_hex};
 use super::unpack::EntryPath;
-use super::{ImageRecord, LayerInfo, Lease, NewImage, StorageError, Store, record, usage};
+use super::{ImageRecord, LayerInfo, Lease, NewImage, StorageError, Store, usage};
 
 /// How much is written between two looks at the free space.
 const SPACE_CHECK_BYTES: u64 = 64 << 20;
@@ -198,25 +199,6 @@ impl Store {
         };
         self.put(content, new)
     }
-}
-
-/// What an artifact's record says besides an image's.
-pub(super) fn file(record: &ImageRecord) -> Option<record::ArtifactFile> {
-    let media_type = record.artifact_type.clone()?;
-    let layers = record.layers.iter();
-    Some(record::ArtifactFile {
-        media_type,
-        layers: layers.map(|layer| layer.digest().to_owned()).collect(),
-    })
-}
-
-/// The layers that the record of the artifact `id` names.
-pub(super) fn layers(id: &str, file: &record::ArtifactFile) -> Result<Vec<Digest>, StorageError> {
-    let parsed = file.layers.iter().map(|hex| {
-        Digest::from_str(&format!("sha256:{hex}"))
-            .map_err(|error| document(id, record::IMAGE_FILE, format!("layer {hex:?}: {error}")))
-    });
-    parsed.collect()
 }
 
 fn directory(parent: &Dir, name: &str) -> Result<Dir, StorageError> {

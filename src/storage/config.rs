@@ -6,7 +6,7 @@ use oci_spec::image::{Digest, ImageConfiguration};
 use serde_json::{Value, json};
 
 use super::StorageError;
-use super::image::{CONFIG, MAX_DOCUMENT_BYTES, document};
+use super::document::{CONFIG, MAX_DOCUMENT_BYTES, document};
 use super::layer::sha256_hex;
 
 /// Layers of one image: what overlayfs stacks at most (`OVL_MAX_STACK`).

@@ -45,6 +45,19 @@ impl Dir {
         })
     }
 
+    /// Opens a path of the configuration; `None`: it does not exist.
+    pub(super) fn open(path: &Path) -> Result<Option<Dir>, StorageError> {
+        let flags = DIR_FLAGS.difference(OFlags::NOFOLLOW);
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Dir {
+                fd,
+                path: path.to_path_buf(),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StorageError::io(path, "open directory")(error)),
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -106,9 +106,8 @@ pub enum StorageError {
     },
     /// Unpacking would fill the file system.
     #[error(
-        "layer {diff_id}: {} has {} bytes and {} inodes free, of which {} bytes are kept free, and \
-         the layer needs {coming} more bytes at least; remove images or enlarge the file system",
-        space.path.display(), space.free, space.free_inodes, space.reserve
+        "layer {diff_id}: {space}, and the layer needs {coming} more bytes at least; remove images \
+         or enlarge the file system"
     )]
     DiskFull {
         /// The layer.
@@ -197,6 +196,9 @@ pub enum StorageError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// Whoever asked for an examination does not want it any more.
+    #[error("the check was ended before it was complete")]
+    Ended,
     /// The root of a container with a user namespace cannot get to its own files.
     #[error(
         "{}: only root may pass this directory, and the root of a pod with a user namespace has to; \

@@ -1,57 +1,26 @@
-//! Images: their records in memory and on disk, and how they come, change and go.
+//! How images come, change and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use oci_spec::image::{Digest, ImageConfiguration};
 use serde_json::Map;
 use sha2::Digest as _;
 
-use super::artifact;
 use super::background::Task;
 use super::config::parse_config;
+use super::document::{CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document};
+use super::image_file;
+use super::image_record::ImageRecord;
 use super::index::ImageEntry;
-use super::record::{self, IMAGE_FILE, ImageFile};
+use super::record::IMAGE_FILE;
 use super::signatures::{self, SIGNATURES};
-use super::store::{Places, Shared, check_hex_id};
+use super::store::{Places, Shared};
 use super::trash::unique_name;
 use super::{StorageError, Store};
 use crate::sys::fault;
-
-/// Bytes of a config or manifest. Registries bound manifests at 4 MiB; configs grow with history.
-pub(super) const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
-
-pub(super) const MANIFEST: &str = "manifest";
-pub(super) const CONFIG: &str = "config";
-
-/// An image of the store, immutable: a change of names makes a new record.
-#[derive(Debug, Clone)]
-pub struct ImageRecord {
-    /// sha256 of the config blob, bare hex; of an artifact, whose config is nothing of its own, of the
-    /// manifest.
-    pub id: String,
-    /// Digest of the manifest (not of the index that may have led to it).
-    pub manifest_digest: Digest,
-    /// Normalised `name:tag` references, sorted. An image whose names have all moved has none.
-    pub names: Vec<String>,
-    /// Normalised `name@digest` references, sorted.
-    pub digests: Vec<String>,
-    /// The layers' diff ids, lowest first; of an artifact those of its files.
-    pub layers: Vec<Digest>,
-    /// Compressed size of config and layers as the manifest gives it, in bytes; at least 1.
-    pub size_bytes: u64,
-    /// The config, parsed once. Its `history` is dropped: nothing reads it, and it is most of the bytes.
-    pub config: Arc<ImageConfiguration>,
-    /// When this store got the image.
-    pub loaded: SystemTime,
-    /// The manifest's annotations.
-    pub annotations: BTreeMap<String, String>,
-    /// What kind of artifact it is (a media type); `None`: an image, which can be run.
-    pub artifact_type: Option<String>,
-}
 
 /// What is derived of an image's documents.
 pub(super) struct Content {
@@ -201,6 +170,11 @@ impl Store {
         Ok(true)
     }
 
+    /// Frees the layers that nothing refers to, now.
+    pub fn collect(&self) -> Result<(), StorageError> {
+        self.shared.collect()
+    }
+
     /// The image's manifest as it was pulled. Reads the disk.
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
         self.read_document(id, MANIFEST)
@@ -272,7 +246,7 @@ impl Shared {
                 let dir = staging.create(&name, 0o700)?;
                 dir.write(MANIFEST, &new.manifest)?;
                 dir.write(CONFIG, &new.config)?;
-                dir.write(IMAGE_FILE, &encode(entry, dir.path())?)?;
+                dir.write(IMAGE_FILE, &image_file::encode(entry, dir.path())?)?;
                 let signed = !new.signatures.is_empty();
                 if signed {
                     // a damaged list is as good as none: what came now is what counts
@@ -336,7 +310,7 @@ impl Shared {
             ..entry.clone()
         };
         let dir = self.places.images.sub(&entry.record.id)?;
-        dir.replace(IMAGE_FILE, &encode(&entry, dir.path())?)?;
+        dir.replace(IMAGE_FILE, &image_file::encode(&entry, dir.path())?)?;
         if !entry.durable {
             // A round that is under way passes over a record that has changed.
             self.want(Task::Sync);
@@ -368,7 +342,7 @@ impl Shared {
                 durable: true,
                 ..entry.clone()
             };
-            let bytes = encode(&durable, images.path())?;
+            let bytes = image_file::encode(&durable, images.path())?;
             let name = unique_name(&id[..12]);
             let file = self.places.staging.write(&name, &bytes)?;
             file.sync_all()
@@ -391,95 +365,5 @@ impl Shared {
             self.index().images.insert(id, durable);
         }
         Ok(())
-    }
-}
-
-fn encode(entry: &ImageEntry, dir: &std::path::Path) -> Result<Vec<u8>, StorageError> {
-    let record = &entry.record;
-    let loaded = record.loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let file = ImageFile {
-        version: record::VERSION,
-        id: record.id.clone(),
-        manifest_digest: record.manifest_digest.to_string(),
-        names: record.names.clone(),
-        digests: record.digests.clone(),
-        size_bytes: record.size_bytes,
-        loaded_ns: u64::try_from(loaded.as_nanos()).unwrap_or(u64::MAX),
-        annotations: record.annotations.clone(),
-        artifact: artifact::file(record),
-        durable: entry.durable,
-        boot_id: entry.boot_id.clone(),
-        unknown: entry.unknown.clone(),
-    };
-    record::encode(&file, &dir.join(IMAGE_FILE))
-}
-
-/// Reads an image's record.
-pub(super) fn read_record(places: &Places, name: &OsStr) -> Result<ImageFile, StorageError> {
-    let id = name.to_string_lossy().into_owned();
-    check_hex_id("image", &id)?;
-    let dir = places.images.sub(&id)?;
-    let file: ImageFile = record::read(&dir, IMAGE_FILE)?;
-    if file.id != id {
-        return Err(record::mismatch(dir.path(), IMAGE_FILE));
-    }
-    Ok(file)
-}
-
-/// Reads the rest of an image. What its id is the digest of is hashed again: it is small, and
-/// everything hangs on it.
-pub(super) fn load(places: &Places, file: ImageFile) -> Result<ImageEntry, StorageError> {
-    let dir = places.images.sub(&file.id)?;
-    let named = if file.artifact.is_some() {
-        MANIFEST
-    } else {
-        CONFIG
-    };
-    let bytes = dir.read(named, MAX_DOCUMENT_BYTES)?;
-    if hex::encode(sha2::Sha256::digest(&bytes)) != file.id {
-        let reason = "its digest is not the image's id".to_owned();
-        return Err(document(&file.id, named, reason));
-    }
-    let (config, layers) = match &file.artifact {
-        Some(artifact) => (
-            ImageConfiguration::default(),
-            artifact::layers(&file.id, artifact)?,
-        ),
-        None => parse_config(&file.id, &bytes)?,
-    };
-    let id = file.id;
-    let manifest_digest = Digest::from_str(&file.manifest_digest)
-        .map_err(|error| document(&id, MANIFEST, format!("its digest in the record: {error}")))?;
-    let record = ImageRecord {
-        id,
-        manifest_digest,
-        names: file.names,
-        digests: file.digests,
-        layers,
-        size_bytes: file.size_bytes,
-        config: Arc::new(config),
-        loaded: UNIX_EPOCH + Duration::from_nanos(file.loaded_ns),
-        annotations: file.annotations,
-        artifact_type: file.artifact.map(|artifact| artifact.media_type),
-    };
-    let ImageFile {
-        durable,
-        boot_id,
-        unknown,
-        ..
-    } = file;
-    Ok(ImageEntry {
-        record: Arc::new(record),
-        durable,
-        boot_id,
-        unknown,
-    })
-}
-
-pub(super) fn document(id: &str, document: &'static str, reason: String) -> StorageError {
-    StorageError::Document {
-        id: id.to_owned(),
-        document,
-        reason,
     }
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::LayerInfo;
+use super::image_record::ImageRecord;
 use super::unpack::RootAttributes;
-use super::{ImageRecord, LayerInfo};
 
 #[derive(Debug, Default)]
 pub(super) struct Index {

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::background::Task;
 use super::dir::Dir;
-use super::image;
+use super::image_file;
 use super::index::{Index, LayerEntry, RootEntry};
 use super::layer::DIFF;
 use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
@@ -108,7 +108,7 @@ fn sweep_staging(places: &Places) -> Result<(), StorageError> {
 fn load_layers(places: &Places) -> Result<HashMap<String, LayerEntry>, StorageError> {
     let mut layers = HashMap::new();
     for name in places.layers.names()? {
-        match load_layer(places, &name) {
+        match load_layer(&places.layers, &name) {
             Ok(entry) => {
                 layers.insert(entry.info.diff_id.clone(), entry);
             }
@@ -118,10 +118,10 @@ fn load_layers(places: &Places) -> Result<HashMap<String, LayerEntry>, StorageEr
     Ok(layers)
 }
 
-fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError> {
+pub(super) fn load_layer(layers: &Dir, name: &OsStr) -> Result<LayerEntry, StorageError> {
     let name = name.to_string_lossy();
     check_hex_id("layer", &name)?;
-    let dir = places.layers.sub(&name)?;
+    let dir = layers.sub(&name)?;
     let record: LayerRecord = record::read(&dir, LAYER_FILE)?;
     if record.diff_id != name {
         return Err(record::mismatch(dir.path(), LAYER_FILE));
@@ -148,7 +148,7 @@ fn load_layer(places: &Places, name: &OsStr) -> Result<LayerEntry, StorageError>
 
 fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {
     for name in places.images.names()? {
-        let file = match image::read_record(places, &name) {
+        let file = match image_file::read_record(&places.images, &name) {
             Ok(file) => file,
             Err(error) => {
                 set_aside(places, &places.images, &name, IMAGE_FILE, &error)?;
@@ -162,7 +162,7 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
             places.trash.take(&places.images, &name)?;
             continue;
         }
-        let entry = match image::load(places, file) {
+        let entry = match image_file::load(&places.images, file) {
             Ok(entry) => entry,
             Err(error) => {
                 quarantine(places, &places.images, &name, &error)?;
@@ -197,7 +197,7 @@ fn load_roots(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), S
             // Nothing of another boot is mounted or needed.
             Ok(_) => Vec::new(),
             // The record is whole before a root is mounted, so this one never was, unless a newer
-            // cricket made it. It stays for `sweep_roots` to judge.
+            // cricket made it. It stays until it is judged by its owner (`leaks`).
             Err(error) => {
                 tracing::warn!(container = %name, %error, "root filesystem without a readable record");
                 Vec::new()

@@ -1,5 +1,6 @@
 //! Root filesystems of containers: `containers/<id>/{diff,work,merged}` and what they occupy.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,11 @@ impl Store {
     pub fn root_path(&self, container_id: &str) -> PathBuf {
         let containers = self.shared.places.containers.path();
         containers.join(container_id).join(MERGED)
+    }
+
+    /// Parent of all roots, each named after its container.
+    pub fn roots_place(&self) -> PathBuf {
+        self.shared.places.containers.path().to_path_buf()
     }
 
     /// The same for what has no root: nothing is mounted there, and the `diff` beside it is empty.
@@ -162,6 +168,7 @@ impl Store {
 
     /// Unmounts and removes every root that `keep` does not want; returns their container ids. One that
     /// cannot be removed is reported and left for the next time.
+    #[cfg(test)]
     pub fn sweep_roots(&self, keep: impl Fn(&str) -> bool) -> Vec<String> {
         let ids: Vec<String> = self.shared.index().roots.keys().cloned().collect();
         let mut swept = Vec::new();
@@ -243,14 +250,7 @@ impl Shared {
             // The root directory of an overlay has the attributes of the upper one.
             set_root_attributes(&diff, attributes, options.ids.as_ref())?;
         }
-        let mut lowers: Vec<PathBuf> = Vec::with_capacity(layers.len().max(1));
-        let place = self.places.layers.path();
-        lowers.extend(
-            layers
-                .iter()
-                .rev()
-                .map(|layer| place.join(layer).join(DIFF)),
-        );
+        let mut lowers = lower_directories(self.places.layers.path(), layers);
         if lowers.is_empty() {
             lowers.push(self.places.empty.path().to_path_buf());
         }
@@ -300,6 +300,16 @@ impl Shared {
             }
         }
     }
+}
+
+/// The layers (lowest first) as overlayfs wants them: topmost first, and each once, for it refuses a
+/// directory that it has already (ELOOP). An image may well have a layer twice, mostly the empty one
+/// that older builders made for each step that changed no file. What the lower of the two holds the
+/// upper one puts there again, so only that one counts.
+pub(super) fn lower_directories(place: &Path, layers: &[String]) -> Vec<PathBuf> {
+    let mut seen = HashSet::with_capacity(layers.len());
+    let topmost = layers.iter().rev().filter(|layer| seen.insert(*layer));
+    topmost.map(|layer| place.join(layer).join(DIFF)).collect()
 }
 
 /// All layers are in the store.

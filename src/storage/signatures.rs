@@ -75,7 +75,7 @@ pub(super) fn encode(
 }
 
 /// The texts of an image's directory; none where nothing was ever given.
-fn read(dir: &Dir) -> Result<Vec<String>, StorageError> {
+pub(super) fn read(dir: &Dir) -> Result<Vec<String>, StorageError> {
     if !dir.has(SIGNATURES) {
         return Ok(Vec::new());
     }

@@ -11,6 +11,7 @@ use super::background::{Background, Task};
 use super::dir::Dir;
 use super::index::Index;
 use super::trash::Trash;
+use crate::sys::boot;
 use crate::sys::user_namespace::Range;
 
 /// Where the store lives and what it allows.
@@ -169,7 +170,7 @@ impl Shared {
         }
     }
 
-    fn empty_trash(&self) -> Result<(), StorageError> {
+    pub(super) fn empty_trash(&self) -> Result<(), StorageError> {
         let Places {
             trash,
             containers_trash,
@@ -186,12 +187,10 @@ impl Shared {
 impl Store {
     /// Opens `<root>/cricket` (creating it), takes its lock, sweeps what a crash left, drops what a
     /// power cut left not durable, and loads all records into memory. Every root that a crash left is
-    /// kept until [`Store::sweep_roots`].
+    /// kept: whose it is, this room does not know (`leaks`).
     pub fn open(settings: Settings) -> Result<Store, StorageError> {
-        const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(BOOT_ID)
-            .map_err(StorageError::io(BOOT_ID, "read this boot's id"))?;
-        Store::open_in_boot(settings, boot_id.trim())
+        let boot_id = boot::id().map_err(StorageError::io(boot::BOOT_ID, "read this boot's id"))?;
+        Store::open_in_boot(settings, &boot_id)
     }
 
     /// What layers and images occupy.

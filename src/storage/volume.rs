@@ -7,10 +7,10 @@ use oci_spec::image::Digest;
 use serde_json::Map;
 
 use super::idmapped::Idmapped;
-use super::layer::{DIFF, sha256_hex};
+use super::layer::sha256_hex;
 use super::overlay::Overlay;
 use super::record::{self, ROOT_FILE, RootRecord};
-use super::root::{check_container_id, check_layers, is_mount};
+use super::root::{check_container_id, check_layers, is_mount, lower_directories};
 use super::store::Shared;
 use super::{RootOptions, StorageError, Store};
 
@@ -51,14 +51,11 @@ impl Store {
         if is_mount(&target)? {
             return Ok(target.path().to_path_buf());
         }
-        let place = shared.places.layers.path();
-        let mut lowers: Vec<PathBuf> = layers
-            .iter()
-            .rev()
-            .map(|layer| place.join(layer).join(DIFF))
-            .collect();
+        let mut lowers = lower_directories(shared.places.layers.path(), &layers);
         // Without an upper directory overlayfs wants at least two lower ones.
-        lowers.push(shared.places.empty.path().to_path_buf());
+        if lowers.len() < 2 {
+            lowers.push(shared.places.empty.path().to_path_buf());
+        }
         if lowers.len() == 1 {
             lowers.push(target.path().to_path_buf());
         }

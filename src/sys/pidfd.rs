@@ -34,6 +34,23 @@ impl Process {
         let _gone = pidfd_send_signal(&self.descriptor, Signal::KILL);
     }
 
+    /// Sends a signal by its number, which may be one of the real-time ones. Gone already is fine.
+    #[allow(unsafe_code, reason = "no crate sends real-time signals by descriptor")]
+    pub fn signal(&self, number: i32) {
+        use std::os::fd::AsRawFd;
+        // SAFETY: pidfd_send_signal(2) reads nothing through the null pointer, which stands for the
+        // information that kill(2) sends; the descriptor is open as long as `self`.
+        let _gone = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.descriptor.as_raw_fd(),
+                number,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+    }
+
     /// Waits until the process has ended (it may still be a zombie).
     ///
     /// # Errors

@@ -40,12 +40,12 @@ table! {
         /// File that tells a reboot from a restart.
         version_file: Option<PathBuf> = "/var/run/crio/version",
             flag = "version-file", env = "CONTAINER_VERSION_FILE",
-            status = Accepted("records carry the boot id, nothing is wiped after a reboot");
+            status = Accepted("records carry the boot id; nothing is wiped after a reboot, `cricket wipe` asks");
 
         /// File that tells an upgrade from a restart.
         version_file_persist: Option<PathBuf> = None,
             flag = "version-file-persist", env = "CONTAINER_VERSION_FILE_PERSIST",
-            status = Accepted("records are versioned, images are never wiped after an upgrade");
+            status = Accepted("records are versioned; images are never wiped after an upgrade");
 
         /// File whose absence tells that the machine was not shut down cleanly.
         clean_shutdown_file: Option<PathBuf> = "/var/lib/crio/clean.shutdown",
@@ -55,12 +55,12 @@ table! {
         /// Wipe containers after a reboot and images after an upgrade when the daemon starts.
         internal_wipe: bool = true,
             flag = "internal-wipe", env = "CONTAINER_INTERNAL_WIPE",
-            status = Accepted("what a reboot orphans is always swept, nothing else is wiped");
+            status = Accepted("what nobody owns is always swept, nothing else is wiped");
 
         /// Check and repair the storage after an unclean shutdown.
         internal_repair: bool = true,
             flag = "internal-repair", env = "CONTAINER_INTERNAL_REPAIR",
-            status = Accepted("what did not reach the disk is always found and dropped");
+            status = Accepted("what did not reach the disk is always dropped; `cricket check` finds the rest");
 
         nested {
             /// `[crio.api]`.

@@ -27,21 +27,22 @@ pub(super) fn host_of(server: &str) -> &str {
     }
 }
 
-/// `auth`: base64 of `user:password`. The error does not quote it.
-pub(super) fn decode(auth: &str) -> Result<Credential, String> {
+/// `auth`: base64 of `user:password`; `None` where there is no colon, which docker and CRI-O pass
+/// over. The error does not quote it.
+pub(super) fn decode(auth: &str) -> Result<Option<Credential>, String> {
     let trimmed = auth.trim();
     let bytes = STANDARD
         .decode(trimmed)
         .or_else(|_| STANDARD_NO_PAD.decode(trimmed))
         .map_err(|_| "auth is not base64".to_owned())?;
     let text = String::from_utf8(bytes).map_err(|_| "auth is not text".to_owned())?;
-    let (username, password) = text
-        .split_once(':')
-        .ok_or_else(|| "auth is not user:password".to_owned())?;
+    let Some((username, password)) = text.split_once(':') else {
+        return Ok(None);
+    };
     // docker pads with NUL
     let password = password.trim_end_matches('\0').to_owned();
-    Ok(Credential::Basic {
+    Ok(Some(Credential::Basic {
         username: username.to_owned(),
         password,
-    })
+    }))
 }

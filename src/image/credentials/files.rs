@@ -126,6 +126,10 @@ impl Document {
         let credential = auth.credential();
         let credential =
             credential.map_err(|reason| broken(path, format!("auths {key:?}: {reason}")))?;
+        if credential.is_none() && !auth.auth.is_empty() {
+            let file = path.display();
+            tracing::warn!(%file, key, "auth is not base64 of user:password and is passed over");
+        }
         let key = key.to_owned();
         Ok(match credential {
             Some(credential) => Some(Entry::Known { key, credential }),

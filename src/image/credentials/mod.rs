@@ -95,7 +95,7 @@ impl RegistryAuth {
         if self.auth.is_empty() {
             Ok(None)
         } else {
-            decode(&self.auth).map(Some)
+            decode(&self.auth)
         }
     }
 
@@ -150,6 +150,15 @@ impl Places {
     }
 }
 
+/// What becomes of a file that was left for one pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// This is the pull: the file is used and removed.
+    Take,
+    /// This is a question: the file stays for the pull.
+    Look,
+}
+
 /// What one pull may show.
 #[derive(Debug)]
 pub struct Keyring {
@@ -176,19 +185,19 @@ pub struct Found {
 }
 
 impl Keyring {
-    /// Collects the places for a pull of `reference` by `namespace`, and takes the file that was
-    /// left for it, which is used once. `helpers` is registries.conf's `credential-helpers`, empty
-    /// where it has none. Blocking.
+    /// Collects the places for a pull of `reference` by `namespace`, and takes or looks at the file
+    /// that was left for it, which is used once. `helpers` is registries.conf's
+    /// `credential-helpers`, empty where it has none. Blocking.
     pub fn open(
         places: &Places,
         given: Option<RegistryAuth>,
-        reference: &str,
-        namespace: &str,
+        (reference, namespace, left): (&str, &str, Left),
         helpers: &[String],
     ) -> Result<Keyring, ImageError> {
-        let left = match &places.namespaced {
-            Some(dir) => namespaced::take(dir, namespace, reference)?,
-            None => None,
+        let left = match (&places.namespaced, left) {
+            (Some(dir), Left::Take) => namespaced::take(dir, namespace, reference)?,
+            (Some(dir), Left::Look) => namespaced::look(dir, namespace, reference)?,
+            (None, _) => None,
         };
         let files = match (left, &places.global) {
             (Some((path, document)), _) => vec![Source::Read(path, document)],

@@ -16,20 +16,28 @@ use crate::image::reference::Name;
 /// Tells apart the files that this process has taken.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
+/// Reads the file for a pull of `reference` by `namespace`, and leaves it there. Blocking.
+pub(super) fn look(
+    dir: &Path,
+    namespace: &str,
+    reference: &str,
+) -> Result<Option<(PathBuf, Document)>, ImageError> {
+    let Some(path) = left(dir, namespace, reference)? else {
+        return Ok(None);
+    };
+    let read = AuthFile::new(path.clone()).read()?;
+    Ok(read.map(|document| (path, document)))
+}
+
 /// Takes the file for a pull of `reference` by `namespace`: its path, and what it said. Blocking.
 pub(super) fn take(
     dir: &Path,
     namespace: &str,
     reference: &str,
 ) -> Result<Option<(PathBuf, Document)>, ImageError> {
-    // a namespace is a DNS label; what is none has no file
-    if namespace.is_empty() || namespace.contains(['/', '\0']) {
+    let Some(path) = left(dir, namespace, reference)? else {
         return Ok(None);
-    }
-    let path = dir.join(format!("{namespace}-{}.json", hash(reference)?));
-    if !path.exists() {
-        return Ok(None);
-    }
+    };
     let failed = |step: &str, error: std::io::Error| ImageError::Config {
         path: path.clone(),
         reason: format!("{step}: {error}"),
@@ -51,6 +59,16 @@ pub(super) fn take(
     std::fs::remove_file(&mine).map_err(|error| failed("cannot be removed after use", error))?;
     tracing::info!(file = %path.display(), "credentials of the namespace are used for this pull");
     Ok(read?.map(|document| (path, document)))
+}
+
+/// Where the file is, if there is one.
+fn left(dir: &Path, namespace: &str, reference: &str) -> Result<Option<PathBuf>, ImageError> {
+    // a namespace is a DNS label; what is none has no file
+    if namespace.is_empty() || namespace.contains(['/', '\0']) {
+        return Ok(None);
+    }
+    let path = dir.join(format!("{namespace}-{}.json", hash(reference)?));
+    Ok(path.exists().then_some(path))
 }
 
 /// The name that the kubelet has for the image: in full, without tag and digest, and a short name

@@ -20,7 +20,7 @@ fn reference(text: &str) -> Reference {
 }
 
 fn keyring(places: &Places, given: Option<RegistryAuth>) -> Keyring {
-    Keyring::open(places, given, "quay.io/a", "", &[]).unwrap()
+    Keyring::open(places, given, ("quay.io/a", "", Left::Take), &[]).unwrap()
 }
 
 async fn found(places: &Places, name: &str) -> Found {
@@ -101,7 +101,13 @@ fn every_form_of_credential_is_read() {
     let identity = Some(Credential::IdentityToken("t".into()));
     assert_eq!(token.credential().unwrap(), identity);
     assert_eq!(empty().credential().unwrap(), None);
-    for bad in ["%", "dXNlcg==", "/////w=="] {
+    // without a colon it is passed over, as docker does it
+    let half = RegistryAuth {
+        auth: STANDARD.encode("user"),
+        ..empty()
+    };
+    assert_eq!(half.credential().unwrap(), None);
+    for bad in ["%", "/////w=="] {
         let auth = RegistryAuth {
             auth: bad.into(),
             ..empty()
@@ -267,7 +273,10 @@ async fn a_namespaces_file_is_used_once_and_hides_the_others() {
             .join(format!("team-{:x}.json", Hex(Sha256::digest(name).into())));
         let json = serde_json::json!({"auths": {"mirror.io": entry("team:p")}});
         write(&left, &json);
-        let open = |namespace: &str| Keyring::open(&places, None, image, namespace, &[]).unwrap();
+        let opened = |namespace: &str, left| {
+            Keyring::open(&places, None, (image, namespace, left), &[]).unwrap()
+        };
+        let open = |namespace: &str| opened(namespace, Left::Take);
         let (asked, mirror) = (reference(name), reference("mirror.io/x"));
         // another namespace's pull leaves it, and has the file of the node
         for other in ["", "other", "../team"] {
@@ -275,6 +284,11 @@ async fn a_namespaces_file_is_used_once_and_hides_the_others() {
             assert_eq!(found.credential, basic("global", "p"), "{image} {other}");
             assert!(left.exists());
         }
+        // a question is no pull
+        let looked = opened("team", Left::Look);
+        let found = looked.find(&asked, &mirror).await.unwrap();
+        assert_eq!(found.credential, basic("team", "p"), "{image}");
+        assert!(left.exists(), "{image}: a question has used it up");
         let keyring = open("team");
         assert!(!left.exists(), "{image}: it stays after use");
         assert_eq!(
@@ -296,7 +310,7 @@ async fn a_namespaces_file_is_used_once_and_hides_the_others() {
     let hash = Hex(Sha256::digest("quay.io/a").into());
     let left = dir.path().join(format!("team-{hash:x}.json"));
     std::fs::write(&left, "{").unwrap();
-    let error = Keyring::open(&places, None, "quay.io/a", "team", &[]).unwrap_err();
+    let error = Keyring::open(&places, None, ("quay.io/a", "team", Left::Take), &[]).unwrap_err();
     assert!(error.to_string().contains("not an auth file"), "{error}");
     assert!(!left.exists());
 }
@@ -383,7 +397,8 @@ echo "{\"ServerURL\":\"$server\",\"Username\":\"u\",\"Secret\":\"for $server\"}"
         ),
     ];
     for (helpers, want) in lists {
-        let keyring = Keyring::open(&places, None, "plain.io/a", "", &helpers).unwrap();
+        let keyring =
+            Keyring::open(&places, None, ("plain.io/a", "", Left::Take), &helpers).unwrap();
         let found = keyring.find(&name, &name).await.unwrap();
         assert_eq!(found.credential, want, "{helpers:?}");
     }

@@ -13,7 +13,7 @@ mod underway;
 mod waits;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -43,6 +43,8 @@ pub struct Board {
 struct Known {
     last_number: u64,
     running: Vec<Arc<Underway>>,
+    /// Downloads that go on for others when the pull that began them has gone.
+    left: Vec<Weak<LayerProgress>>,
     ended: VecDeque<(Instant, PullSeen)>,
 }
 
@@ -75,16 +77,23 @@ impl Board {
     /// Those in flight, oldest first, and then those that ended, the last one first.
     pub fn seen(&self) -> Vec<PullSeen> {
         let now = Instant::now();
-        let (running, ended) = {
+        let (running, left, ended) = {
             let mut pulls = self.pulls();
             pulls.forget(now);
             let ended: Vec<PullSeen> = pulls.ended.iter().map(|(_, seen)| seen.clone()).collect();
-            (pulls.running.clone(), ended)
+            let left: Vec<_> = pulls.left.iter().filter_map(Weak::upgrade).collect();
+            (pulls.running.clone(), left, ended)
         };
+        let left: Vec<_> = left.iter().map(|layer| layer.seen()).collect();
         let mut all: Vec<PullSeen> = running.iter().map(|pull| pull.seen(now)).collect();
-        seen::join(&mut all);
+        seen::join(&mut all, &left);
         all.extend(ended.into_iter().rev());
         all
+    }
+
+    /// The pull that has begun this download goes; it goes on for others.
+    pub fn left(&self, layer: &Arc<LayerProgress>) {
+        self.pulls().left.push(Arc::downgrade(layer));
     }
 
     /// References of those in flight, and how long each has run.
@@ -123,6 +132,7 @@ impl Board {
 impl Known {
     fn forget(&mut self, now: Instant) {
         let old = |ended: &Instant| now.saturating_duration_since(*ended) > KEPT_FOR;
+        self.left.retain(|layer| layer.strong_count() > 0);
         while self.ended.len() > KEPT || self.ended.front().is_some_and(|(ended, _)| old(ended)) {
             self.ended.pop_front();
         }
@@ -154,7 +164,17 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.board.end(&self.pull, self.end.take());
+        let end = self.end.take();
+        if end.is_none() {
+            let elapsed_ms = self.pull.began().elapsed().as_millis();
+            let image = self.pull.reference();
+            tracing::info!(
+                image,
+                elapsed_ms,
+                "pull cancelled: its last caller went away"
+            );
+        }
+        self.board.end(&self.pull, end);
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Where a pull stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Accepted; the configuration of registries and credentials is read.
+    /// Accepted; the configuration of registries and credentials is read. Or: a registry has said
+    /// "later", and nothing else goes on.
     Waiting,
     /// Finds out what the reference names: manifests and the image's configuration.
     Resolving,
@@ -46,6 +47,8 @@ pub struct WaitSeen {
     pub on: String,
     /// How long nothing has come from there.
     pub silent: Duration,
+    /// It has said "later": how long until it is asked again.
+    pub again_in: Option<Duration>,
 }
 
 /// A layer of a pull.
@@ -114,13 +117,20 @@ impl PullSeen {
     }
 }
 
-/// Shows a layer that waits for another pull's download with that one's figures.
-pub(super) fn join(pulls: &mut [PullSeen]) {
+/// Shows a layer that waits for another pull's download with that one's figures. `left`: downloads
+/// whose pull has gone.
+pub(super) fn join(pulls: &mut [PullSeen], left: &[LayerSeen]) {
     let mut coming: HashMap<String, (LayerSeen, String)> = HashMap::new();
+    let comes =
+        |layer: &&LayerSeen| matches!(layer.phase, LayerPhase::Fetching | LayerPhase::Unpacking);
+    for layer in left.iter().filter(comes) {
+        let words = "a pull that was given up".to_owned();
+        coming.insert(layer.content.clone(), (layer.clone(), words));
+    }
     for pull in pulls.iter() {
         for layer in &pull.layers {
-            if matches!(layer.phase, LayerPhase::Fetching | LayerPhase::Unpacking) {
-                let found = (layer.clone(), pull.reference.clone());
+            if comes(&layer) {
+                let found = (layer.clone(), format!("the pull of {}", pull.reference));
                 coming.insert(layer.content.clone(), found);
             }
         }
@@ -139,11 +149,12 @@ pub(super) fn join(pulls: &mut [PullSeen]) {
             layer.unpacked_bytes = other.unpacked_bytes;
             layer.bytes_per_second = other.bytes_per_second;
             let wait = WaitSeen {
-                on: format!("the pull of {bringer}, which brings layer {}", layer.digest),
+                on: format!("{bringer}, which brings layer {}", layer.digest),
                 silent: other
                     .waits_for
                     .as_ref()
                     .map_or(Duration::ZERO, |wait| wait.silent),
+                again_in: None,
             };
             layer.waits_for = Some(wait.clone());
             pull.waits_for.push(wait);

@@ -8,6 +8,7 @@ use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
 use super::body::{Broken, Exchange, place};
+use super::permit::Permit;
 use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
@@ -30,12 +31,21 @@ pub struct Blob {
 }
 
 impl Blob {
-    pub(super) async fn open(
+    /// Asks for the layer. The `permit` is given up while the registry says "later".
+    ///
+    /// # Errors
+    /// When there is no such blob, or the registry cannot be asked.
+    pub async fn open(
         session: Arc<Session>,
         descriptor: Descriptor,
+        permit: &Permit,
     ) -> Result<Blob, ImageError> {
         let step = format!("layer {}", descriptor.digest());
-        let response = request(&session, &descriptor, &step, 0).await?;
+        let from = Ask {
+            permit: Some(permit),
+            ..Ask::default()
+        };
+        let response = request(&session, &descriptor, &step, from).await?;
         if let Some(length) = response.content_length()
             && length != descriptor.size()
         {
@@ -104,7 +114,12 @@ impl Blob {
             let pause = self.session.timeouts().backoff * self.resumes;
             self.resumes += 1;
             tokio::time::sleep(pause).await;
-            match request(&self.session, &self.descriptor, &self.step, self.received).await {
+            // the permit stays: a thread waits for the rest
+            let rest = Ask {
+                offset: self.received,
+                ..Ask::default()
+            };
+            match request(&self.session, &self.descriptor, &self.step, rest).await {
                 Err(ImageError::Unavailable { .. }) => {}
                 other => break other?,
             }
@@ -138,15 +153,11 @@ async fn request(
     session: &Session,
     descriptor: &Descriptor,
     step: &str,
-    offset: u64,
+    ask: Ask<'_>,
 ) -> Result<Response, ImageError> {
     let exchange = Exchange {
         repository: session.repository(),
         step,
-    };
-    let ask = Ask {
-        offset,
-        ..Ask::default()
     };
     session
         .get(&session.blob_path(descriptor), ask, exchange)

@@ -1,38 +1,65 @@
 //! Where simple signatures are fetched from: a lookaside server, which is no registry, and the
 //! registry's own extension (containers/image, docs/signature-protocols.md).
 
-use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
+use base64::Engine;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
 
-use super::Session;
-use super::body::Exchange;
-use super::session::Ask;
+use super::body::{Exchange, place};
+use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
-/// The header of a registry that has the extension.
-const HEADER: &str = "x-registry-supports-signatures";
 /// Bytes of the extension's list, as in containers/image.
 const MAX_LIST_BYTES: u64 = 4 << 20;
 
-/// Whether the registry that gave this answer has the signature extension.
-pub(super) fn offered(response: &Response) -> bool {
-    let value = response.headers().get(HEADER);
-    value.is_some_and(|value| value == "1")
+/// The user and password of a URL as a header, as Go's client sends them.
+fn user_of(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair = decoded(url.username());
+    pair.push(b':');
+    pair.extend(decoded(url.password().unwrap_or_default()));
+    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// What `%XX` in a part of a URL stands for (RFC 3986 section 2.1).
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let pair = after.get(..2).filter(|_| first == b'%');
+        let byte = pair.and_then(|pair| hex::decode(pair).ok()?.pop());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    bytes
 }
 
 impl Session {
-    /// Fetches a file of at most `limit` bytes from a server that is not the registry: without
-    /// credentials, but with the same deadlines and the same eye for certificates. `None`: 404.
+    /// Fetches a file of at most `limit` bytes from a server that is not the registry: without the
+    /// registry's credentials (a user and password in the URL are for this server), but with the
+    /// same deadlines and the same eye for certificates. `None`: 404.
     pub async fn foreign_file(&self, url: &Url, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
-        let step = format!("signature {url}");
+        let step = format!("signature {}", place(url));
         let exchange = Exchange {
             repository: self.repository(),
             step: &step,
         };
-        let mut request = reqwest::Request::new(Method::GET, url.clone());
+        let mut bare = url.clone();
+        // a URL that can have neither has none
+        let _ = bare.set_username("");
+        let _ = bare.set_password(None);
+        let mut request = reqwest::Request::new(Method::GET, bare);
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let response = self.execute(request, exchange).await?;
+        if let Some(header) = user_of(url) {
+            headers.insert(AUTHORIZATION, header);
+        }
+        let response = self.elsewhere(request, exchange).await?;
         match response.status() {
             StatusCode::OK => {
                 let bytes = exchange.read(response, limit, self.timeouts()).await?;
@@ -58,5 +85,28 @@ impl Session {
         exchange
             .read(response, MAX_LIST_BYTES, self.timeouts())
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_of_a_url_is_shown_as_it_was_meant() {
+        let table = [
+            ("https://l/s", None),
+            ("https://u:p@l/s", Some("Basic dTpw")),
+            // u%:p@
+            ("https://u%25:p%40@l/s", Some("Basic dSU6cEA=")),
+            ("https://u@l/s", Some("Basic dTo=")),
+        ];
+        for (url, want) in table {
+            let header = user_of(&Url::parse(url).unwrap());
+            let header = header.as_ref().map(|value| value.to_str().unwrap());
+            assert_eq!(header, want, "{url}");
+        }
+        assert_eq!(decoded("%4"), b"%4");
+        assert_eq!(decoded("%zz%41"), b"%zzA");
     }
 }

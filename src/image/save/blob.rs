@@ -76,15 +76,6 @@ pub(super) fn blob_name(hex: &str) -> String {
     format!("blobs/sha256/{hex}")
 }
 
-/// The error of a layer's tar, if it is that.
-pub(super) fn of_layer(what: &str, error: &io::Error) -> Option<ImageError> {
-    let reason = LayerTar::error(error)?.to_string();
-    Some(ImageError::NotSaved {
-        image: what.to_owned(),
-        reason,
-    })
-}
-
 fn storage(what: &str, source: StorageError) -> ImageError {
     ImageError::Storage {
         what: what.to_owned(),

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::super::error::ImageError;
 use super::Part;
+use crate::storage::LayerTar;
 
 /// Bytes of one part.
 const PART_BYTES: usize = 128 << 10;
@@ -175,8 +176,17 @@ fn header(size: u64) -> tar::Header {
 
 /// Our own error where a reader carried one, else the words of the system.
 pub(super) fn failed(what: &str, error: io::Error) -> ImageError {
-    super::blob::of_layer(what, &error).unwrap_or_else(|| ImageError::NotSaved {
+    of_layer(what, &error).unwrap_or_else(|| ImageError::NotSaved {
         image: what.to_owned(),
         reason: error.to_string(),
+    })
+}
+
+/// The error of a layer's tar, if it is that.
+fn of_layer(what: &str, error: &io::Error) -> Option<ImageError> {
+    let reason = LayerTar::error(error)?.to_string();
+    Some(ImageError::NotSaved {
+        image: what.to_owned(),
+        reason,
     })
 }

@@ -265,6 +265,44 @@ async fn a_redirect_takes_authorities_along_but_no_client_certificate() {
     }
 }
 
+/// A store of signatures is no registry: it gets the authority, and not the client certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lookaside_server_sees_no_client_certificate_of_the_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = certificate::signed(&dir.path().join("server"));
+    let ours = certificate::client(&dir.path().join("client"));
+    let signed = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}"#;
+    let content = good();
+    let front = serve_tls(&files, move |request| serve_content(&content, request)).await;
+    for (demanded, says) in [
+        (false, "the image has none"),
+        (true, "looking for it failed"),
+    ] {
+        let demand = format!("    clientcas:\n      - {}\n", ours.authority.display());
+        let more = if demanded { &demand } else { "" };
+        let store = registry("https", &section(&files, more)).await;
+        let node = node();
+        trust(&node, &front.address, &files.authority);
+        let place = certs(&node, &front.address);
+        std::fs::copy(&ours.certificate, place.join("c.cert")).unwrap();
+        std::fs::copy(&ours.key, place.join("c.key")).unwrap();
+        let (policy, places) = (
+            &node.images.settings.trust.policy,
+            &node.images.settings.trust.registries_d,
+        );
+        std::fs::write(policy, signed).unwrap();
+        std::fs::create_dir_all(places).unwrap();
+        let text = format!(
+            "default-docker:\n  lookaside: https://{}/s\n",
+            store.address
+        );
+        std::fs::write(places.join("a.yaml"), text).unwrap();
+        let error = node.pull(&format!("{}/app:1", front.address)).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(says), "{demanded}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn https_is_not_left_for_http() {
     let dir = tempfile::tempdir().unwrap();
@@ -275,7 +313,10 @@ async fn https_is_not_left_for_http() {
         if request.path.contains("/blobs/") {
             return Reply::Answer {
                 status: 302,
-                headers: vec![("Location", format!("http://{target}{}", request.path))],
+                headers: vec![(
+                    "Location",
+                    format!("http://{target}{}?s3cret", request.path),
+                )],
                 body: Vec::new(),
             };
         }
@@ -290,6 +331,7 @@ async fn https_is_not_left_for_http() {
         protocol(&error) && error.to_string().contains("not encrypted"),
         "{error}"
     );
+    assert!(!error.to_string().contains("s3cret"), "{error}");
     assert!(plain.log().is_empty());
 }
 

@@ -8,6 +8,7 @@ mod case;
 mod content;
 mod corrupt;
 mod fixture;
+mod greeting;
 mod hostile;
 mod hostile_archives;
 mod measure;
@@ -55,6 +56,7 @@ impl Node {
         settings.registries.drop_ins = dir.path().join("registries.conf.d");
         settings.registries.alias_cache = dir.path().join("short-name-aliases.conf");
         settings.trust.policy = dir.path().join("policy.json");
+        settings.trust.registries_d = dir.path().join("registries.d");
         settings.platform = platform();
         settings.network.timeouts.backoff = Duration::from_millis(1);
         std::fs::write(&settings.registries.file, registries_conf).unwrap();
@@ -72,6 +74,11 @@ impl Node {
 
     async fn pull(&self, reference: &str) -> Result<String, ImageError> {
         self.images.pull(request(reference)).await
+    }
+
+    /// Pulls what the fixture serves.
+    async fn pull_of(&self, registry: &fixture::Fixture) -> Result<String, ImageError> {
+        self.pull(&format!("{}/app:1", registry.address)).await
     }
 
     fn store(&self) -> storage::Store {

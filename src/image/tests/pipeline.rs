@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::content::{Content, Pack, image, sha256, tar};
@@ -117,7 +118,60 @@ fn two(first: &Content, second: &Content, request: &Request) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_of_two_images_comes_once_and_the_second_takes_over_from_the_first() {
+async fn two_images_that_do_not_fit_together_are_not_pulled_together() {
+    let disk = Small::of("16m");
+    // incompressible as far as anybody says: 9 MiB each
+    let content = |seed: u8| {
+        let mut block = Vec::new();
+        for index in 0..(9u32 << 20) / 32 {
+            block.extend(Sha256::digest([[seed; 4], index.to_le_bytes()].concat()));
+        }
+        image(&[(tar(&[("f", &block)]), Pack::Plain)])
+    };
+    let (first, second) = (content(1), content(2));
+    let layer = first.layer(0);
+    let (reached, stalling) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(true)));
+    let registry = {
+        let (reached, stalling) = (Arc::clone(&reached), Arc::clone(&stalling));
+        let (first, second) = (first.clone(), second.clone());
+        Fixture::start(move |request| {
+            if request.path.contains(&layer) && stalling.load(Ordering::SeqCst) {
+                reached.notify_one();
+                return Reply::Stall(Vec::new());
+            }
+            two(&first, &second, request)
+        })
+        .await
+    };
+    let node = node_at(&registry.address, disk.0.path(), 0);
+    let (app, other) = (
+        format!("{}/app:1", registry.address),
+        format!("{}/other:1", registry.address),
+    );
+    let mut stalled = Box::pin(node.pull(&app));
+    tokio::select! {
+        result = &mut stalled => panic!("the pull ended before its layer came: {result:?}"),
+        () = reached.notified() => {}
+    }
+    let error = node.pull(&other).await.unwrap_err();
+    let ImageError::NoSpace {
+        needed, promised, ..
+    } = error.root()
+    else {
+        panic!("{error:?}");
+    };
+    assert!(*needed > 9 << 20 && *promised > 9 << 20, "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("and the pulls in flight"), "{text}");
+    assert_eq!(registry.count(&second.layer(0)), 0);
+    // what was promised to a pull that is given up is free again
+    drop(stalled);
+    assert_eq!(node.pull(&other).await.unwrap(), second.id);
+    node.on_disk().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_of_two_images_comes_once_and_the_second_takes_over_from_a_first_that_fails() {
     let shared = (tar(&[("shared", &[7; 50_000])]), Pack::Gzip);
     let own = |name: &str| (tar(&[(name, name.as_bytes())]), Pack::Gzip);
     let (first, second) = (
@@ -146,25 +200,88 @@ async fn a_layer_of_two_images_comes_once_and_the_second_takes_over_from_the_fir
         })
         .await
     };
-    let node = Node::insecure(&registry.address);
+    let node = Node::with(&insecure(&registry.address), |settings| {
+        settings.network.timeouts.stall = Duration::from_secs(2);
+    });
     let names = ["app", "other"].map(|name| format!("{}/{name}:1", registry.address));
-    let mut pulls = names.each_ref().map(|name| Box::pin(node.pull(name)));
-    let [one, two] = &mut pulls;
-    tokio::select! {
-        result = &mut *one => panic!("the pull ended without its layer: {result:?}"),
-        () = reached.notified() => {}
-    }
-    tokio::select! {
-        result = &mut *two => panic!("the pull ended without its layer: {result:?}"),
-        () = other.notified() => {}
-    }
-    assert_eq!(registry.count(&layer), 1, "both want it, one downloads it");
-    stalling.store(false, Ordering::SeqCst);
-    let [one, two] = pulls;
-    drop(one);
-    let id = two.await.unwrap();
+    let before = node.on_disk().await;
+    let mut asked = 0;
+    let id = loop {
+        let mut pulls = names.each_ref().map(|name| Box::pin(node.pull(name)));
+        let [one, two] = &mut pulls;
+        tokio::select! {
+            result = &mut *one => panic!("the pull ended without its layer: {result:?}"),
+            () = reached.notified() => {}
+        }
+        tokio::select! {
+            result = &mut *two => panic!("the pull ended without its layer: {result:?}"),
+            () = other.notified() => {}
+        }
+        asked += 1;
+        assert_eq!(
+            registry.count(&layer),
+            asked,
+            "both want it, one downloads it"
+        );
+        let [one, two] = pulls;
+        drop(one);
+        if asked == 2 {
+            // what the first has begun fails only now, and so the second begins its own
+            stalling.store(false, Ordering::SeqCst);
+            break two.await.unwrap();
+        }
+        drop(two);
+        let given_up = async {
+            while node.on_disk().await != before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let given_up = tokio::time::timeout(Duration::from_secs(60), given_up).await;
+        given_up.expect("nobody wants it, and nothing is left of it");
+    };
     assert_eq!(node.file(&id, 0, "shared").len(), 50_000);
-    assert_eq!(registry.count(&layer), 2, "given up once, whole once");
+    assert_eq!(registry.count(&layer), 3, "given up, failed, whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_whose_layers_do_not_come_does_not_stop_the_others() {
+    let layer = |name: &str| (tar(&[(name, name.as_bytes())]), Pack::Gzip);
+    let names: Vec<String> = (0..8).map(|number| format!("slow{number}")).collect();
+    let slow: Vec<_> = names.iter().map(|name| layer(name)).collect();
+    let (slow, fine) = (image(&slow), image(&[layer("a"), layer("b")]));
+    let silent: Vec<String> = (0..8).map(|index| slow.layer(index)).collect();
+    let asked = Arc::new(Notify::new());
+    let registry = {
+        let (fine, asked) = (fine.clone(), Arc::clone(&asked));
+        Fixture::start(move |request| {
+            if silent.iter().any(|layer| request.path.contains(layer)) {
+                asked.notify_one();
+                return Reply::Stall(b"HTTP/1.1 200 X\r\n\r\n".to_vec());
+            }
+            two(&slow, &fine, request)
+        })
+        .await
+    };
+    let node = Node::insecure(&registry.address);
+    let pulls = ["app", "other"].map(|name| format!("{}/{name}:1", registry.address));
+    let mut silent = Box::pin(node.pull(&pulls[0]));
+    while registry.count("/v2/app/blobs/") < 1 + node.images.settings.parallel_layers {
+        tokio::select! {
+            result = &mut silent => panic!("the pull ended without its layers: {result:?}"),
+            () = asked.notified() => {}
+        }
+    }
+    let id = tokio::select! {
+        result = &mut silent => panic!("the pull ended without its layers: {result:?}"),
+        result = node.pull(&pulls[1]) => result.unwrap(),
+    };
+    assert_eq!(id, fine.id);
+    let at_once = 1 + node.images.settings.parallel_layers;
+    assert_eq!(
+        registry.count("/v2/app/blobs/"),
+        at_once,
+        "no more of one pull"
+    );
 }
 
 /// An estargz layer as docs/estargz.md of stargz-snapshotter has it: a gzip member for each header

@@ -42,7 +42,11 @@ impl Cache {
             }
         }
         let Some(text) = read_bounded(file)? else {
-            return Ok(None);
+            // a link to /dev/null: there is a file, and it holds no policy
+            return match file.exists() {
+                true => Err(fail("it is empty; remove it, or write a policy".to_owned())),
+                false => Ok(None),
+            };
         };
         let policy = Arc::new(Policy::parse(text.as_bytes()).map_err(fail)?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -59,8 +59,11 @@ async fn of_lookaside(
     served: &Reference,
     digest: &Digest,
 ) -> Result<Vec<Found>, ImageError> {
-    let malformed = |reason: String| ImageError::malformed(format!("lookaside {base}"), reason);
-    let url = Url::parse(base).map_err(|error| malformed(error.to_string()))?;
+    // what cannot be read is not shown: a password may stand in it
+    let url = Url::parse(base)
+        .map_err(|error| ImageError::malformed("lookaside in registries.d", error))?;
+    let malformed =
+        |reason: String| ImageError::malformed(format!("lookaside {}", shown(&url)), reason);
     let directory = format!(
         "{}/{}@{}={}",
         url.path().trim_end_matches('/'),
@@ -86,12 +89,23 @@ async fn of_lookaside(
         if bytes > MAX_BYTES {
             return Err(malformed(format!("signatures of over {MAX_BYTES} bytes")));
         }
-        let signature = stored::of_blob(blob)
-            .map_err(|reason| ImageError::malformed(format!("signature {place}"), reason))?;
-        let place = place.to_string();
+        let signature = stored::of_blob(blob).map_err(|reason| {
+            ImageError::malformed(format!("signature {}", shown(&place)), reason)
+        })?;
+        let place = shown(&place);
         found.push(Found { place, signature });
     }
     Err(malformed(format!("{MAX_SIGNATURES} signatures and no end")))
+}
+
+/// A URL without its user, password and query, which may be secrets.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    // a URL that can have neither has none
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.to_string()
 }
 
 async fn read_file(url: &Url) -> Result<Option<Vec<u8>>, ImageError> {

@@ -331,3 +331,40 @@ fn usage_of_a_root_comes_at_once_and_is_measured_behind() {
     assert_eq!(store.roots_usage(), usage);
     assert_eq!(store.root_usage("c2"), None);
 }
+
+#[test]
+fn a_layer_that_an_image_has_twice_counts_where_it_is_uppermost() {
+    let scratch = Scratch::new();
+    // Docker's layer for a step that changed no file.
+    let nothing = Tar::default().end();
+    let layer = Tar::default()
+        .file("f", "layer")
+        .dir("d/")
+        .file("d/own", "")
+        .file(".wh.hidden", "")
+        .end();
+    let other = Tar::default()
+        .file("f", "other")
+        .file(".wh.d", "")
+        .file("hidden", "")
+        .file("other", "")
+        .end();
+    let all = [&nothing, &layer, &other, &nothing, &layer, &nothing].map(Clone::clone);
+    let image = scratch.image(&["twice:1"], &all);
+    let root = mount(&scratch, "c1", &all);
+    let volume = scratch
+        .store()
+        .mount_image_volume("c1", 0, &image.layers, &RootOptions::default())
+        .unwrap();
+    for seen in [&root, &volume] {
+        assert_eq!(listing(seen), ["d", "f", "other"]);
+        assert_eq!(listing(&seen.join("d")), ["own"]);
+        assert_eq!(read(seen.join("f")), "layer");
+    }
+    // The same directory without its lower self.
+    let apart = mount(&scratch, "c2", &[nothing, other, layer]);
+    assert_eq!(listing(&apart), listing(&root));
+    for id in ["c1", "c2"] {
+        scratch.store().remove_root(id).unwrap();
+    }
+}

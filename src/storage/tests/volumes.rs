@@ -61,3 +61,20 @@ fn an_image_volume_shows_the_layers_read_only_and_goes_with_the_root() {
     );
     scratch.store().remove_image(&own.id, &|| None).unwrap();
 }
+
+#[test]
+fn an_image_of_as_many_layers_as_may_be_is_a_root_and_a_volume() {
+    let scratch = Scratch::new();
+    let numbered = |number| Tar::default().file(&format!("f{number}"), "").end();
+    let tars: Vec<Vec<u8>> = (0..500).map(numbered).collect();
+    let image = scratch.image(&["many:1"], &tars);
+    let (store, options) = (scratch.store(), RootOptions::default());
+    let root = store.mount_root("c1", &image.layers, &options).unwrap();
+    let volume = store
+        .mount_image_volume("c1", 0, &image.layers, &options)
+        .unwrap();
+    for seen in [root, volume] {
+        assert_eq!(std::fs::read_dir(seen).unwrap().count(), 500);
+    }
+    store.remove_root("c1").unwrap();
+}

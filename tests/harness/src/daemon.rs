@@ -33,6 +33,10 @@ pub struct Options {
     pub extra_config: String,
     /// Lines of TOML in its `[crio.image]`.
     pub image_config: String,
+    /// Lines of TOML in its `[crio.runtime]`.
+    pub runtime_config: String,
+    /// Lines of TOML in its `[crio.network]`.
+    pub network_config: String,
     /// policy.json; `None` writes none.
     pub policy: Option<String>,
     /// The file name and text of the CNI configuration; `None` writes none.
@@ -52,6 +56,8 @@ impl Options {
             program: program.to_owned(),
             extra_config: String::new(),
             image_config: String::new(),
+            runtime_config: String::new(),
+            network_config: String::new(),
             policy: Some(r#"{"default": [{"type": "insecureAcceptAnything"}]}"#.into()),
             cni: None,
             runtime: std::env::var_os("CRICKET_TEST_RUNTIME")
@@ -328,6 +334,7 @@ cgroup_manager = "cgroupfs"
 default_runtime = "runc"
 namespaces_dir = "{dir}/ns"
 log_level = "info"
+{runtime_config}
 [crio.runtime.runtimes.runc]
 runtime_path = "{runtime}"
 runtime_type = "oci"
@@ -340,10 +347,13 @@ signature_policy = "{dir}/policy.json"
 network_dir = "{dir}/cni/net.d"
 plugin_dirs = ["{dir}/cni/bin", {plugins}]
 cni_cache_dir = "{dir}/cni/cache"
+{network}
 {extra}"#,
             runtime = self.options.runtime.display(),
             plugins = plugins.join(", "),
             image = self.options.image_config,
+            runtime_config = self.options.runtime_config,
+            network = self.options.network_config,
             extra = self.options.extra_config,
         )
     }

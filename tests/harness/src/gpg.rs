@@ -63,7 +63,20 @@ impl Gpg {
     /// Makes a signing key and returns its fingerprint.
     #[track_caller]
     pub fn make(&self, name: &str, algorithm: &str, lifetime: Lifetime) -> String {
+        self.make_with(name, algorithm, lifetime, &[])
+    }
+
+    /// As [`Gpg::make`]; `more` are further options for gpg.
+    #[track_caller]
+    pub fn make_with(
+        &self,
+        name: &str,
+        algorithm: &str,
+        lifetime: Lifetime,
+        more: &[&str],
+    ) -> String {
         let mut command = self.command(lifetime.made);
+        command.args(more);
         let user = format!("{name} <{name}@example.org>");
         tools::run(command.args([
             "--quick-generate-key",

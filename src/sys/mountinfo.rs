@@ -1,0 +1,67 @@
+//! The text of /proc/self/mountinfo (proc_pid_mountinfo(5)): where something is mounted.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The most that is read: a node with 500 pods has below 2 MiB.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// All mount points of this mount namespace, in the order in which they were mounted.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn points() -> io::Result<Vec<PathBuf>> {
+    let mut text = Vec::new();
+    File::open("/proc/self/mountinfo")?
+        .take(MAX_BYTES)
+        .read_to_end(&mut text)?;
+    let lines = text.split(|byte| *byte == b'\n');
+    let fifth = |line: &[u8]| Some(line.split(|byte| *byte == b' ').nth(4)?.to_vec());
+    let points = lines.filter_map(fifth).map(|point| unescape(&point));
+    Ok(points
+        .map(|point| OsString::from_vec(point).into())
+        .collect())
+}
+
+/// Blank, tab, newline and backslash are written as `\ooo`.
+pub fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let code = match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'))
+            }
+            _ => None,
+        };
+        out.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octal_codes_are_characters_and_all_else_stays() {
+        for (text, want) in [
+            (r"/mnt/other\040place", "/mnt/other place"),
+            (r"\134040\011\012", "\\040\t\n"),
+            (r"\04", r"\04"),
+            (r"a\9", r"a\9"),
+            ("", ""),
+        ] {
+            assert_eq!(unescape(text.as_bytes()), want.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_a_mount_point() {
+        assert!(points().unwrap().contains(&PathBuf::from("/")));
+    }
+}
