@@ -273,17 +273,18 @@ impl Row {
     }
 }
 
+/// The table that `make faults` prints: an image that is not whole, or that durability promised and
+/// is not there, is lost; a store that does not do its work any more counts as left behind.
 fn table(rows: &[(&str, &Row)]) {
-    println!(
-        "\n| fault | times tried | images verified | certain | lost | damaged | left behind | unusable |\n\
-         |---|---|---|---|---|---|---|---|"
-    );
-    for (fault, row) in rows {
+    println!("\n| fault | times tried | lost | left behind |\n|---|---|---|---|");
+    for (fault, row) in rows.iter().filter(|(_, row)| row.times > 0) {
+        let (lost, left) = (row.lost + row.damaged, row.left + row.unusable);
         println!(
-            "| {fault} | {} | {} | {} | {} | {} | {} | {} |",
-            row.times, row.images, row.certain, row.lost, row.damaged, row.left, row.unusable
+            "| {fault}: {} images verified, {} of them promised | {} | {lost} | {left} |",
+            row.images, row.certain, row.times
         );
     }
+    println!();
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), NodeError> {
