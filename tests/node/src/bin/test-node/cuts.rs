@@ -70,7 +70,11 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<(), NodeError> {
 fn prepare(workshop: &Workshop) -> Result<(), NodeError> {
     let machine = Machine::boot(workshop, &[])?;
     install(machine.inside(), DATA)?;
-    let line = format!("/dev/disk/by-id/virtio-{DISK} {DATA} ext4 nofail,errors=remount-ro 0 0");
+    // A boot under emulation, beside other work, may be slower than systemd's patience.
+    let line = format!(
+        "/dev/disk/by-id/virtio-{DISK} {DATA} ext4 nofail,errors=remount-ro,\
+         x-systemd.device-timeout=600,x-systemd.mount-timeout=600 0 0"
+    );
     let script = format!("echo '{line}' >>/etc/fstab; mkdir -p {DATA}; sync");
     machine.inside().good(SOON, &["sh", "-ec", &script])?;
     machine.power_off()
