@@ -13,7 +13,7 @@ rm -rf "$CRICKET_FAULTS"
 mkdir -p "$CRICKET_FAULTS"
 status=0
 # Whatever makes rows; arguments choose some: make faults ARGS=faults_monitor
-rows=$(grep -lE 'faults::(\{|Row)' tests/*.rs tests/*/main.rs | sed 's#^tests/##; s#/main.rs$##; s#\.rs$##')
+rows=$(grep -lE 'faults::(\{|Row)' tests/*.rs tests/*/*.rs | sed 's#^tests/##; s#/.*##; s#\.rs$##' | sort -u)
 # shellcheck disable=SC2046,SC2086
 cargo test --locked --no-fail-fast $(printf -- '--test %s ' ${*:-$rows}) || status=$?
 

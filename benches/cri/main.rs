@@ -88,12 +88,20 @@ fn main() -> ExitCode {
     {
         return code;
     }
-    measure(&arguments);
-    ExitCode::SUCCESS
+    let missed = measure(&arguments);
+    for bound in &missed {
+        eprintln!("missed: {bound}");
+    }
+    match missed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
+/// Prints what is measured; what of it is not as it must be is returned.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn measure(arguments: &Arguments) {
+async fn measure(arguments: &Arguments) -> Vec<String> {
+    let mut missed = Vec::new();
     let mut target = Target::open(arguments).await;
     let mut table = Table::new(target.name().await);
     target.idle_memory(&mut table);
@@ -123,11 +131,12 @@ async fn measure(arguments: &Arguments) {
         images::measure(&mut target, &mut table).await;
     }
     if arguments.wants("gigabyte") {
-        gigabyte::measure(&mut target, arguments.pulls, &mut table).await;
+        missed = gigabyte::measure(&mut target, arguments.pulls, &mut table).await;
     }
     if arguments.wants("log") {
         logs::measure(&target, &image, &mut table).await;
     }
     target.finish().await;
     table.print();
+    missed
 }

@@ -236,11 +236,8 @@ impl Containers {
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
-        let host_devices = if all_devices {
-            sources::of_host()?
-        } else {
-            Vec::new()
-        };
+        let host_devices = all_devices.then(sources::of_host).transpose()?;
+        let host_devices = host_devices.unwrap_or_default();
         let localhost = self.localhost_profile(config)?;
         let given = self.given(pod, config)?;
 

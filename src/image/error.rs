@@ -245,7 +245,7 @@ pub enum ImageError {
         space: Space,
     },
     /// An image that cannot be saved.
-    #[error("save {image}: {reason}")]
+    #[error("{image}: {reason}")]
     NotSaved {
         /// The image or layer.
         image: String,

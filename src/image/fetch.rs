@@ -1,5 +1,6 @@
 //! One image from one endpoint: resolve, configuration, layers, record.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
@@ -283,9 +284,14 @@ impl<'a> Fetch<'a> {
                 (descriptor, into, Arc::new(progress))
             })
             .collect();
+        let here = |into: &Into| match into {
+            Into::Layer(diff_id) => self.lease.has_layer(diff_id),
+            Into::File(file) => self.lease.has_layer(&file.layer) || self.lease.has_blob(file),
+        };
+        let mut once = HashSet::new();
         let missing = layers
             .iter()
-            .filter(|(_, into, _)| !self.lease.has_layer(into.layer()));
+            .filter(|(_, into, _)| !here(into) && once.insert(into.key()));
         let shares = missing.map(|(layer, _, progress)| Share::of(layer, progress));
         let _promised = self.promise(shares.collect()).await?;
         self.watch.has(
@@ -294,8 +300,9 @@ impl<'a> Fetch<'a> {
                 .map(|(_, _, progress)| Arc::clone(progress))
                 .collect(),
         );
-        let mut tasks = JoinSet::new();
+        let mut by_content: Vec<(String, Vec<Layer>)> = Vec::new();
         for (descriptor, into, progress) in layers {
+            let key = into.key().to_owned();
             let layer = Layer {
                 progress,
                 images: Arc::clone(self.images),
@@ -306,16 +313,12 @@ impl<'a> Fetch<'a> {
                 descriptor,
                 into,
             };
-            tasks.spawn(layer.bring());
-        }
-        while let Some(joined) = tasks.join_next().await {
-            let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
-            if let Err(error) = result {
-                tasks.shutdown().await;
-                return Err(error);
+            match by_content.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, same)) => same.push(layer),
+                None => by_content.push((key, vec![layer])),
             }
         }
-        Ok(())
+        bring(by_content.into_iter().map(|(_, same)| same)).await
     }
 
     async fn promise(&self, shares: Vec<Share>) -> Result<Promised, ImageError> {
@@ -362,6 +365,28 @@ impl<'a> Fetch<'a> {
         })
         .await
     }
+}
+
+/// Brings layers in parallel, and those of one content one after the other: what the first has
+/// brought is there for the next.
+async fn bring(layers: impl Iterator<Item = Vec<Layer>>) -> Result<(), ImageError> {
+    let mut tasks = JoinSet::new();
+    for same in layers {
+        tasks.spawn(async move {
+            for layer in same {
+                layer.bring().await?;
+            }
+            Ok(())
+        });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
+        if let Err(error) = result {
+            tasks.shutdown().await;
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 /// Whether a document is what its descriptor says.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::image::Descriptor;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -14,6 +15,7 @@ use super::registry::{Blob, Permit, Places, Session};
 use super::turns::{Turn, Want};
 use super::unpack::{Into, Job, Piece, Pieces};
 use crate::storage::Lease;
+use crate::sys::blocking;
 
 /// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
 /// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
@@ -60,9 +62,9 @@ impl Layer {
             self.progress.reached(Step::Exists);
             return Ok(());
         }
-        let want = self.images.turns.want(self.into.layer().digest());
+        let want = self.images.turns.want(self.into.key());
         let mut turn = want.turn().await;
-        if self.lease.has_layer(self.into.layer()) {
+        if self.is_here().await? {
             *turn = None;
             self.progress.reached(Step::Exists);
             return Ok(());
@@ -85,13 +87,32 @@ impl Layer {
         brought.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
     }
 
+    /// Whether it has come meanwhile; a file of an artifact also under another path.
+    async fn is_here(&self) -> Result<bool, ImageError> {
+        let Into::File(file) = &self.into else {
+            return Ok(self.lease.has_layer(self.into.layer()));
+        };
+        let (lease, file) = (Arc::clone(&self.lease), file.clone());
+        let what = format!("{}: file {}", self.session.repository(), file.path);
+        blocking(move || {
+            let linked = lease.link_file(&file);
+            linked.map_err(|source| ImageError::Storage {
+                what,
+                source: Arc::new(source),
+            })
+        })
+        .await
+    }
+
     async fn download(self, turn: Turn, at_work: AtWork) -> Result<(), ImageError> {
         let permit = Permit::take(self.places, &self.progress).await;
         let (session, wanted) = (Arc::clone(&self.session), self.descriptor.clone());
         let mut blob = Blob::open(session, wanted, &permit).await?;
         let progress = self.progress;
-        progress.comes_from(&blob.place());
         let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+        let stop = CancellationToken::new();
+        let window = self.images.windows.of_layer(stop.clone());
+        let _ends_with_the_download = stop.drop_guard();
         let lease = Arc::clone(&self.lease);
         let job = Job {
             lease: self.lease,
@@ -102,6 +123,7 @@ impl Layer {
                 self.descriptor.digest()
             ),
             blob: Some(self.descriptor),
+            window,
             progress: Some(Arc::clone(&progress)),
         };
         let unpacked = tokio::task::spawn_blocking(move || {
@@ -115,6 +137,9 @@ impl Layer {
             unpacked
         });
         loop {
+            if let Some(place) = blob.new_place() {
+                progress.comes_from(&place);
+            }
             progress.listens();
             let piece = match blob.chunk().await {
                 Ok(Some(bytes)) => {

@@ -2,9 +2,10 @@
 //!
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
-//! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `progress` is what one sees of it, `load` brings archives, `save` makes them. It
-//! does not know what a layer looks like on disk (`storage/`), nor CRI's messages (`cri/`).
+//! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull`, `fetch`
+//! and `layer` are the operation, `progress` is what one sees of it, `load` brings archives, `save`
+//! makes them. It does not know what a layer looks like on disk (`storage/`), nor CRI's messages
+//! (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
@@ -32,6 +33,7 @@ mod space;
 mod trust;
 mod turns;
 mod unpack;
+mod zstd_frames;
 
 use std::sync::Arc;
 
@@ -115,6 +117,7 @@ pub struct Images {
     /// For all further ones.
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
+    windows: Arc<zstd_frames::Windows>,
     registries: Arc<registries::Current>,
     pinned: ArcSwap<Pinned>,
 }
@@ -132,6 +135,7 @@ impl Images {
             first_downloads: Arc::new(Semaphore::new(FIRST_LAYERS)),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1) - 1)),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
+            windows: Arc::default(),
             registries: Arc::new(registries::Current::new(settings.registries.clone())),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,

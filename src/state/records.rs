@@ -212,14 +212,15 @@ impl<T: Versioned> Records<T> {
     }
 }
 
+/// A record, or why it is not understood.
+pub type Outcome<T> = Result<T, String>;
+
 /// The records below a directory as they are, each with its object's id, or why it is not understood.
 /// Changes nothing. An object without a record is left out: it was never made.
 ///
 /// # Errors
 /// When the directory cannot be listed; one that does not exist has none.
-pub fn read_all<T: Versioned>(
-    directory: &Path,
-) -> Result<Vec<(Id, Result<T, String>)>, RecordError> {
+pub fn read_all<T: Versioned>(directory: &Path) -> Result<Vec<(Id, Outcome<T>)>, RecordError> {
     let ids = ids_in(directory).map_err(io_error(directory, "list the records"))?;
     let one = |path: &Path| match read::<T>(&path.join(RECORD)) {
         Ok(record) if record.version() == T::VERSION => Some(Ok(record)),

@@ -193,21 +193,6 @@ impl Store {
         Store::open_in_boot(settings, &boot_id)
     }
 
-    /// What layers and images occupy.
-    pub fn usage(&self) -> Usage {
-        let index = self.shared.index();
-        let mut usage = Usage {
-            bytes: 0,
-            inodes: 0,
-            mountpoint: self.shared.places.base.path().to_path_buf(),
-        };
-        for layer in index.layers.values() {
-            usage.bytes += layer.info.bytes;
-            usage.inodes += layer.info.inodes;
-        }
-        usage
-    }
-
     /// Waits until background work (making durable, deleting, measuring) is done; `false`: the
     /// deadline passed first. For a clean shutdown.
     pub fn settle(&self, deadline: Duration) -> bool {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cricket_harness::{Node, requests};
 
-use cricket_harness::faults::tries;
+use cricket_harness::faults::{Row, tries};
 
 use super::CRICKET;
 
@@ -78,18 +78,18 @@ fn content(files: &[PathBuf], stream: &str) -> Vec<u8> {
     out
 }
 
-/// Where the two differ, for a message shorter than megabytes.
-fn same(what: &str, logged: &[u8], written: &[u8]) {
-    let first = logged
-        .iter()
-        .zip(written)
-        .position(|(one, other)| one != other);
-    assert!(
-        logged == written,
-        "{what}: {} bytes written, {} logged, first difference at {first:?}",
+/// Where the two differ, if they do: a message shorter than megabytes.
+fn same(stream: &str, logged: &[u8], written: &[u8]) -> Result<(), String> {
+    if logged == written {
+        return Ok(());
+    }
+    let mut pairs = logged.iter().zip(written);
+    Err(format!(
+        "{stream}: {} bytes written, {} logged, first difference at {:?}",
         written.len(),
-        logged.len()
-    );
+        logged.len(),
+        pairs.position(|(one, other)| one != other)
+    ))
 }
 
 /// Groups of parts; the container prints one as soon as its gate is open.
@@ -108,7 +108,9 @@ fn parts(directory: &Path, stream: &str, seed: u64, in_group: usize) -> Vec<u8> 
 
 #[tokio::test]
 async fn every_byte_written_is_logged_over_rotations_and_kills_of_the_daemon() {
+    let mut row = Row::new("kill -9 of the daemon while a log is written and rotated");
     for seed in 1..=u64::try_from(tries(2, 20)).unwrap() {
+        row.tried();
         let mut node = Node::start(CRICKET).await;
         let image = node.busybox().await;
         let data = node.dir().join("data");
@@ -143,8 +145,9 @@ async fn every_byte_written_is_logged_over_rotations_and_kills_of_the_daemon() {
         }
         assert_eq!(node.cri.exited(&id).await.exit_code, 0);
         files.push(file);
-        same("stdout", &content(&files, "stdout"), &out);
-        same("stderr", &content(&files, "stderr"), &err);
+        row.lost(same("stdout", &content(&files, "stdout"), &out));
+        row.lost(same("stderr", &content(&files, "stderr"), &err));
         node.finish().await;
     }
+    row.end();
 }

@@ -101,18 +101,13 @@ impl Connection {
         Err(exchange.unavailable(format!("{}; {}", causes.join("; "), CHECK)))
     }
 
-    /// Whether a URL that the registry names may be used: a secure registry cannot send us, or our
+    /// Whether a URL that `from` names may be used: a secure server cannot send us, or our
     /// credentials, over plain HTTP.
-    pub(super) fn check_scheme(&self, url: &Url) -> Result<(), String> {
+    pub(super) fn check_scheme(&self, from: &Url, url: &Url) -> Result<(), String> {
+        let is_registry = from.origin() == self.origin.origin();
         match url.scheme() {
-            "https" => Ok(()),
             "http" if self.insecure => Ok(()),
-            "http" => Err(format!(
-                "the registry names {}, which is not encrypted; set insecure = \
-                 true for it in registries.conf if that is meant",
-                place(url)
-            )),
-            other => Err(format!("the registry names a URL with scheme {other:?}")),
+            _ => scheme_from(from, is_registry, url),
         }
     }
 
@@ -146,7 +141,7 @@ impl Connection {
                 .and_then(|location| url.join(location).ok())
                 .filter(|_| method == Method::GET)
                 .ok_or_else(|| exchange.protocol("a redirect that cannot be followed"))?;
-            self.check_scheme(&target)
+            self.check_scheme(&url, &target)
                 .map_err(|reason| exchange.protocol(reason))?;
             next = reqwest::Request::new(Method::GET, target);
             *next.headers_mut() = headers.clone();
@@ -264,6 +259,30 @@ impl Connection {
     }
 }
 
+/// Whether one server may name this URL of another. `is_registry`: it is the one that
+/// registries.conf knows, and not a store for signatures or one that was redirected to.
+fn scheme_from(from: &Url, is_registry: bool, url: &Url) -> Result<(), String> {
+    let named = place(url);
+    match url.scheme() {
+        "https" => Ok(()),
+        // a lookaside server that is asked without encryption already
+        "http" if from.scheme() == "http" => Ok(()),
+        "http" if is_registry => Err(format!(
+            "the registry names {named}, which is not encrypted; set insecure = true for it in \
+             registries.conf if that is meant"
+        )),
+        "http" => Err(format!(
+            "{} leads to {named}, which is not encrypted; have it lead to an https URL",
+            place(from)
+        )),
+        other if is_registry => Err(format!("the registry names a URL with scheme {other:?}")),
+        other => Err(format!(
+            "{} leads to a URL with scheme {other:?}",
+            place(from)
+        )),
+    }
+}
+
 const CHECK: &str =
     "check that the name is right, that the registry runs, and the firewall between";
 
@@ -276,4 +295,41 @@ fn origin(scheme: &str, repository: &Repository) -> Result<Url, ImageError> {
     };
     Url::parse(&format!("{scheme}://{host}/"))
         .map_err(|error| ImageError::malformed(format!("registry {host:?}"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encrypted_leads_to_nothing_that_is_not() {
+        let table = [
+            ("https://r/", true, "https://o/b?q", ""),
+            ("https://r/", true, "http://o/b?q", "set insecure = true"),
+            ("https://r/", true, "ftp://o/", "scheme \"ftp\""),
+            ("https://l/s", false, "https://o/s", ""),
+            (
+                "https://l/s?q",
+                false,
+                "http://o/b?q",
+                "https://l/s leads to http://o/b, which",
+            ),
+            ("http://l/s", false, "http://o/s", ""),
+            (
+                "http://l/s",
+                false,
+                "file:///etc/shadow",
+                "http://l/s leads",
+            ),
+        ];
+        for (from, is_registry, to, says) in table {
+            let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
+            let reason = scheme_from(&from, is_registry, &to)
+                .err()
+                .unwrap_or_default();
+            assert_eq!(reason.is_empty(), says.is_empty(), "{to}: {reason}");
+            assert!(reason.contains(says), "{reason}");
+            assert!(!reason.contains('?'), "{reason}");
+        }
+    }
 }

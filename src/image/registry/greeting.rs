@@ -11,6 +11,16 @@ use super::body::Exchange;
 use super::challenge::{self, Challenge};
 use super::connection::Connection;
 
+/// The header of a registry that keeps signatures itself (containers/image,
+/// docs/signature-protocols.md).
+const KEEPS_SIGNATURES: &str = "x-registry-supports-signatures";
+
+/// Whether the answer says that the registry keeps signatures itself.
+pub(super) fn keeps_signatures(response: &Response) -> bool {
+    let value = response.headers().get(KEEPS_SIGNATURES);
+    value.is_some_and(|value| value == "1")
+}
+
 /// The challenges of an answer or, where it has none, of `/v2/`.
 pub(super) async fn challenges(
     connection: &Connection,

@@ -9,6 +9,7 @@ use reqwest::{Method, Response};
 use super::authorization::Authorization;
 use super::body::{Exchange, place};
 use super::connection::Connection;
+use super::greeting::keeps_signatures;
 use super::permit::Permit;
 use super::timeouts::Timeouts;
 use super::transport::Transport;
@@ -16,10 +17,6 @@ use crate::image::credentials::Found;
 use crate::image::error::{ImageError, Repository};
 use crate::image::manifest;
 use crate::image::progress::Waits;
-
-/// The header of a registry that keeps signatures itself (containers/image,
-/// docs/signature-protocols.md).
-const KEEPS_SIGNATURES: &str = "x-registry-supports-signatures";
 
 /// Where a session goes and how.
 #[derive(Debug)]
@@ -94,8 +91,7 @@ impl Session {
             ..Ask::default()
         };
         let response = self.get(&path, ask, exchange).await?;
-        let keeps = response.headers().get(KEEPS_SIGNATURES);
-        let has_signatures = keeps.is_some_and(|value| value == "1");
+        let has_signatures = keeps_signatures(&response);
         let header = response.headers().get(reqwest::header::CONTENT_TYPE);
         let content_type = header
             .and_then(|value| value.to_str().ok())
@@ -159,6 +155,10 @@ impl Session {
     /// The repository as errors name it.
     pub fn repository(&self) -> &Repository {
         &self.connection.repository
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     pub(super) fn timeouts(&self) -> Timeouts {

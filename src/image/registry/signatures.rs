@@ -6,6 +6,7 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
 use super::body::{Exchange, place};
+use super::greeting;
 use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
@@ -68,6 +69,22 @@ impl Session {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(exchange.refusal(response, self.timeouts()).await),
         }
+    }
+
+    /// Whether the registry says at `/v2/` that it keeps signatures itself, where containers/image
+    /// asks. To strangers too: its 401 has the header as well.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub async fn keeps_signatures(&self) -> Result<bool, ImageError> {
+        let exchange = Exchange {
+            repository: self.repository(),
+            step: "whether it keeps signatures",
+        };
+        let url = self.connection().url("/v2/", exchange)?;
+        let request = reqwest::Request::new(Method::GET, url);
+        let asked = self.connection().execute(request, true, exchange, None);
+        Ok(greeting::keeps_signatures(&asked.await?))
     }
 
     /// Fetches the list of signatures that the registry itself has for a manifest: JSON.

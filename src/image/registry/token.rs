@@ -51,7 +51,7 @@ pub(super) async fn fetch(
     let url = Url::parse(realm)
         .map_err(|error| exchange.protocol(format!("realm {realm:?}: {error}")))?;
     connection
-        .check_scheme(&url)
+        .check_scheme(&connection.origin, &url)
         .map_err(|reason| exchange.denied(reason))?;
     let mut request = token_request(url, wanted);
     if let Some(header) = basic {

@@ -23,12 +23,12 @@ const COMMANDS: [&[&str]; 4] = [
     &[
         "sh",
         "-c",
-        "while :; do echo a line of output; usleep 10000; done",
+        "while true; do echo a line of output; usleep 10000; done",
     ],
     &[
         "sh",
         "-c",
-        "trap 'exit 3' TERM; while :; do usleep 10000; done",
+        "trap 'exit 3' TERM; while true; do usleep 10000; done",
     ],
     &["true"],
 ];

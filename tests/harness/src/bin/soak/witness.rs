@@ -8,7 +8,7 @@ use cricket_harness::cri::PodSandboxConfig;
 use cricket_harness::{Client, Node, leaks};
 
 /// Writes a number and waits for 20 ms, for ever.
-const NUMBERS: &str = "n=0; while :; do echo $n; n=$((n+1)); usleep 20000; done";
+const NUMBERS: &str = "n=0; while true; do echo $n; n=$((n+1)); usleep 20000; done";
 
 pub(crate) struct Witness {
     id: String,
