@@ -222,7 +222,7 @@ async fn a_blob_of_many_titles_is_fetched_and_stored_once() {
         let requests = fixture.requests();
         requests
             .iter()
-            .filter(|one| one.path.contains(digest))
+            .filter(|one| one.target.contains(digest))
             .count()
     };
     assert_eq!(asked(&one.layers[0].digest), 1, "{:?}", fixture.requests());
