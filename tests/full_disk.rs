@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cricket_harness::cri::{ContainerState, PodSandboxState};
+use cricket_harness::faults::Row;
 use cricket_harness::image::{Compression, Image};
 use cricket_harness::layer::Layer;
 use cricket_harness::{Node, leaks, meanwhile, requests, tools};
@@ -209,16 +210,24 @@ async fn lives_on_a_full_root(
 
 #[tokio::test]
 async fn on_a_root_without_a_byte_what_runs_goes_on_and_nothing_half_made_is_left() {
-    let node = node_with("root", |at| Small::ext4(at, 8192)).await;
-    let words = ["another", "bytes", "free", "remove images"];
-    lives_on_a_full_root(node, Small::fill, &words).await;
+    let fault = "the root has no byte left";
+    Row::repeat(fault, 5, async || {
+        let node = node_with("root", |at| Small::ext4(at, 8192)).await;
+        let words = ["another", "bytes", "free", "remove images"];
+        lives_on_a_full_root(node, Small::fill, &words).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn on_a_root_without_an_inode_what_runs_goes_on_and_the_error_says_inodes() {
-    let node = node_with("root", |at| Small::ext4(at, 4096)).await;
-    let words = ["another", "0 inodes free", "1024 inodes", "remove images"];
-    lives_on_a_full_root(node, Small::fill_inodes, &words).await;
+    let fault = "the root has no inode left";
+    Row::repeat(fault, 5, async || {
+        let node = node_with("root", |at| Small::ext4(at, 4096)).await;
+        let words = ["another", "0 inodes free", "1024 inodes", "remove images"];
+        lives_on_a_full_root(node, Small::fill_inodes, &words).await;
+    })
+    .await;
 }
 
 /// On a full run root.
@@ -280,54 +289,66 @@ async fn lives_on_a_full_run_root(fill: impl Fn(&Small)) {
 
 #[tokio::test]
 async fn on_a_run_root_without_a_byte_no_end_is_lost_and_a_stopped_pod_stays_stopped() {
-    lives_on_a_full_run_root(Small::fill).await;
+    let fault = "the run root has no byte left";
+    Row::repeat(fault, 5, async || {
+        lives_on_a_full_run_root(Small::fill).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn on_a_run_root_without_an_inode_no_end_is_lost_and_a_stopped_pod_stays_stopped() {
-    lives_on_a_full_run_root(Small::fill_inodes).await;
+    let fault = "the run root has no inode left";
+    Row::repeat(fault, 5, async || {
+        lives_on_a_full_run_root(Small::fill_inodes).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_full_log_disk_stops_no_container_and_the_log_goes_on_with_whole_lines() {
-    let (mut node, small) = node_with("logs", |at| Small::tmpfs(at, "size=256k")).await;
-    let image = node.busybox().await;
-    let script = "trap 'exit 9' TERM; n=0; while :; do n=$((n+1)); echo line $n; echo $n > /n; \
-                  sleep 0.01; done";
-    let (_pod, id, config) = node.run("talks", &image, &["sh", "-c", script]).await;
-    let log = node.log_file(&config, "main");
-    let lines = || fs::read_to_string(&log).unwrap().lines().count();
-    node.until("it talks", || lines() > 10).await;
-    small.fill();
-    let count = async || {
-        let said = node.cri.exec(&id, &["cat", "/n"], 30).await.unwrap();
-        String::from_utf8(said.stdout)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap_or(0_u64)
-    };
-    // Far more than the rest of the log's last page takes.
-    let begun = count().await;
-    while count().await < begun + 500 {
-        meanwhile::reads(&node).await;
-    }
-    small.free();
-    let now = format!("line {}", count().await + 1);
-    let told = || {
-        node.log_records(&log)
-            .iter()
-            .any(|(_, _, text)| *text == now)
-    };
-    node.until("the log goes on", told).await;
-    small.fill();
-    node.cri.stop(&id, 30).await.unwrap();
-    assert_eq!(node.cri.exited(&id).await.exit_code, 9);
-    let text = fs::read_to_string(&log).unwrap();
-    assert!(text.ends_with('\n'));
-    let whole = |(stream, tag, text): &(String, String, String)| {
-        stream == "stdout" && tag == "F" && text.starts_with("line ")
-    };
-    assert!(node.log_records(&log).iter().all(whole), "{text}");
-    finish(node, small).await;
+    let fault = "the disk of the logs has no byte left";
+    Row::repeat(fault, 5, async || {
+        let (mut node, small) = node_with("logs", |at| Small::tmpfs(at, "size=256k")).await;
+        let image = node.busybox().await;
+        let script = "trap 'exit 9' TERM; n=0; while :; do n=$((n+1)); echo line $n; echo $n > /n; \
+                      sleep 0.01; done";
+        let (_pod, id, config) = node.run("talks", &image, &["sh", "-c", script]).await;
+        let log = node.log_file(&config, "main");
+        let lines = || fs::read_to_string(&log).unwrap().lines().count();
+        node.until("it talks", || lines() > 10).await;
+        small.fill();
+        let count = async || {
+            let said = node.cri.exec(&id, &["cat", "/n"], 30).await.unwrap();
+            String::from_utf8(said.stdout)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap_or(0_u64)
+        };
+        // Far more than the rest of the log's last page takes.
+        let begun = count().await;
+        while count().await < begun + 500 {
+            meanwhile::reads(&node).await;
+        }
+        small.free();
+        let now = format!("line {}", count().await + 1);
+        let told = || {
+            node.log_records(&log)
+                .iter()
+                .any(|(_, _, text)| *text == now)
+        };
+        node.until("the log goes on", told).await;
+        small.fill();
+        node.cri.stop(&id, 30).await.unwrap();
+        assert_eq!(node.cri.exited(&id).await.exit_code, 9);
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.ends_with('\n'));
+        let whole = |(stream, tag, text): &(String, String, String)| {
+            stream == "stdout" && tag == "F" && text.starts_with("line ")
+        };
+        assert!(node.log_records(&log).iter().all(whole), "{text}");
+        finish(node, small).await;
+    })
+    .await;
 }

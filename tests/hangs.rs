@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use cricket_harness::cri::{ContainerConfig, ContainerState, PodSandboxConfig};
 use cricket_harness::daemon::Options;
+use cricket_harness::faults::Row;
 use cricket_harness::fuse::DeadFs;
 use cricket_harness::{Node, meanwhile, requests};
 use tokio::task::JoinHandle;
@@ -140,143 +141,163 @@ fn create(
 
 #[tokio::test]
 async fn a_runtime_that_hangs_in_create_is_ended_and_the_retry_works() {
-    let runtime = Runtime::new();
-    let mut node = runtime.node().await;
-    let image = node.busybox().await;
-    let pod = pod(&node, "hanging").await;
-    let container = requests::container("main", &image, &["sleep", "1000"]);
-    runtime.hang("create");
-    let call = create(&node, &pod, &container);
-    runtime
-        .hangs(&node, &image, "create container", "create")
-        .await;
-    let program = runtime.program().display().to_string();
-    let words = [&*program, "create", "within 30 s"];
-    failed(call, Code::DeadlineExceeded, &words).await;
-    runtime.all_gone(&node).await;
-    assert_eq!(node.cri.containers().await.unwrap(), []);
-    runtime.mend("create");
-    node.run_in(&pod.0, &pod.1, &container).await;
-    node.finish().await;
+    let fault = "the OCI runtime hangs in create";
+    Row::repeat(fault, 3, async || {
+        let runtime = Runtime::new();
+        let mut node = runtime.node().await;
+        let image = node.busybox().await;
+        let pod = pod(&node, "hanging").await;
+        let container = requests::container("main", &image, &["sleep", "1000"]);
+        runtime.hang("create");
+        let call = create(&node, &pod, &container);
+        runtime
+            .hangs(&node, &image, "create container", "create")
+            .await;
+        let program = runtime.program().display().to_string();
+        let words = [&*program, "create", "within 30 s"];
+        failed(call, Code::DeadlineExceeded, &words).await;
+        runtime.all_gone(&node).await;
+        assert_eq!(node.cri.containers().await.unwrap(), []);
+        runtime.mend("create");
+        node.run_in(&pod.0, &pod.1, &container).await;
+        node.finish().await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_runtime_that_hangs_in_start_ends_the_container_with_the_reason() {
-    let runtime = Runtime::new();
-    let mut node = runtime.node().await;
-    let image = node.busybox().await;
-    let pod = pod(&node, "hanging").await;
-    let container = requests::container("main", &image, &["sleep", "1000"]);
-    let id = create(&node, &pod, &container).await.unwrap().unwrap();
-    runtime.hang("start");
-    let (cri, started) = (node.cri.clone(), id.clone());
-    let call = begin(async move { cri.start(&started).await });
-    runtime
-        .hangs(&node, &image, "start container", "start")
-        .await;
-    let program = runtime.program().display().to_string();
-    let words = [&*program, "start", "within 6 s"];
-    failed(call, Code::DeadlineExceeded, &words).await;
-    let status = node.cri.exited(&id).await;
-    assert_eq!(
-        (status.reason.as_str(), status.exit_code),
-        ("StartError", 128)
-    );
-    assert!(status.message.contains("within 6 s"), "{status:?}");
-    runtime.all_gone(&node).await;
-    node.cri.remove(&id).await.unwrap();
-    node.finish().await;
+    let fault = "the OCI runtime hangs in start";
+    Row::repeat(fault, 3, async || {
+        let runtime = Runtime::new();
+        let mut node = runtime.node().await;
+        let image = node.busybox().await;
+        let pod = pod(&node, "hanging").await;
+        let container = requests::container("main", &image, &["sleep", "1000"]);
+        let id = create(&node, &pod, &container).await.unwrap().unwrap();
+        runtime.hang("start");
+        let (cri, started) = (node.cri.clone(), id.clone());
+        let call = begin(async move { cri.start(&started).await });
+        runtime
+            .hangs(&node, &image, "start container", "start")
+            .await;
+        let program = runtime.program().display().to_string();
+        let words = [&*program, "start", "within 6 s"];
+        failed(call, Code::DeadlineExceeded, &words).await;
+        let status = node.cri.exited(&id).await;
+        assert_eq!(
+            (status.reason.as_str(), status.exit_code),
+            ("StartError", 128)
+        );
+        assert!(status.message.contains("within 6 s"), "{status:?}");
+        runtime.all_gone(&node).await;
+        node.cri.remove(&id).await.unwrap();
+        node.finish().await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn containers_are_stopped_although_the_runtime_hangs_in_kill() {
-    let runtime = Runtime::new();
-    let mut node = runtime.node().await;
-    let image = node.busybox().await;
-    let pod = pod(&node, "hanging").await;
-    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
-    let polite = requests::container("polite", &image, &["sh", "-c", script]);
-    let deaf = requests::container("deaf", &image, &["sh", "-c", "trap '' TERM; sleep 1000"]);
-    let polite = node.run_in(&pod.0, &pod.1, &polite).await;
-    let deaf = node.run_in(&pod.0, &pod.1, &deaf).await;
-    let log = node.log_file(&pod.1, "polite");
-    node.until("the trap is set", || !node.log_records(&log).is_empty())
-        .await;
-    runtime.hang("kill");
-    let (cri, stopped) = (node.cri.clone(), polite.clone());
-    let call = begin(async move { cri.stop(&stopped, 60).await });
-    runtime.hangs(&node, &image, "stop container", "kill").await;
-    call.await.unwrap().unwrap();
-    let status = node.cri.container(&polite).await.unwrap();
-    assert_eq!(status.exit_code, 7, "it had its signal: {status:?}");
-    node.cri.stop(&deaf, 1).await.unwrap();
-    let status = node.cri.container(&deaf).await.unwrap();
-    assert_eq!(status.exit_code, 137, "{status:?}");
-    runtime.all_gone(&node).await;
-    node.finish().await;
+    let fault = "the OCI runtime hangs in kill";
+    Row::repeat(fault, 3, async || {
+        let runtime = Runtime::new();
+        let mut node = runtime.node().await;
+        let image = node.busybox().await;
+        let pod = pod(&node, "hanging").await;
+        let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+        let polite = requests::container("polite", &image, &["sh", "-c", script]);
+        let deaf = requests::container("deaf", &image, &["sh", "-c", "trap '' TERM; sleep 1000"]);
+        let polite = node.run_in(&pod.0, &pod.1, &polite).await;
+        let deaf = node.run_in(&pod.0, &pod.1, &deaf).await;
+        let log = node.log_file(&pod.1, "polite");
+        node.until("the trap is set", || !node.log_records(&log).is_empty())
+            .await;
+        runtime.hang("kill");
+        let (cri, stopped) = (node.cri.clone(), polite.clone());
+        let call = begin(async move { cri.stop(&stopped, 60).await });
+        runtime.hangs(&node, &image, "stop container", "kill").await;
+        call.await.unwrap().unwrap();
+        let status = node.cri.container(&polite).await.unwrap();
+        assert_eq!(status.exit_code, 7, "it had its signal: {status:?}");
+        node.cri.stop(&deaf, 1).await.unwrap();
+        let status = node.cri.container(&deaf).await.unwrap();
+        assert_eq!(status.exit_code, 137, "{status:?}");
+        runtime.all_gone(&node).await;
+        node.finish().await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_runtime_that_hangs_in_delete_hides_no_exit_and_removal_works_once_it_is_mended() {
-    let runtime = Runtime::new();
-    let mut node = runtime.node().await;
-    let image = node.busybox().await;
-    let pod = pod(&node, "hanging").await;
-    runtime.hang("delete");
-    let short = requests::container("short", &image, &["sh", "-c", "exit 5"]);
-    let id = node.run_in(&pod.0, &pod.1, &short).await;
-    let status = node.cri.exited(&id).await;
-    assert_eq!(status.exit_code, 5, "{status:?}");
-    let (cri, removed) = (node.cri.clone(), id.clone());
-    let call = begin(async move { cri.remove(&removed).await });
-    node.until("the runtime hangs", || !runtime.hanging().is_empty())
-        .await;
-    meanwhile::reads(&node).await;
-    meanwhile::another_pod(&node, "", &image).await;
-    let program = runtime.program().display().to_string();
-    let words = [&*program, "delete", "within 3 s", "process"];
-    failed(call, Code::DeadlineExceeded, &words).await;
-    let listed = node.cri.container(&id).await.unwrap();
-    assert_eq!(listed.state(), ContainerState::ContainerExited);
-    runtime.all_gone(&node).await;
-    runtime.mend("delete");
-    node.cri.remove(&id).await.unwrap();
-    node.finish().await;
+    let fault = "the OCI runtime hangs in delete";
+    Row::repeat(fault, 3, async || {
+        let runtime = Runtime::new();
+        let mut node = runtime.node().await;
+        let image = node.busybox().await;
+        let pod = pod(&node, "hanging").await;
+        runtime.hang("delete");
+        let short = requests::container("short", &image, &["sh", "-c", "exit 5"]);
+        let id = node.run_in(&pod.0, &pod.1, &short).await;
+        let status = node.cri.exited(&id).await;
+        assert_eq!(status.exit_code, 5, "{status:?}");
+        let (cri, removed) = (node.cri.clone(), id.clone());
+        let call = begin(async move { cri.remove(&removed).await });
+        node.until("the runtime hangs", || !runtime.hanging().is_empty())
+            .await;
+        meanwhile::reads(&node).await;
+        meanwhile::another_pod(&node, "", &image).await;
+        let program = runtime.program().display().to_string();
+        let words = [&*program, "delete", "within 3 s", "process"];
+        failed(call, Code::DeadlineExceeded, &words).await;
+        let listed = node.cri.container(&id).await.unwrap();
+        assert_eq!(listed.state(), ContainerState::ContainerExited);
+        runtime.all_gone(&node).await;
+        runtime.mend("delete");
+        node.cri.remove(&id).await.unwrap();
+        node.finish().await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_runtime_that_hangs_in_exec_is_ended_and_takes_no_place() {
-    let runtime = Runtime::new();
-    let mut node = runtime.node().await;
-    let image = node.busybox().await;
-    let pod = pod(&node, "hanging").await;
-    let container = requests::container("main", &image, &["sleep", "1000"]);
-    let id = node.run_in(&pod.0, &pod.1, &container).await;
-    runtime.hang("exec");
-    // As many probes as there are places for commands; each is given up after a second.
-    let probes: Vec<_> = (0..48)
-        .map(|_| {
-            let (cri, id) = (node.cri.clone(), id.clone());
-            begin(async move { cri.exec(&id, &["true"], 1).await })
-        })
-        .collect();
-    node.until("the runtime hangs", || !runtime.hanging().is_empty())
-        .await;
-    meanwhile::reads(&node).await;
-    meanwhile::another_pod(&node, "", &image).await;
-    for probe in probes {
-        failed(probe, Code::DeadlineExceeded, &["`true`", &id]).await;
-    }
-    let (cri, patient) = (node.cri.clone(), id.clone());
-    let call = begin(async move { cri.exec(&patient, &["true"], 0).await });
-    let program = runtime.program().display().to_string();
-    let words = [&*program, "exec", "within 6 s"];
-    failed(call, Code::DeadlineExceeded, &words).await;
-    runtime.all_gone(&node).await;
-    runtime.mend("exec");
-    let answer = node.cri.exec(&id, &["echo", "again"], 30).await.unwrap();
-    assert_eq!(answer.stdout, b"again\n");
-    node.finish().await;
+    let fault = "the OCI runtime hangs in exec, 49 times";
+    Row::repeat(fault, 3, async || {
+        let runtime = Runtime::new();
+        let mut node = runtime.node().await;
+        let image = node.busybox().await;
+        let pod = pod(&node, "hanging").await;
+        let container = requests::container("main", &image, &["sleep", "1000"]);
+        let id = node.run_in(&pod.0, &pod.1, &container).await;
+        runtime.hang("exec");
+        // As many probes as there are places for commands; each is given up after a second.
+        let probes: Vec<_> = (0..48)
+            .map(|_| {
+                let (cri, id) = (node.cri.clone(), id.clone());
+                begin(async move { cri.exec(&id, &["true"], 1).await })
+            })
+            .collect();
+        node.until("the runtime hangs", || !runtime.hanging().is_empty())
+            .await;
+        meanwhile::reads(&node).await;
+        meanwhile::another_pod(&node, "", &image).await;
+        for probe in probes {
+            failed(probe, Code::DeadlineExceeded, &["`true`", &id]).await;
+        }
+        let (cri, patient) = (node.cri.clone(), id.clone());
+        let call = begin(async move { cri.exec(&patient, &["true"], 0).await });
+        let program = runtime.program().display().to_string();
+        let words = [&*program, "exec", "within 6 s"];
+        failed(call, Code::DeadlineExceeded, &words).await;
+        runtime.all_gone(&node).await;
+        runtime.mend("exec");
+        let answer = node.cri.exec(&id, &["echo", "again"], 30).await.unwrap();
+        assert_eq!(answer.stdout, b"again\n");
+        node.finish().await;
+    })
+    .await;
 }
 
 /// A container that mounts `source`.
@@ -290,87 +311,99 @@ fn mounting(image: &str, source: &Path, command: &[&str]) -> ContainerConfig {
 
 #[tokio::test]
 async fn a_mount_source_whose_file_system_is_dead_is_named_and_a_crash_is_survived() {
-    let mut node = Node::start_with(CRICKET, |options| {
-        options.runtime_config = "mount_source_timeout = \"4s\"".into();
+    let fault = "a mount's source is on a dead file system, and the daemon is killed";
+    Row::repeat(fault, 3, async || {
+        let mut node = Node::start_with(CRICKET, |options| {
+            options.runtime_config = "mount_source_timeout = \"4s\"".into();
+        })
+        .await;
+        let image = node.busybox().await;
+        let place = tempfile::tempdir().unwrap();
+        let mut dead = DeadFs::mount(place.path());
+        let pod = pod(&node, "").await;
+        let source = place.path().join("sub");
+        dead.stop();
+        let call = create(&node, &pod, &mounting(&image, &source, &["sleep", "1000"]));
+        let told = [source.display().to_string()];
+        let waits = || meanwhile::waits(&node, "create container") == told;
+        node.until("the source is waited for", waits).await;
+        meanwhile::reads(&node).await;
+        meanwhile::another_pod(&node, "", &image).await;
+        let words = [&*told[0], "has not answered for 4 s"];
+        failed(call, Code::DeadlineExceeded, &words).await;
+        assert_eq!(node.cri.containers().await.unwrap(), []);
+        // The stuck thread keeps nothing from the next daemon.
+        node.crash().await;
+        meanwhile::reads(&node).await;
+        dead.end();
+        drop(dead);
+        let container = mounting(&image, place.path(), &["sleep", "1000"]);
+        node.run_in(&pod.0, &pod.1, &container).await;
+        node.finish().await;
     })
     .await;
-    let image = node.busybox().await;
-    let place = tempfile::tempdir().unwrap();
-    let mut dead = DeadFs::mount(place.path());
-    let pod = pod(&node, "").await;
-    let source = place.path().join("sub");
-    dead.stop();
-    let call = create(&node, &pod, &mounting(&image, &source, &["sleep", "1000"]));
-    let told = [source.display().to_string()];
-    let waits = || meanwhile::waits(&node, "create container") == told;
-    node.until("the source is waited for", waits).await;
-    meanwhile::reads(&node).await;
-    meanwhile::another_pod(&node, "", &image).await;
-    let words = [&*told[0], "has not answered for 4 s"];
-    failed(call, Code::DeadlineExceeded, &words).await;
-    assert_eq!(node.cri.containers().await.unwrap(), []);
-    // The stuck thread keeps nothing from the next daemon.
-    node.crash().await;
-    meanwhile::reads(&node).await;
-    dead.end();
-    drop(dead);
-    let container = mounting(&image, place.path(), &["sleep", "1000"]);
-    node.run_in(&pod.0, &pod.1, &container).await;
-    node.finish().await;
 }
 
 #[tokio::test]
 async fn a_file_system_that_dies_before_the_runtime_mounts_it_costs_no_more_than_the_deadline() {
-    let runtime = Runtime::new();
-    let mut node = runtime.node().await;
-    let image = node.busybox().await;
-    let place = tempfile::tempdir().unwrap();
-    let mut dead = DeadFs::mount(place.path());
-    let pod = pod(&node, "hanging").await;
-    dead.stop();
-    // The root of a mount is found without asking its server; only the runtime looks at it.
-    let container = mounting(&image, place.path(), &["sleep", "1000"]);
-    let call = create(&node, &pod, &container);
-    let program = format!("{} create", runtime.program().display());
-    let waits = || meanwhile::waits(&node, "create container") == [&*program];
-    node.until("the runtime is waited for", waits).await;
-    meanwhile::reads(&node).await;
-    meanwhile::another_pod(&node, "", &image).await;
-    failed(call, Code::DeadlineExceeded, &[&program, "within 30 s"]).await;
-    dead.end();
-    node.finish().await;
+    let fault = "a file system dies before the OCI runtime mounts it";
+    Row::repeat(fault, 3, async || {
+        let runtime = Runtime::new();
+        let mut node = runtime.node().await;
+        let image = node.busybox().await;
+        let place = tempfile::tempdir().unwrap();
+        let mut dead = DeadFs::mount(place.path());
+        let pod = pod(&node, "hanging").await;
+        dead.stop();
+        // The root of a mount is found without asking its server; only the runtime looks at it.
+        let container = mounting(&image, place.path(), &["sleep", "1000"]);
+        let call = create(&node, &pod, &container);
+        let program = format!("{} create", runtime.program().display());
+        let waits = || meanwhile::waits(&node, "create container") == [&*program];
+        node.until("the runtime is waited for", waits).await;
+        meanwhile::reads(&node).await;
+        meanwhile::another_pod(&node, "", &image).await;
+        failed(call, Code::DeadlineExceeded, &[&program, "within 30 s"]).await;
+        dead.end();
+        node.finish().await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_process_that_no_signal_ends_is_told_of_and_goes_once_its_file_system_lets_it() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    let place = tempfile::tempdir().unwrap();
-    let mut dead = DeadFs::mount(place.path());
-    let pod = pod(&node, "").await;
-    let script = "echo ready; while cat /data/data; do sleep 0.05; done";
-    let container = mounting(&image, place.path(), &["sh", "-c", script]);
-    let id = node.run_in(&pod.0, &pod.1, &container).await;
-    let log = node.log_file(&pod.1, "main");
-    node.until("it reads", || node.log_records(&log).len() > 1)
-        .await;
-    dead.fall_silent();
-    node.until("it waits for the file system", || dead.unanswered() > 0)
-        .await;
-    let (cri, stopped) = (node.cri.clone(), id.clone());
-    let call = begin(async move { cri.stop(&stopped, 0).await });
-    meanwhile::another_pod(&node, "", &image).await;
-    let waits = loop {
-        meanwhile::reads(&node).await;
-        let waits = meanwhile::waits(&node, "stop container");
-        if waits.iter().any(|what| what.starts_with("pid ")) {
-            break waits;
-        }
-    };
-    assert_eq!(waits.len(), 1);
-    failed(call, Code::Unknown, &[&id, &waits[0], "after SIGKILL"]).await;
-    dead.end();
-    node.cri.stop(&id, 0).await.unwrap();
-    assert_eq!(node.cri.exited(&id).await.exit_code, 137);
-    node.finish().await;
+    let fault = "a container waits for a dead file system and cannot be killed";
+    Row::repeat(fault, 3, async || {
+        let mut node = Node::start(CRICKET).await;
+        let image = node.busybox().await;
+        let place = tempfile::tempdir().unwrap();
+        let mut dead = DeadFs::mount(place.path());
+        let pod = pod(&node, "").await;
+        let script = "echo ready; while cat /data/data; do sleep 0.05; done";
+        let container = mounting(&image, place.path(), &["sh", "-c", script]);
+        let id = node.run_in(&pod.0, &pod.1, &container).await;
+        let log = node.log_file(&pod.1, "main");
+        node.until("it reads", || node.log_records(&log).len() > 1)
+            .await;
+        dead.fall_silent();
+        node.until("it waits for the file system", || dead.unanswered() > 0)
+            .await;
+        let (cri, stopped) = (node.cri.clone(), id.clone());
+        let call = begin(async move { cri.stop(&stopped, 0).await });
+        meanwhile::another_pod(&node, "", &image).await;
+        let waits = loop {
+            meanwhile::reads(&node).await;
+            let waits = meanwhile::waits(&node, "stop container");
+            if waits.iter().any(|what| what.starts_with("pid ")) {
+                break waits;
+            }
+        };
+        assert_eq!(waits.len(), 1);
+        failed(call, Code::Unknown, &[&id, &waits[0], "after SIGKILL"]).await;
+        dead.end();
+        node.cri.stop(&id, 0).await.unwrap();
+        assert_eq!(node.cri.exited(&id).await.exit_code, 137);
+        node.finish().await;
+    })
+    .await;
 }

@@ -68,9 +68,8 @@ impl Containers {
         };
         if let Some(phase) = phase
             && phase != container.record().phase
-            && let Err(error) = self.update(&container, |record| record.phase = phase)
         {
-            tracing::error!(%id, %error, "what happened meanwhile is not recorded");
+            self.note(&container, |record| record.phase = phase);
         }
         self.announce(&container, reached(&container.record().phase));
         match container.record().phase {

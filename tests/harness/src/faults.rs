@@ -61,6 +61,16 @@ impl Row {
         }
     }
 
+    /// A whole row of what fails by panicking: tried once in the short form, `long` times else.
+    pub async fn repeat(fault: &str, long: usize, once: impl AsyncFn()) {
+        let mut row = Row::new(fault);
+        for _ in 0..tries(1, long) {
+            row.tried();
+            once().await;
+        }
+        row.end();
+    }
+
     /// Counts a try.
     pub fn tried(&mut self) {
         self.tried += 1;
