@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-power faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -17,14 +17,21 @@ demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)
 	tests/run.sh
+faults: ## kills, full disks and hangs in their long forms, and the table of what was lost (as root)
+	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && tests/faults.sh $(ARGS)
 conformance: ## all of critest, the CRI's own test suite (as root); ARGS="--focus REGEX" for some of it
 	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/critest.sh && tests/conformance/run.sh $(ARGS)
 soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PROGRAM=… another build
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && $(MAKE) -s build && target/debug/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(PROGRAM)
+test-node: ## in a Debian virtual machine: systemd, cgroup v2, AppArmor, restart, reboot (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh short
+test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh cuts $(ARGS)
 bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && $(MAKE) -s release && target/release/bench-cri $(ARGS)
-lint: ## no warning, formatted, dependencies allowed where cargo-deny is here
+lint: ## no warning, formatted, builds without OpenPGP, dependencies allowed where cargo-deny is here
 	cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo check --locked --no-default-features
 	contrib/deps/deny.sh present
 fmt:
 	cargo fmt --all

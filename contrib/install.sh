@@ -1,9 +1,9 @@
 #!/bin/sh
-# install.sh install|uninstall: the release build below $DESTDIR$PREFIX, configuration below
-# $DESTDIR/etc. A configuration file that is there already is kept.
+# install.sh install|uninstall: the release build ($PROFILE: another one) below $DESTDIR$PREFIX,
+# configuration below $DESTDIR/etc. A configuration file that is there already is kept.
 set -eu
 cd "$(dirname "$0")/.."
-built=${CARGO_TARGET_DIR:-target}/release
+built=${CARGO_TARGET_DIR:-target}/${PROFILE:-release}
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
 etc=${DESTDIR:-}/etc
 share=$prefix/share

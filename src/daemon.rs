@@ -44,7 +44,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::{ShuttingDown, blocking, notify};
+use crate::sys::{ShuttingDown, blocking, boot, notify};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -68,6 +68,9 @@ pub enum DaemonError {
     /// The signals that stop it cannot be waited for.
     #[error("wait for SIGTERM and SIGINT: {0}")]
     Signals(io::Error),
+    /// It is not known whether what is recorded still runs.
+    #[error("read this boot's id in {path}: {0}", path = boot::BOOT_ID)]
+    Boot(io::Error),
     /// The log could not be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -124,13 +127,10 @@ pub enum DaemonError {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// What is wrong or means nothing in registries.conf, as the daemon with this configuration would
-/// read it. Blocks.
-///
-/// # Errors
-/// When the file cannot be used.
-pub fn check_registries(loaded: &Loaded) -> Result<Vec<String>, ImageError> {
-    crate::image::check_registries(&settings::registries(loaded))
+/// What is wrong with the files that decide about images, as the daemon with this configuration would
+/// read them, each in one line. Blocks.
+pub fn check_image_files(loaded: &Loaded) -> Vec<String> {
+    settings::image_files(loaded).check()
 }
 
 /// Runs the daemon with this configuration until SIGTERM or SIGINT.
@@ -184,7 +184,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     }
     let mut told_to_stop = Box::pin(told_to_stop);
     let house = build(&loaded).await?;
-    let _ours = RunDir::new(&loaded.config.runroot).lock()?;
+    let run_dir = RunDir::new(&loaded.config.runroot);
+    let _ours = run_dir.lock()?;
+    run_dir.forget_earlier_boots(&boot::id().map_err(DaemonError::Boot)?)?;
     tokio::select! {
         restored = restore(&house) => restored?,
         // Nothing is served yet, and what is restored is on disk as it was.
@@ -195,7 +197,7 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     let listener = cri::bind(&loaded.config.api.listen)?;
     // Not in the way of the first call.
     let leaks = house.leaks.clone();
-    tokio::spawn(async move { leaks.fix_and_log().await });
+    tokio::spawn(async move { leaks.fix_until_done().await });
     if let Some(directory) = loaded.config.image.image_archives_dir.clone() {
         let images = Arc::clone(&house.images);
         tokio::spawn(async move { images.load_directory(directory).await });
@@ -266,6 +268,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let config = &loaded.config;
     let manager = settings::cgroup_manager(config);
     let cgroups = Arc::new(Cgroups::detect(manager)?.marked(&config.runroot));
+    if let Some(missing) = cgroups.no_memory() {
+        tracing::error!("{missing}");
+    }
     let host = host::facts(&cgroups)?;
     let found = config::handlers(loaded)?;
     for warning in &found.warnings {
@@ -276,7 +281,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
         .ready
         .into_iter()
         .map(|ready| settings::handler(ready, config, manager));
-    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel).await?;
+    let run_dir = RunDir::new(&config.runroot);
+    let kept = run_dir.features();
+    let handlers = Handlers::new(found.default, handlers.collect(), host.kernel, kept).await?;
     let handlers = Arc::new(handlers);
     let store = Store::open(settings::storage(config))?;
     let images = Images::open(settings::images(loaded, store.clone()));
@@ -284,7 +291,6 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     // It is told in the log, and pods that run do not need it.
     let _told = blocking(move || room.reload_registries(registries)).await;
     let networks = Networks::open(settings::network(config));
-    let run_dir = RunDir::new(&config.runroot);
     let selinux = security::selinux(config)?;
     let containers = Containers::open(
         settings::container(loaded, host.clone(), selinux.clone())?,
@@ -343,6 +349,7 @@ async fn answer(
     let identity = Identity {
         version: env!("CARGO_PKG_VERSION"),
         systemd_cgroup: house.manager == Manager::Systemd,
+        no_memory: house.cgroups.no_memory(),
         shown: Arc::clone(&shown),
     };
     let runtime = RuntimeApi {
@@ -364,6 +371,7 @@ async fn answer(
         containers: Arc::clone(house.sandboxes.containers()),
         leaks: house.leaks.clone(),
         checkup: doctor::checkup(loaded, house),
+        sandboxes: Arc::clone(&house.sandboxes),
     };
     let (grpc, plain) = cri::sort(listener, settings::http(loaded, house, shown));
     let stop_plain = plain.stop();

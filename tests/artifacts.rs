@@ -8,9 +8,11 @@
 
 use cricket_harness::client::spec;
 use cricket_harness::cri::*;
+use cricket_harness::hostile::Fixture;
 use cricket_harness::image::{Blob, Image as Built, architecture};
-use cricket_harness::{Node, requests};
+use cricket_harness::{Node, leaks, requests};
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -198,6 +200,62 @@ async fn artifacts_share_files_and_the_last_one_of_a_path_is_seen() {
     node.cri.pull(&second).await.unwrap();
     let left = node.cri.image(one.manifest.hex()).await.unwrap().unwrap();
     assert_eq!(left.repo_tags, [] as [&str; 0]);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_blob_of_many_titles_is_fetched_and_stored_once() {
+    let mut node = Node::start(CRICKET).await;
+    let busybox = node.busybox().await;
+    let fixture = Fixture::start(node.net(), 5001);
+    let large = vec![7; 8 << 20];
+    let one = artifact(&[("large", &large), ("deep/er/same", &large), ("x", b"x")]);
+    let two = artifact(&[("other", &large)]);
+    let names = [
+        fixture.push("model", "1", &one),
+        fixture.push("model", "2", &two),
+    ];
+    let idle = used(&node).await;
+    let (first, second) = tokio::join!(node.cri.pull(&names[0]), node.cri.pull(&names[1]));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let asked = |digest: &str| {
+        let requests = fixture.requests();
+        requests
+            .iter()
+            .filter(|one| one.target.contains(digest))
+            .count()
+    };
+    assert_eq!(asked(&one.layers[0].digest), 1, "{:?}", fixture.requests());
+    let occupied = used(&node).await - idle;
+    let once = 8 << 20..9 << 20;
+    assert!(once.contains(&occupied), "{occupied} bytes");
+    let bytes: u64 = leaks::files(&node.daemon.root().join("layers"))
+        .iter()
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .filter(|file| file.is_file())
+        .map(|file| file.blocks() * 512 / file.nlink())
+        .sum();
+    assert!(bytes > 8 << 20, "{bytes} bytes");
+    let script = "cd /m; cmp large deep/er/same && cmp large /n/other && wc -c < large";
+    let mounts = || vec![volume(&names[0], "/m", ""), volume(&names[1], "/n", "")];
+    let (container, out) = said(&node, &busybox, mounts(), script).await;
+    assert_eq!(out, "8388608\n");
+
+    // after a restart too one of them keeps the bytes, and the last one frees them
+    node.crash().await;
+    assert_eq!(used(&node).await - idle, occupied);
+    node.cri.remove(&container).await.unwrap();
+    node.cri.remove_image(&first).await.unwrap();
+    let mounts = vec![volume(&names[1], "/n", "")];
+    let (container, out) = said(&node, &busybox, mounts, "wc -c < /n/other").await;
+    assert_eq!(out, "8388608\n");
+    assert!(once.contains(&(used(&node).await - idle)));
+    node.cri.pull(&names[0]).await.unwrap();
+    assert_eq!(asked(&one.layers[0].digest), 1, "it is here");
+    node.cri.remove(&container).await.unwrap();
+    node.cri.remove_image(&first).await.unwrap();
+    node.cri.remove_image(&second).await.unwrap();
+    until_used(&node, idle).await;
     node.finish().await;
 }
 

@@ -16,6 +16,7 @@ use cricket_harness::image::{Blob, Compression, Image};
 use cricket_harness::layer::Layer;
 use cricket_harness::{Node, leaks, memory};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
@@ -120,6 +121,58 @@ async fn bodies_and_heads_without_end_cost_little() {
         ),
     ];
     each(cases, &image).await;
+}
+
+/// A layer of one file of 129 MiB of zeros, packed in a frame that asks for a window of 128 MiB (RFC
+/// 8878): the tar's head as it is, and each block of the rest as the one byte that it repeats.
+fn layer_with_a_large_window(name: &str) -> (Vec<u8>, String) {
+    const BLOCK: u32 = 128 << 10;
+    let blocks = (129 << 20) / BLOCK;
+    let size = u64::from(blocks * BLOCK);
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).unwrap();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut digest = Sha256::new();
+    digest.update(header.as_bytes());
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3];
+    let block = |kind: u32, size: u32, last: bool| {
+        let [one, two, three, _] = (size << 3 | kind << 1 | u32::from(last)).to_le_bytes();
+        [one, two, three]
+    };
+    frame.extend(block(0, 512, false));
+    frame.extend(header.as_bytes());
+    let zeros = vec![0; BLOCK as usize];
+    for number in 1..=blocks {
+        digest.update(&zeros);
+        frame.extend(block(1, BLOCK, number == blocks));
+        frame.push(0);
+    }
+    (frame, format!("sha256:{}", hex::encode(digest.finalize())))
+}
+
+#[tokio::test]
+async fn one_large_zstd_window_at_a_time_is_in_memory() {
+    const WINDOW: u64 = 128 << 20;
+    let node = Node::start(CRICKET).await;
+    let fixture = Fixture::start(node.net(), 5001);
+    let layers: Vec<_> = ["a", "b", "c", "d"].map(layer_with_a_large_window).into();
+    let ids: Vec<&str> = layers.iter().map(|(_, id)| id.as_str()).collect();
+    let builder = Image::builder().diff_ids(&ids);
+    let image = layers
+        .iter()
+        .fold(builder, |builder, (frame, _)| builder.gzip(frame.clone()));
+    let image = image.build();
+    let name = fixture.push("app", "1", &image);
+    let pid = node.daemon.pid();
+    memory::forget_peak(pid);
+    let idle = memory::peak(pid).unwrap();
+    assert_eq!(node.cri.pull(&name).await.unwrap(), image.id());
+    let cost = memory::peak(pid).unwrap().saturating_sub(idle);
+    println!("  {} MiB over idle", cost >> 20);
+    assert!(cost < WINDOW + MOST_MEMORY, "{} MiB", cost >> 20);
+    node.finish().await;
 }
 
 #[tokio::test]

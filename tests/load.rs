@@ -78,7 +78,10 @@ async fn archives_in_the_directory_are_loaded_at_the_start_and_again_when_they_c
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
-    let config = format!("image_archives_dir = {:?}\n", dir.path());
+    let config = format!(
+        "image_archives_dir = {:?}\npinned_images = [\"x.io/c:1\"]\n",
+        dir.path()
+    );
     let mut node = Node::start_with(CRICKET, |options| options.image_config = config).await;
     let finished = |node: &Node, what: &str| node.daemon.log().contains(what);
     let done = "seen=4 loaded=3 failed=1";
@@ -89,16 +92,23 @@ async fn archives_in_the_directory_are_loaded_at_the_start_and_again_when_they_c
         ("x.io/b:1", &second),
         ("x.io/c:1", &third),
     ] {
-        assert_eq!(
-            node.cri.image(name).await.unwrap().unwrap().id,
-            image.id(),
-            "{name}"
-        );
+        let loaded = node.cri.image(name).await.unwrap().unwrap();
+        assert_eq!(loaded.id, image.id(), "{name}");
+        // that it came from the directory pins nothing
+        assert_eq!(loaded.pinned, name == "x.io/c:1", "{name}");
     }
     let log = node.daemon.log();
     assert!(
         log.contains("broken.tar") && !log.contains("notes.txt"),
         "{log}"
+    );
+    let broken = log
+        .lines()
+        .find(|line| line.contains("broken.tar"))
+        .unwrap();
+    assert!(
+        broken.contains("archive not loaded") && broken.contains("error="),
+        "{broken}"
     );
 
     // One has changed, one has lost its image, one is as it was.

@@ -7,7 +7,7 @@
 //! - 3 removal ends what runs: `pods::removing_a_running_pod_ends_its_containers`
 //! - 6 names: `pods::the_same_pod_asked_for_twice_is_one_pod`,
 //!   `restart::a_pod_whose_creation_was_cut_off_can_be_created_after_the_restart`
-//! - 7 a call given up: `given_up`
+//! - 7 a call given up: `joining`
 //! - 11, 12, 14 image identity, names and sizes: `images`
 //! - 13 an image's user: `image::query` (unit tests),
 //!   `containers::users_come_from_the_request_or_the_image_and_are_looked_up_in_it`

@@ -155,23 +155,6 @@ async fn a_stuck_monitor_holds_up_nothing_but_its_own_container() {
 }
 
 #[tokio::test]
-async fn a_container_whose_monitor_was_killed_ends_with_that_reason() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    let (_, container, _) = node.run("lost", &image, &["sleep", "1000"]).await;
-    signal(monitor(&node, &container), Signal::SIGKILL);
-    let listed = node.cri.container(&container).await.unwrap();
-    assert_eq!(listed.state, ContainerState::ContainerRunning as i32);
-    node.cri.stop(&container, 0).await.unwrap();
-    let ended = node.cri.container(&container).await.unwrap();
-    assert_eq!(
-        (ended.exit_code, ended.reason.as_str()),
-        (255, "MonitorLost")
-    );
-    node.finish().await;
-}
-
-#[tokio::test]
 async fn containers_are_ended_by_the_runtime_that_made_them() {
     let mut node = Node::start(CRICKET).await;
     let image = node.busybox().await;
@@ -267,55 +250,6 @@ async fn a_container_with_limits_on_huge_pages_runs_where_the_host_cannot_limit_
     let container = node.run_in(&pod, &config, &container).await;
     let status = node.cri.container(&container).await.unwrap();
     assert_eq!(status.state, ContainerState::ContainerRunning as i32);
-    node.finish().await;
-}
-
-/// A pod's whole life, as far as the daemon lives with it.
-async fn live(cri: cricket_harness::Client, config: PodSandboxConfig, container: ContainerConfig) {
-    // Any step may fail: the daemon is killed in the middle of one.
-    let Ok(pod) = cri.run_pod(&config).await else {
-        return;
-    };
-    let Ok(id) = cri.create(&pod, &container, &config).await else {
-        return;
-    };
-    let started = cri.start(&id).await;
-    let stopped = cri.stop(&id, 0).await;
-    let removed = cri.remove(&id).await;
-    let gone = cri.remove_pod(&pod).await;
-    drop((started, stopped, removed, gone));
-}
-
-#[tokio::test]
-async fn kills_at_any_moment_leave_nothing_that_cannot_be_removed() {
-    let mut node = Node::start(CRICKET).await;
-    let image = node.busybox().await;
-    for round in 0..24_u64 {
-        let mut config = node.pod_config(&format!("round-{round}"));
-        if round % 2 == 1 {
-            requests::pod_namespaces(&mut config).pid = NamespaceMode::Pod.into();
-        }
-        let container = requests::container("main", &image, &["sleep", "1000"]);
-        let life = tokio::spawn(live(node.cri.clone(), config.clone(), container.clone()));
-        // Spread over a life of some 150 ms; where exactly does not matter.
-        tokio::time::sleep(std::time::Duration::from_millis(round * 37 % 160)).await;
-        node.crash().await;
-        life.await.unwrap();
-        for pod in node.cri.pods().await.unwrap() {
-            node.cri
-                .remove_pod(&pod.id)
-                .await
-                .expect("a pod that is listed can be removed");
-        }
-        assert_eq!(node.cri.containers().await.unwrap(), []);
-        // The kubelet comes with the same name again.
-        let pod = node
-            .cri
-            .run_pod(&config)
-            .await
-            .expect("no name stays taken");
-        node.cri.remove_pod(&pod).await.unwrap();
-    }
     node.finish().await;
 }
 

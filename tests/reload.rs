@@ -11,10 +11,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use cricket_harness::Node;
 use cricket_harness::hostile::Fixture;
 use cricket_harness::image::{Compression, Image};
 use cricket_harness::layer::Layer;
+use cricket_harness::{Node, requests};
 use cricket_proto::cri as wire;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -223,5 +223,52 @@ async fn the_old_key_registries_is_searched_and_warned_about() {
     fs::write(registries_conf(&node), without).unwrap();
     hup(&node, RELOADED).await;
     node.cri.pull("app:1").await.unwrap();
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_seccomp_profile_that_has_changed_counts_for_new_containers_from_sighup_on() {
+    use wire::security_profile::ProfileType::RuntimeDefault;
+    let deny = |call: &str| {
+        serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]})
+        .to_string()
+    };
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let profile = node.daemon.config_file().with_file_name("seccomp.json");
+    fs::write(&profile, deny("mkdir")).unwrap();
+    let key = format!("[crio.runtime]\nseccomp_profile = {profile:?}\n");
+    replace(&node, "[crio.runtime]\n", &key);
+    let told = hup(&node, RELOADED).await;
+    assert!(told.contains("crio.runtime.seccomp_profile"), "{told}");
+    let config = node.pod_config("seccomp");
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let start = async |name: &str| {
+        let mut container = requests::container(name, &image, &["sleep", "1000"]);
+        requests::security(&mut container).seccomp = Some(wire::SecurityProfile {
+            profile_type: RuntimeDefault.into(),
+            localhost_ref: String::new(),
+        });
+        node.run_in(&pod, &config, &container).await
+    };
+    let refused = async |id: &str, command: &[&str]| {
+        let reply = node.cri.exec(id, command, 20).await.unwrap();
+        reply.exit_code != 0
+    };
+    let (mkdir, link) = (["mkdir", "/d"], ["ln", "-s", "a", "/l"]);
+    let before = start("before").await;
+    assert!(refused(&before, &mkdir).await && !refused(&before, &link).await);
+    // the path is the same, the file is not: CRI-O's SIGHUP reads it too
+    fs::write(&profile, deny("symlink")).unwrap();
+    let still = start("still").await;
+    assert!(refused(&still, &mkdir).await, "nobody has asked for it yet");
+    hup(&node, RELOADED).await;
+    let after = start("after").await;
+    assert!(!refused(&after, &mkdir).await && refused(&after, &link).await);
+    assert!(
+        refused(&before, &mkdir).await,
+        "it keeps what it began with"
+    );
     node.finish().await;
 }

@@ -9,6 +9,8 @@ export RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}"
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
+# a build without OpenPGP is somebody's; only checked, its one difference is src/image/trust/openpgp_absent.rs
+cargo check --locked --no-default-features
 contrib/deps/deny.sh present
 contrib/deps/fresh.sh
 # The tests run the daemon beside its monitor and pause: all three must be built.

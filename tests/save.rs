@@ -220,7 +220,7 @@ async fn what_cannot_be_saved_is_told_and_leaves_nothing() {
     let file = file.to_str().unwrap();
     refused(
         &["-o", file, &name, "x.io/none:1"],
-        "save x.io/none:1: not in the store",
+        "x.io/none:1: not in the store",
     );
     refused(
         &[

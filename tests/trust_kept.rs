@@ -192,7 +192,7 @@ async fn a_registry_that_keeps_signatures_itself_is_asked_for_them() {
             }
             if path == "/v2/app/manifests/1" {
                 let kind = ("Content-Type".to_owned(), manifest.media_type.clone());
-                return (200, vec![keeps.clone(), kind], manifest.bytes.to_vec());
+                return (200, vec![kind], manifest.bytes.to_vec());
             }
             if path == format!("/extensions/v2/app/signatures/{}", manifest.digest) {
                 return found(&list);

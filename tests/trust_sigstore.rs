@@ -51,7 +51,7 @@ fn push(case: &mut Case, tag: &str, sign: impl FnOnce(&str, &str) -> Vec<Signed>
 /// What containers/image says about the image under the node's policy.
 fn oracle(case: &Case, name: &str) -> Result<(), String> {
     let mut command = case.node.net().command(&tools::policy_oracle());
-    command.arg(case.node.daemon.policy_file());
+    command.arg("trust").arg(case.node.daemon.policy_file());
     command.arg(case.node.daemon.registries_d()).arg(name);
     let output = tools::output(&mut command);
     let words = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -155,9 +155,13 @@ impl Target {
     }
 }
 
+/// cricket's program, beside this one.
+pub fn program() -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name("cricket")
+}
+
 async fn start_cricket() -> Node {
-    let program = std::env::current_exe().unwrap().with_file_name("cricket");
-    Node::start_with(program, |options| {
+    Node::start_with(program(), |options| {
         let (_, text) = options.cni.as_mut().unwrap();
         *text = network(text).to_string();
     })

@@ -1,9 +1,11 @@
-//! cricket's own gRPC service beside the CRI: offline images, what images occupy, and the progress
-//! of pulls; timelines and explanations later. One file a subject.
+//! cricket's own gRPC service beside the CRI: offline images, what images occupy, the progress of
+//! pulls, and what is done to pods and containers now; timelines and explanations later. One file a
+//! subject.
 
 pub(crate) mod check;
 mod images;
 pub(crate) mod leaks;
+mod operations;
 mod policy;
 mod pulls;
 mod save;
@@ -20,6 +22,7 @@ use crate::container::Containers;
 use crate::cri::of_image;
 use crate::image::Images;
 use crate::leaks::Leaks;
+use crate::sandbox::Sandboxes;
 
 /// `cricket.admin.v1.AdminService`.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct AdminApi {
     pub leaks: Leaks,
     /// The check of store and records.
     pub checkup: Checkup,
+    /// The pods.
+    pub sandboxes: Arc<Sandboxes>,
 }
 
 #[tonic::async_trait]
@@ -71,6 +76,13 @@ impl wire::admin_service_server::AdminService for AdminApi {
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
         let listed = images::list(self, request.get_ref());
         listed.map(Response::new).map_err(|error| of_image(&error))
+    }
+
+    async fn list_operations(
+        &self,
+        _request: Request<wire::ListOperationsRequest>,
+    ) -> Result<Response<wire::ListOperationsResponse>, Status> {
+        Ok(Response::new(operations::list(&self.sandboxes)))
     }
 
     async fn test_policy(

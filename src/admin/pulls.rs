@@ -209,6 +209,7 @@ fn of_wait(wait: WaitSeen) -> wire::PullWait {
     wire::PullWait {
         on: wait.on,
         silent_ms: millis(wait.silent),
+        again_in_ms: wait.again_in.map(millis),
     }
 }
 

@@ -23,6 +23,7 @@ mod claim;
 mod error;
 mod kill;
 mod layout;
+mod no_memory;
 mod path;
 mod place;
 mod remove;

@@ -22,8 +22,9 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .conflicts_with("default")
                 .help(
-                    "Only check: files, values, the programs that handlers need, and \
-                     registries.conf; the exit code is not 0 when there is anything to report",
+                    "Only check: files, values, the programs that handlers need, registries.conf, \
+                     policy.json with its keys, registries.d and certs.d; the exit code is not 0 \
+                     when there is anything to report",
                 ),
         )
 }
@@ -46,12 +47,11 @@ fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
     warn(&loaded.warnings);
     let handlers = config::handlers(loaded)?;
     warn(&handlers.warnings);
-    let registries = crate::daemon::check_registries(loaded);
-    let registries = registries.unwrap_or_else(|error| vec![error.to_string()]);
-    for problem in &registries {
+    let files = crate::daemon::check_image_files(loaded);
+    for problem in &files {
         eprintln!("warning: {problem}");
     }
-    if loaded.warnings.is_empty() && handlers.warnings.is_empty() && registries.is_empty() {
+    if loaded.warnings.is_empty() && handlers.warnings.is_empty() && files.is_empty() {
         print(b"the configuration is in order\n")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -27,7 +27,9 @@ pub(super) fn command() -> Command {
                 .conflicts_with("input")
                 .help(
                     "Archive (tar, also gzip or zstd) or layout directory, read by the daemon on \
-                     this machine; `-` is standard input",
+                     this machine; `-` is standard input, which the policy judges as the path of a \
+                     file that no scope can name: what counts for it is the transport's own scope \
+                     or the default",
                 ),
         )
         .arg(

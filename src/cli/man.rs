@@ -77,7 +77,7 @@ Certificates for one registry: authorities
 .RI ( *.crt )
 and client certificates
 .RI ( NAME.cert " with " NAME.key ).
-They are read for each pull.
+They are read for each pull, from these two places alone.
 .TP
 .IR /run/containers/0/auth.json ", " ~/.config/containers/auth.json ", " ~/.docker/config.json
 Credentials, unless

@@ -17,6 +17,7 @@ mod images;
 mod load;
 mod man;
 mod markdown;
+mod operations;
 mod policy;
 mod progress;
 mod pull;
@@ -64,6 +65,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("doctor", own)) => doctor::run(matches, own),
         Some(("images", own)) => images::run(matches, own),
         Some(("load", own)) => load::run(matches, own),
+        Some(("operations", own)) => operations::run(matches, own),
         Some(("policy", own)) => policy::run(matches, own),
         Some(("pull", own)) => pull::run(matches, own),
         Some(("pulls", own)) => pulls::run(matches, own),
@@ -99,6 +101,7 @@ pub fn command() -> Command {
         .subcommand(doctor::command())
         .subcommand(images::command())
         .subcommand(load::command())
+        .subcommand(operations::command())
         .subcommand(policy::command())
         .subcommand(pull::command())
         .subcommand(pulls::command())

@@ -180,7 +180,7 @@ fn ago_ms(pull: &Pull, now_ns: i64) -> u64 {
 }
 
 fn as_json(pulls: &[Pull]) -> serde_json::Value {
-    let wait = |wait: &PullWait| json!({"on": wait.on, "silentMs": wait.silent_ms});
+    let wait = |wait: &PullWait| json!({"on": wait.on, "silentMs": wait.silent_ms, "againInMs": wait.again_in_ms});
     let layer = |layer: &PullLayer| {
         json!({
             "digest": layer.digest, "state": layer_phase(layer),
@@ -227,6 +227,23 @@ r.example/other:2  failed 55s ago  16.0MB         -         -     4.2s  -
   RegistryUnavailable: r.example/other: gone";
         let table = table(&[samples::pull(), failed], 60_000_000_000);
         assert_eq!(table.join("\n"), want);
+    }
+
+    #[test]
+    fn a_registry_that_said_later_is_shown_with_the_time_that_is_left() {
+        let mut pull = samples::pull();
+        pull.set_phase(PullPhase::PullWaiting);
+        pull.layers.clear();
+        let wait = &mut pull.waits_for[0];
+        (wait.silent_ms, wait.again_in_ms) = (100, Some(41_000));
+        let table = table(&[pull.clone()], 0).join("\n");
+        let told = "  asked again in 41s, as it wishes: https://r.example/v2/app/blobs/sha256:dd";
+        assert!(
+            table.contains("waiting") && table.ends_with(told),
+            "{table}"
+        );
+        let json = as_json(&[pull]);
+        assert_eq!(json["pulls"][0]["waitsFor"][0]["againInMs"], 41_000);
     }
 
     #[test]

@@ -116,9 +116,9 @@ async fn save(
     request: SaveImagesRequest,
     mut target: Target,
 ) -> Result<(), CliError> {
-    let what = format!("saving {}", request.images.join(", "));
+    // which image it was says the daemon
     let refused = |status: tonic::Status| CliError::Refused {
-        what: what.clone(),
+        what: "saving".to_owned(),
         message: status.message().to_owned(),
     };
     let mut client =

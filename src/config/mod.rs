@@ -27,6 +27,8 @@ mod value;
 mod tests;
 
 pub use changed::changed;
+#[cfg(test)]
+pub use choice::LogLevel;
 pub use choice::{
     CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, ShortNameMode, TlsVersion,
 };

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sys::signal::Signal;
+use tokio_util::sync::CancellationToken;
 
+use super::inherited::{inherited, stop_signal};
 use super::own_files;
 use super::record::{Init, Record, RunsAs};
 use super::sources::{self, io_error};
@@ -21,7 +22,7 @@ use crate::spec::{self};
 use crate::state::{ContainerName, Happening, Id, Stage, Versioned};
 use crate::storage::{ImageRecord, RootIds, RootOptions};
 use crate::sys::user_namespace::Range;
-use crate::sys::{blocking, clock, pidfd};
+use crate::sys::{blocking, clock, fault, pidfd};
 
 /// Name of the OCI spec in the bundle.
 pub(super) const CONFIG: &str = "config.json";
@@ -72,6 +73,7 @@ impl Containers {
                 }),
             };
         }
+        let registered = self.making.register(&pod.id, &name);
         stage.enter("validate");
         let settings = self.spec_settings(&pod.handler);
         spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
@@ -86,13 +88,20 @@ impl Containers {
         record.image_volumes = volumes.iter().map(|found| found.volume.clone()).collect();
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
+        fault::point("container.recorded");
         match self
-            .build(pod, record.clone(), (image, volumes), stage)
+            .build(
+                pod,
+                record.clone(),
+                (image, volumes),
+                (stage, &registered.cancelled),
+            )
             .await
         {
             Ok((record, watch)) => {
                 let id = record.id.clone();
                 let container = self.publish(record, None);
+                fault::point("container.published");
                 self.announce(&container, Happening::Created);
                 self.supervise(container, Some(watch));
                 Ok(id)
@@ -168,6 +177,7 @@ impl Containers {
             own_pid_namespace: pid_mode == NamespaceMode::Container,
             runs_as: RunsAs::default(),
             frozen: false,
+            half_made: false,
             unknown: Default::default(),
         })
     }
@@ -177,12 +187,16 @@ impl Containers {
         pod: Pod,
         record: Record,
         images: (Arc<ImageRecord>, Vec<volumes::Found>),
-        stage: &Stage,
+        (stage, cancelled): (&Stage, &CancellationToken),
     ) -> Result<(Record, Watch), ContainerError> {
+        stage.enter("find mount sources");
+        let mount_sources = self.mount_sources(&pod, &record.config, stage).await?;
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
-        let mut record = blocking(move || this.make_bundle(&pod, record, &images, &stages)).await?;
-        stage.enter("runtime create");
+        let bundle =
+            blocking(move || this.make_bundle(&pod, record, mount_sources, &images, &stages));
+        let mut record = bundle.await?;
+        stage.enter_for("runtime create", record.runtime.call("create"));
         let bundle = self.rooms.run_dir.container(&record.id);
         let log_path = record
             .log_path
@@ -196,6 +210,7 @@ impl Containers {
             terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
+            cancelled,
         };
         let (pid, watch) = Monitor::create(&handler, &self.rooms.cgroups, new).await?;
         let start_time = pidfd::start_time(pid).unwrap_or(0);
@@ -203,6 +218,7 @@ impl Containers {
         record.phase = Phase::Created;
         stage.enter("write the record");
         self.records.write(&record.id, &record)?;
+        fault::point("container.created-recorded");
         Ok((record, watch))
     }
 
@@ -211,20 +227,17 @@ impl Containers {
         &self,
         pod: &Pod,
         mut record: Record,
+        mut mount_sources: Vec<MountSource>,
         (image, volumes): &(Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
     ) -> Result<Record, ContainerError> {
         let config = &record.config;
-        stage.enter("find mount sources and devices");
-        let mut mount_sources = self.mount_sources(pod, config)?;
+        stage.enter("find devices and profiles");
         let devices = sources::of_devices(config)?;
         let all_devices =
             config.security.privileged && !pod.handler.privileged_without_host_devices;
-        let host_devices = if all_devices {
-            sources::of_host()?
-        } else {
-            Vec::new()
-        };
+        let host_devices = all_devices.then(sources::of_host).transpose()?;
+        let host_devices = host_devices.unwrap_or_default();
         let localhost = self.localhost_profile(config)?;
         let given = self.given(pod, config)?;
 
@@ -238,6 +251,7 @@ impl Containers {
         let root = self.rooms.store.mount_root(id, &image.layers, &options)?;
         self.mount_image_volumes(&record, volumes, &options, &mut mount_sources)?;
         let declared_volumes = self.declared_volumes(&record, &root, &options)?;
+        fault::point("container.volumes-mounted");
         stage.enter("look up the user");
         let (user, accounts) = find_user(&root, config, &record.image)?;
         stage.enter("make its files, label them and its volumes");
@@ -252,6 +266,7 @@ impl Containers {
         })?;
         given.label(config, &mount_sources, &declared_volumes, &own_files)?;
 
+        fault::point("container.files-made");
         stage.enter("write the spec");
         let profiles = self.profiles.load();
         let mut settings = self.spec_settings(&pod.handler);
@@ -289,25 +304,13 @@ impl Containers {
         let spec = spec::container(&inputs)?;
         write_spec(&bundle, &spec)?;
         make_log_directory(record.log_path.as_deref())?;
+        fault::point("container.spec-written");
         record.runs_as = RunsAs {
             uid: user.uid,
             gid: user.gid,
             groups: user.groups,
         };
         Ok(record)
-    }
-
-    /// What the mounts show of the host; it can be mounted for the pod's user namespace.
-    fn mount_sources(
-        &self,
-        pod: &Pod,
-        config: &Config,
-    ) -> Result<Vec<MountSource>, ContainerError> {
-        let found = sources::of_mounts(&config.mounts, &self.settings.absent_sources_to_reject)?;
-        if let Some(userns) = &pod.spec.userns {
-            sources::check_idmapped(&config.mounts, &found, userns)?;
-        }
-        Ok(found)
     }
 
     /// What the configuration says, with what it says about the handler.
@@ -354,75 +357,6 @@ fn runnable(image: Arc<ImageRecord>, wanted: &str) -> Result<Arc<ImageRecord>, C
             ),
         }),
     }
-}
-
-/// What the container inherits of its image.
-fn inherited(image: &ImageRecord, config: &Config) -> Image {
-    let name = match config.image.user_specified_image.as_str() {
-        "" => image.names.first().unwrap_or(&image.id),
-        name => name,
-    };
-    let reference = image.digests.first().unwrap_or(&image.id).clone();
-    let base = Image {
-        id: image.id.clone(),
-        name: name.to_owned(),
-        reference,
-        ..Image::default()
-    };
-    let Some(facts) = image.config.config() else {
-        return base;
-    };
-    Image {
-        env: facts.env().clone().unwrap_or_default(),
-        entrypoint: facts.entrypoint().clone().unwrap_or_default(),
-        cmd: facts.cmd().clone().unwrap_or_default(),
-        working_dir: facts.working_dir().clone().unwrap_or_default(),
-        user: facts.user().clone().unwrap_or_default(),
-        stop_signal: facts.stop_signal().clone(),
-        volumes: facts.volumes().clone().unwrap_or_default(),
-        ..base
-    }
-}
-
-/// The signal that asks the container to end: the kubelet's, the image's, SIGTERM.
-fn stop_signal(config: &Config, image: &Image) -> Result<i32, ContainerError> {
-    let (field, text) = match (&config.stop_signal, &image.stop_signal) {
-        (Some(text), _) => ("config.stop_signal", text),
-        (None, Some(text)) if !text.is_empty() => ("the image's StopSignal", text),
-        (None, _) => return Ok(Signal::SIGTERM as i32),
-    };
-    parse_signal(text).ok_or_else(|| ContainerError::Invalid {
-        field: field.to_owned(),
-        problem: format!("`{text}` is not a signal"),
-    })
-}
-
-/// A signal by number, or by name with or without `SIG`; `RTMIN+n` and `RTMAX-n` too.
-fn parse_signal(text: &str) -> Option<i32> {
-    const RTMIN: i32 = 34;
-    const RTMAX: i32 = 64;
-    let upper = text.trim().to_ascii_uppercase();
-    if let Ok(number) = upper.parse::<i32>() {
-        return (1..=RTMAX).contains(&number).then_some(number);
-    }
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let realtime = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(rest), _) => Some((RTMIN, rest, 1)),
-        (_, Some(rest)) => Some((RTMAX, rest, -1)),
-        _ => None,
-    };
-    if let Some((base, rest, sign)) = realtime {
-        let offset = match rest {
-            "" => 0,
-            rest => rest.strip_prefix(['+', '-'])?.parse::<i32>().ok()?,
-        };
-        let number = base.checked_add(sign * offset)?;
-        return (RTMIN..=RTMAX).contains(&number).then_some(number);
-    }
-    format!("SIG{name}")
-        .parse::<Signal>()
-        .ok()
-        .map(|signal| signal as i32)
 }
 
 /// Whose the root filesystem is.
@@ -491,25 +425,6 @@ mod tests {
                 path("/logs", bad).unwrap_err().contains("config.log_path"),
                 "{bad}"
             );
-        }
-    }
-
-    #[test]
-    fn signals_are_known_by_number_and_by_name() {
-        for (text, number) in [
-            ("SIGTERM", Some(15)),
-            ("term", Some(15)),
-            ("9", Some(9)),
-            ("SIGRTMIN+3", Some(37)),
-            ("RTMAX", Some(64)),
-            ("rtmax-1", Some(63)),
-            ("SIGRTMIN+99", None),
-            ("0", None),
-            ("65", None),
-            ("SIGNONSENSE", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_signal(text), number, "{text}");
         }
     }
 }

@@ -83,7 +83,9 @@ impl Containers {
         let (stderr, stderr_end) = output(streams.stderr)?;
         let stdio = [stdin_end, stdout_end, stderr_end];
         let monitor = self.monitor(&record.id);
-        let execution = monitor.exec(command, stdio, OnHangup::Leave).await?;
+        let execution = monitor
+            .exec(&record.runtime, command, stdio, OnHangup::Leave)
+            .await?;
         let (ended, drain_end) = watch::channel(None);
         let pass = async |output: Option<_>| {
             if let Some((from, to)) = output {
@@ -113,7 +115,9 @@ impl Containers {
         };
         let process = self.terminal_process(record, command, size).await?;
         let monitor = self.monitor(&record.id);
-        let (execution, master) = monitor.exec_on_terminal(process.path()).await?;
+        let (execution, master) = monitor
+            .exec_on_terminal(&record.runtime, process.path())
+            .await?;
         drop(process);
         let master = Master::new(master).map_err(io_error(
             "take over the terminal of",

@@ -55,7 +55,7 @@ impl Containers {
         let (stdout, stderr) = (Collector::start(stdout), Collector::start(stderr));
         let stdio = [pipes::null()?, stdout_end, stderr_end];
         let monitor = self.monitor(&record.id);
-        let begun = monitor.exec(command, stdio, OnHangup::Kill);
+        let begun = monitor.exec(&record.runtime, command, stdio, OnHangup::Kill);
         let execution = match (deadline, limit) {
             (Some(deadline), Some(limit)) => timeout_at(deadline, begun)
                 .await

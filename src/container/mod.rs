@@ -11,11 +11,14 @@ mod backlog;
 mod checkpoint;
 mod create;
 mod devices;
+mod error;
 mod exec;
 mod exec_stream;
 mod exec_sync;
 mod exec_terminal;
 mod image_users;
+mod in_making;
+mod inherited;
 mod inspect;
 mod metrics;
 mod own_files;
@@ -38,7 +41,6 @@ mod update;
 mod volumes;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -50,6 +52,7 @@ use tokio::time::Instant;
 
 pub use crate::spec::config::ContainerConfig as Config;
 pub use devices::{NodeDevice, NodeDevices};
+pub use error::ContainerError;
 pub use exec_sync::ExecOutput;
 pub use image_users::uses;
 pub use metrics::{ContainerMetrics, Disk, Extent, Files};
@@ -60,21 +63,21 @@ pub use stats::ContainerStats;
 pub use streams::{Input, Output, Streams, TerminalSize};
 pub use volumes::DeclaredVolumes;
 
-use crate::cdi::{self, CdiError};
-use crate::cgroup::{CgroupError, Cgroups, History};
-use crate::image::{ImageError, Images};
-use crate::runtime::{Handler, Monitor, RuntimeError};
-use crate::security::apparmor::{AppArmor, AppArmorError};
-use crate::security::seccomp::{self, SeccompError};
-use crate::security::selinux::{Labels, Selinux, SelinuxError};
-use crate::security::users::UserError;
-use crate::spec::{self, SpecError};
+use crate::cdi::{self};
+use crate::cgroup::{Cgroups, History};
+use crate::image::Images;
+use crate::runtime::{Handler, Monitor};
+use crate::security::apparmor::AppArmor;
+use crate::security::seccomp::{self};
+use crate::security::selinux::{Labels, Selinux};
+use crate::spec::{self};
 use crate::state::{
-    ContainerName, Happening, Id, InFlight, LookupError, Operations, PodName, RecordError,
-    Recorded, Records, RunDir, Table, Told,
+    ContainerName, Happening, Id, InFlight, Operations, PodName, Recorded, Records, RunDir, Table,
+    Told,
 };
-use crate::storage::{StorageError, Store};
-use crate::sys::ShuttingDown;
+use crate::storage::Store;
+use crate::sys::fault;
+use crate::sys::outside::Outside;
 
 /// What the configuration and the host say about every container.
 #[derive(Debug)]
@@ -105,6 +108,9 @@ pub struct Settings {
     pub artifact_volumes: bool,
     /// How long a killed container may take to be gone, at the least (`ctr_stop_timeout`).
     pub kill_wait: Duration,
+    /// How long the file system of a mount's source may take to tell about it
+    /// (`mount_source_timeout`).
+    pub mount_source_timeout: Duration,
     /// How old a sample of what a container uses may be (`collection_period`); zero: taken anew
     /// for each call.
     pub stats_max_age: Duration,
@@ -139,6 +145,9 @@ pub struct Containers {
     removals: Operations<Id, (), ContainerError>,
     followed: announce::Followed,
     in_making: image_users::InMaking,
+    /// Where mount sources are looked at.
+    outside: Outside,
+    making: in_making::Creations,
     /// Whether criu works here, once it has been asked.
     criu: tokio::sync::OnceCell<Result<(), String>>,
 }
@@ -232,6 +241,8 @@ impl Containers {
             removals: Operations::new("remove container"),
             followed: announce::Followed::default(),
             in_making: image_users::InMaking::default(),
+            outside: Outside::default(),
+            making: in_making::Creations::default(),
             criu: tokio::sync::OnceCell::new(),
         }))
     }
@@ -279,7 +290,9 @@ impl Containers {
     /// changed then.
     pub async fn reopen_log(&self, prefix: &str) -> Result<(), ContainerError> {
         let record = self.running(prefix)?.record();
-        Ok(self.monitor(&record.id).reopen_log().await?)
+        self.monitor(&record.id).reopen_log().await?;
+        fault::point("log.reopened");
+        Ok(())
     }
 
     /// What is being done to containers now.
@@ -309,172 +322,21 @@ impl Containers {
             .update(&self.records, &container.record().id, change)?)
     }
 
+    /// Makes a fact known whether or not it can be written down. Its monitor knows it too, and tells
+    /// the next daemon.
+    fn note(&self, container: &Container, change: impl FnOnce(&mut Record)) {
+        let id = container.record().id.clone();
+        if let Err(error) = container.record.note(&self.records, &id, change) {
+            tracing::error!(%id, %error, "known, but not written down");
+        }
+    }
+
     /// Makes a container visible to everyone, of which everything up to `told` is known already.
     fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Container> {
         let (id, name) = (record.id.clone(), record.name.clone());
+        let name = (!record.half_made).then_some(name);
         let container = Arc::new(Container::new(record, told));
         self.table.insert(id, name, Arc::clone(&container));
         container
     }
-}
-
-/// A container could not be made, started, stopped, entered or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum ContainerError {
-    /// No container, or more than one, has this id.
-    #[error("container {0}")]
-    Lookup(#[from] LookupError),
-    /// What was asked for cannot be.
-    #[error("{field}: {problem}")]
-    Invalid {
-        /// The field of the CRI message.
-        field: String,
-        /// What is wrong with it, and what would be right.
-        problem: String,
-    },
-    /// A container of this name exists that is not what was asked for.
-    #[error("container {name} exists already as {id}, and it has been started; remove it first")]
-    Exists {
-        /// The name.
-        name: ContainerName,
-        /// The container that has it.
-        id: Id,
-    },
-    /// The image is not on this node.
-    #[error("image `{image}` is not on this node; pull it first")]
-    NoImage {
-        /// As it was asked for.
-        image: String,
-    },
-    /// An image cannot be mounted as a volume. The kubelet looks for the first word (cri-api
-    /// pkg/errors).
-    #[error("ImageVolumeMountFailed: mounts[{index}]: image `{image}`: {problem}")]
-    ImageVolume {
-        /// Which of the configuration's mounts.
-        index: usize,
-        /// The image as it was asked for.
-        image: String,
-        /// Why not.
-        problem: String,
-    },
-    /// Only a created container can be started.
-    #[error("container {id} cannot be started: {state}")]
-    NotCreated {
-        /// The container.
-        id: Id,
-        /// What it is instead.
-        state: &'static str,
-    },
-    /// The call needs a running container.
-    #[error("container {id} is not running")]
-    NotRunning {
-        /// The container.
-        id: Id,
-    },
-    /// Only what is created or runs has limits.
-    #[error("container {id} has ended: its resources cannot be updated any more")]
-    NotUpdatable {
-        /// The container.
-        id: Id,
-    },
-    /// The node cannot write checkpoints. The beginning is what tests of Kubernetes look for.
-    #[error("checkpoint/restore support not available: {reason}")]
-    NoCheckpoints {
-        /// Why, and what would help.
-        reason: String,
-    },
-    /// The kernel would kill what runs in the container.
-    #[error(
-        "linux.memory_limit_in_bytes: {limit} is less than the {used} bytes that container {id} uses now"
-    )]
-    MemoryInUse {
-        /// The container.
-        id: Id,
-        /// The limit that was asked for, in bytes.
-        limit: i64,
-        /// What it uses and cannot give back, in bytes.
-        used: u64,
-    },
-    /// The call needs a container that has not ended.
-    #[error("container {id} has ended, or is not made yet")]
-    NotAlive {
-        /// The container.
-        id: Id,
-    },
-    /// As many clients are served in the container as may be at one time.
-    #[error("container {id} serves {max} clients of this kind already; end one of them, or wait")]
-    Busy {
-        /// The container.
-        id: Id,
-        /// The bound.
-        max: usize,
-    },
-    /// The command in the container did not end in time; it has been killed.
-    #[error("command `{command}` in container {id} did not end within {} s and was killed", timeout.as_secs())]
-    ExecTimedOut {
-        /// The container.
-        id: Id,
-        /// The command.
-        command: String,
-        /// How long it had.
-        timeout: Duration,
-    },
-    /// The container's processes do not go away.
-    #[error("container {id}: pid {pid} is not gone {} s after SIGKILL: {state}", waited.as_secs())]
-    Unkillable {
-        /// The container.
-        id: Id,
-        /// Its first process.
-        pid: i32,
-        /// How long was waited.
-        waited: Duration,
-        /// What the kernel says the process is doing.
-        state: String,
-    },
-    /// A file system call failed.
-    #[error("{step} {path}: {source}", path = path.display())]
-    Io {
-        /// What was being done.
-        step: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The OCI spec cannot be built.
-    #[error("{0}")]
-    Spec(#[from] SpecError),
-    /// A seccomp profile cannot be used.
-    #[error("{0}")]
-    Seccomp(#[from] SeccompError),
-    /// An AppArmor profile cannot be used.
-    #[error("{0}")]
-    AppArmor(#[from] AppArmorError),
-    /// SELinux labels cannot be, or not be given.
-    #[error("{0}")]
-    Selinux(#[from] SelinuxError),
-    /// A CDI device cannot be had.
-    #[error("{0}")]
-    Cdi(#[from] CdiError),
-    /// The user to run as cannot be found.
-    #[error("{0}")]
-    Users(#[from] UserError),
-    /// The image could not be looked up.
-    #[error("{0}")]
-    Image(#[from] ImageError),
-    /// The root filesystem could not be made or removed.
-    #[error("{0}")]
-    Storage(#[from] StorageError),
-    /// The OCI runtime or the monitor did not work.
-    #[error("{0}")]
-    Runtime(#[from] RuntimeError),
-    /// A control group could not be made or removed.
-    #[error("{0}")]
-    Cgroup(#[from] CgroupError),
-    /// The record could not be written or read.
-    #[error("{0}")]
-    Record(#[from] RecordError),
-    /// A blocking task was stopped, which happens only while the daemon ends.
-    #[error("{0}")]
-    ShuttingDown(#[from] ShuttingDown),
 }

@@ -143,6 +143,10 @@ pub struct Record {
     /// Whether it may be frozen for a checkpoint, and has to be thawed after a crash.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub frozen: bool,
+    /// Whether it was never made to the end and could not be undone: listed so that it is removed,
+    /// and in nobody's way, for its name may have been given again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_made: bool,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
@@ -182,6 +186,7 @@ mod tests {
                 path: "/usr/bin/runc".into(),
                 root: "/run/runc".into(),
                 systemd_cgroup: false,
+                call_timeout: std::time::Duration::from_secs(60),
             },
             config: ContainerConfig::default(),
             image: Image::default(),
@@ -202,6 +207,7 @@ mod tests {
             own_pid_namespace: true,
             runs_as: RunsAs::default(),
             frozen: false,
+            half_made: false,
             unknown: BTreeMap::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Container, ContainerError, Containers};
 use crate::state::{Happening, LookupError, Stage};
+use crate::sys::fault;
 
 impl Containers {
     /// Removes a container, ending it at once if it runs. Its log stays, the kubelet removes that.
@@ -41,7 +42,10 @@ impl Containers {
         stage: &Stage,
     ) -> Result<(), ContainerError> {
         let record = container.record();
-        stage.enter("wait for the release that the exit began");
+        stage.enter_for(
+            "wait for the release that the exit began",
+            record.runtime.call("delete"),
+        );
         // The sender lives as long as `container`, so the wait ends only with the condition.
         let mut released = container.released.subscribe();
         let released = released
@@ -49,13 +53,18 @@ impl Containers {
             .await
             .is_ok_and(|all| *all == Some(true));
         if !released {
-            stage.enter("release what the exit could not");
+            stage.enter_for(
+                "release what the exit could not",
+                record.runtime.call("delete --force"),
+            );
             self.release(&record, true).await?;
         }
         stage.enter("wait for its monitor to go");
         self.monitor(&record.id).gone().await;
+        fault::point("remove.ended");
         stage.enter("remove the writable layer and the record");
         self.forget(&record).await?;
+        fault::point("remove.record-gone");
         // From both at once and last: the kubelet asks for the status right before the removal,
         // and a container that is listed must have one.
         self.table.remove(&record.id, &record.name);

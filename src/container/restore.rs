@@ -28,8 +28,12 @@ impl Containers {
     async fn restore_one(self: &Arc<Self>, record: Record) {
         match record.phase {
             Phase::Making => {
-                self.undo_or_list(record, "the daemon ended while it was being created")
-                    .await;
+                // Nobody waits for it: it is listed nowhere, and its name is free.
+                let this = Arc::clone(self);
+                tokio::spawn(async move {
+                    this.undo_or_list(record, "the daemon ended while it was being created")
+                        .await;
+                });
             }
             Phase::Exited(_) => {
                 let container = self.publish(record, Some(Happening::Stopped));

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::ContainerError;
+use super::{Config, ContainerError, Containers, Pod};
 use crate::spec;
 use crate::spec::config::{ContainerConfig, Mount};
 use crate::spec::inputs::{DeviceKind, DeviceNode, MountSource};
+use crate::state::Stage;
 
 /// Most device nodes that one directory of devices may stand for.
 const MAX_DEVICE_NODES: usize = 1024;
@@ -27,11 +28,49 @@ const OWN_NODES: [&str; 5] = [
     "/dev/console",
 ];
 
+impl Containers {
+    /// What the mounts show of the host; it can be mounted for the pod's user namespace. A source
+    /// may be on a file system that never answers, so it is looked at from outside.
+    ///
+    /// # Errors
+    /// When a source cannot be, or its file system does not answer in time.
+    pub(super) async fn mount_sources(
+        &self,
+        pod: &Pod,
+        config: &Config,
+        stage: &Stage,
+    ) -> Result<Vec<MountSource>, ContainerError> {
+        if config.mounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mounts = config.mounts.clone();
+        let reject = self.settings.absent_sources_to_reject.clone();
+        let userns = pod.spec.userns.clone();
+        let looking = stage.clone();
+        let patience = self.settings.mount_source_timeout;
+        let looked = self.outside.look(patience, move || {
+            let found = of_mounts(&mounts, &reject, &looking)?;
+            if let Some(userns) = &userns {
+                check_idmapped(&mounts, &found, userns)?;
+            }
+            Ok(found)
+        });
+        looked
+            .await
+            .map_err(|source| ContainerError::DeadMountSource {
+                path: stage.waited_for().into(),
+                source,
+            })?
+    }
+}
+
 /// Finds the source of each mount: absolute, symbolic links resolved, created as a directory when
-/// it is missing (as CRI-O and containerd do), unless it is one of `reject`.
-pub(super) fn of_mounts(
+/// it is missing (as CRI-O and containerd do), unless it is one of `reject`. Says in `stage` which
+/// one it is at.
+fn of_mounts(
     mounts: &[Mount],
     reject: &[PathBuf],
+    stage: &Stage,
 ) -> Result<Vec<MountSource>, ContainerError> {
     let table = match mounts {
         [] => Vec::new(),
@@ -44,6 +83,7 @@ pub(super) fn of_mounts(
             let path = if mount.image.is_some() {
                 PathBuf::new()
             } else {
+                stage.waits_for(mount.host_path.clone());
                 source(index, mount, reject)?
             };
             Ok(MountSource {
@@ -81,7 +121,7 @@ fn source(index: usize, mount: &Mount, reject: &[PathBuf]) -> Result<PathBuf, Co
 /// Whether what is to be mounted with mapped ids can be: the OCI runtime would say no more than
 /// "invalid argument" of a file system that cannot. `userns`: the pod's, `sources`: of
 /// [`of_mounts`].
-pub(super) fn check_idmapped(
+fn check_idmapped(
     mounts: &[Mount],
     sources: &[MountSource],
     userns: &Path,
@@ -220,13 +260,18 @@ mod tests {
         }
     }
 
+    fn stage() -> Stage {
+        Stage::begin("test")
+    }
+
     #[test]
     fn a_source_is_resolved_and_made_when_missing() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         std::os::unix::fs::symlink(path("target"), path("link")).unwrap();
         fs::write(path("target"), "").unwrap();
-        let found = of_mounts(&[mount(&path("link")), mount(&path("new/dir"))], &[]).unwrap();
+        let mounts = [mount(&path("link")), mount(&path("new/dir"))];
+        let found = of_mounts(&mounts, &[], &stage()).unwrap();
         let real = fs::canonicalize(directory.path()).unwrap();
         assert_eq!(found[0].path, real.join("target"));
         assert!(found[1].path.is_dir());
@@ -234,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_relative_source_and_a_rejected_missing_one_are_errors_that_name_them() {
-        let error = of_mounts(&[mount("relative/path")], &[])
+        let error = of_mounts(&[mount("relative/path")], &[], &stage())
             .unwrap_err()
             .to_string();
         assert!(
@@ -242,7 +287,7 @@ mod tests {
             "{error}"
         );
         let missing = "/nonexistent-source/x";
-        let error = of_mounts(&[mount(missing)], &[missing.into()])
+        let error = of_mounts(&[mount(missing)], &[missing.into()], &stage())
             .unwrap_err()
             .to_string();
         assert!(error.contains(missing), "{error}");

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::record::{Exit, Reason};
 use super::{Container, ContainerError, Containers, Phase};
 use crate::state::{Happening, Stage};
-use crate::sys::clock;
+use crate::sys::{clock, fault};
 
 impl Containers {
-    /// Starts a created container. The same call again joins the one in flight.
+    /// Starts a created container. The same call again joins the one in flight, and finds the
+    /// container running after it.
     ///
     /// # Errors
-    /// When there is no such container, it was started before, or the runtime refuses: it is then
+    /// When there is no such container, it has ended, or the runtime refuses: it is then
     /// exited with reason `StartError`.
     pub async fn start(self: &Arc<Self>, prefix: &str) -> Result<(), Arc<ContainerError>> {
         let container = self.find(prefix).map_err(Arc::new)?;
@@ -29,7 +30,8 @@ impl Containers {
         let refused = match record.phase {
             Phase::Created => None,
             Phase::Making => Some("it is being created"),
-            Phase::Running { .. } => Some("it is running"),
+            // The answer to the call that started it was not heard: this is that call again.
+            Phase::Running { .. } => return Ok(()),
             Phase::Exited(_) => Some("it has ended"),
         };
         if let Some(state) = refused {
@@ -40,22 +42,27 @@ impl Containers {
         }
         stage.enter("wait for an update of its limits");
         let _turn = container.turn.lock().await;
-        stage.enter("runtime start");
-        match self.monitor(&record.id).start().await {
+        stage.enter_for("runtime start", record.runtime.call("start"));
+        match self.monitor(&record.id).start(&record.runtime).await {
             Ok(started_at_ns) => {
+                fault::point("start.done");
                 let started_at_ns = i64::try_from(started_at_ns).unwrap_or(i64::MAX);
-                self.update(container, |record| {
+                self.note(container, |record| {
                     // A short-lived container may have ended, and been recorded so, before this.
                     if record.phase == Phase::Created {
                         record.phase = Phase::Running { started_at_ns };
                     }
-                })?;
+                });
+                fault::point("start.recorded");
                 self.announce(container, Happening::Started);
                 Ok(())
             }
             Err(error) => {
-                stage.enter("end what did not start");
-                self.fail_to_start(container, &error.to_string()).await?;
+                let message = error.to_string();
+                if let Err(left) = self.fail_to_start(container, &message, stage).await {
+                    let id = &record.id;
+                    tracing::error!(%id, error = %left, "what did not start is not ended");
+                }
                 Err(error.into())
             }
         }
@@ -66,16 +73,13 @@ impl Containers {
         &self,
         container: &Container,
         message: &str,
+        stage: &Stage,
     ) -> Result<(), ContainerError> {
         let record = container.record();
-        if record
-            .runtime
-            .kill(record.id.as_str(), libc::SIGKILL)
-            .await?
-        {
-            container.ended().await;
+        if record.exit().is_none() {
+            self.kill_and_wait(container, &record, stage).await?;
         }
-        self.update(container, |record| {
+        self.note(container, |record| {
             let finished_at_ns = match &record.phase {
                 Phase::Exited(exit) => exit.finished_at_ns,
                 Phase::Making | Phase::Created | Phase::Running { .. } => clock::now_ns(),
@@ -87,7 +91,7 @@ impl Containers {
                 reason: Reason::StartError,
                 message: message.to_owned(),
             });
-        })?;
+        });
         self.correct(container, Happening::Stopped);
         Ok(())
     }

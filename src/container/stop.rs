@@ -10,7 +10,11 @@ use tokio::time::{Instant, timeout};
 use super::record::Init;
 use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::state::{LookupError, Stage};
-use crate::sys::{blocking, pidfd};
+use crate::sys::{blocking, fault, pidfd};
+
+/// How long the OCI runtime may take to send a signal before the daemon sends it itself: stopping
+/// must not hang with a runtime that hangs.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Containers {
     /// Stops a container: its stop signal first, SIGKILL after `grace`. Returns when it has ended
@@ -78,14 +82,15 @@ impl Containers {
                 .borrow()
                 .is_some_and(|deadline| deadline > Instant::now())
         {
-            stage.enter("stop signal");
-            match record
-                .runtime
-                .kill(record.id.as_str(), record.stop_signal)
-                .await
-            {
+            stage.enter_for("stop signal", record.runtime.call("kill"));
+            let sent = tokio::select! {
+                sent = send(&record, record.stop_signal) => sent,
+                () = wait_until_ended_or_due(container, &mut kill_at) => Ok(true),
+            };
+            match sent {
                 Ok(_) => {
-                    stage.enter("wait for the container to end by itself");
+                    fault::point("stop.signalled");
+                    stage.enter_for("wait for the container to end by itself", first(&record));
                     wait_until_ended_or_due(container, &mut kill_at).await;
                 }
                 // Nobody will end by a signal that was not sent.
@@ -93,20 +98,24 @@ impl Containers {
             }
         }
         if container.record().exit().is_none() {
-            stage.enter("SIGKILL");
-            let found = record
-                .runtime
-                .kill(record.id.as_str(), Signal::SIGKILL as i32)
-                .await?;
-            if !found {
-                // The runtime does not know it any more: its state is gone, or elsewhere.
-                kill_init(&record);
-            }
-            self.kill_stragglers(&record).await?;
-            stage.enter("wait for the killed container to be gone");
-            self.wait_for_the_killed(container, &record).await?;
+            self.kill_and_wait(container, &record, stage).await?;
         }
         Ok(())
+    }
+
+    /// Kills what runs of a container and waits until it has ended.
+    pub(super) async fn kill_and_wait(
+        &self,
+        container: &Container,
+        record: &Record,
+        stage: &Stage,
+    ) -> Result<(), ContainerError> {
+        stage.enter_for("SIGKILL", record.runtime.call("kill"));
+        send(record, Signal::SIGKILL as i32).await?;
+        fault::point("stop.killed");
+        stage.enter_for("wait for the killed container to be gone", first(record));
+        self.kill_stragglers(record).await?;
+        self.wait_for_the_killed(container, record).await
     }
 
     /// Without a PID namespace of the container's own the kernel does not end its other processes
@@ -162,13 +171,35 @@ async fn wait_until_ended_or_due(
     }
 }
 
-/// Kills the container's first process, if it still is the one that was recorded.
-fn kill_init(record: &Record) {
-    let alive = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
-    if let Some(process) = record.init.and_then(alive) {
-        tracing::warn!(id = %record.id, "the runtime does not know a container that lives: killed");
-        process.kill();
+/// Has the runtime send a signal to the container's first process. When the runtime does not know
+/// the container any more, its state being gone or elsewhere, or does not answer, the daemon sends
+/// it. Returns whether there was a process to send it to.
+async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
+    let sent = record
+        .runtime
+        .kill(record.id.as_str(), signal, SIGNAL_PATIENCE)
+        .await;
+    if let Ok(true) = sent {
+        return Ok(true);
     }
+    let alive = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
+    let Some(process) = record.init.and_then(alive) else {
+        return Ok(sent?);
+    };
+    let why = match &sent {
+        Ok(_) => "the runtime does not know the container".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(id = %record.id, signal, why, "signal sent by the daemon itself");
+    process.signal(signal);
+    Ok(true)
+}
+
+/// The container's first process, in words.
+fn first(record: &Record) -> String {
+    record
+        .init
+        .map_or_else(String::new, |init| format!("pid {}", init.pid))
 }
 
 /// The kernel's word for what a process does: its state, and the function that it sleeps in.

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::record::{Exit, Init, Reason};
-use super::{Container, Containers, Phase, Record};
+use super::{Container, ContainerError, Containers, Phase, Record};
 use crate::runtime::{Status, Watch};
 use crate::state::Happening;
-use crate::sys::{clock, pidfd};
+use crate::sys::{blocking, clock, fault, pidfd};
 
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
 const UNKNOWN_EXIT_CODE: i32 = 255;
@@ -27,12 +27,14 @@ impl Containers {
                 reason = exit.reason.as_str(),
                 "container ended"
             );
+            fault::point("end.told");
             let end = |record: &mut Record| record.phase = Phase::Exited(exit);
             let written = container.record.note(&this.records, &record.id, end);
             if let Err(error) = written {
                 // The monitor's own record is on disk: the next daemon reads that.
                 tracing::error!(id = %record.id, %error, "exit not recorded");
             }
+            fault::point("end.recorded");
             this.announce(&container, Happening::Stopped);
             this.release_ended(&container).await;
         });
@@ -71,14 +73,36 @@ impl Containers {
             Err(error) => tracing::error!(id = %record.id, %error, "exit record not usable"),
         }
         tracing::error!(id = %record.id, "the container's monitor has gone without telling its end");
-        if let Some(process) = record
+        self.exit_without_monitor(record).await
+    }
+
+    /// Watches a container whose monitor was killed. The kernel tells how it ended, where it is new
+    /// enough and the container lives still.
+    async fn exit_without_monitor(&self, record: &Record) -> Exit {
+        let Some(process) = record
             .init
             .and_then(|Init { pid, start_time }| pidfd::Process::open(pid, Some(start_time)))
-            && let Err(error) = process.ended().await
-        {
+        else {
+            return lost(record, None);
+        };
+        let exit_code = process.exit_code().await.unwrap_or_else(|error| {
             tracing::error!(id = %record.id, %error, "the container's process cannot be watched");
-        }
-        lost(record)
+            None
+        });
+        let Some(exit_code) = exit_code else {
+            return lost(record, None);
+        };
+        let (cgroups, owned) = (Arc::clone(&self.rooms.cgroups), record.clone());
+        let oom = blocking(move || {
+            let path = cgroups.container_path(&owned.cgroup_parent, owned.id.as_str())?;
+            let memory = cgroups.stats(&path)?.memory;
+            Ok::<_, ContainerError>(memory.and_then(|memory| memory.oom_kills).unwrap_or(0) > 0)
+        });
+        let oom = oom.await.unwrap_or_else(|error| {
+            tracing::warn!(id = %record.id, %error, "whether it was for want of memory is not known");
+            false
+        });
+        lost(record, Some((exit_code, oom)))
     }
 }
 
@@ -101,34 +125,51 @@ pub(super) fn recorded(record: &conmon::ExitRecord) -> Exit {
 }
 
 fn exit(started_at_ns: u64, finished_at_ns: u64, exit_code: i32, oom: bool) -> Exit {
-    let reason = match exit_code {
-        _ if oom => Reason::OOMKilled,
-        0 => Reason::Completed,
-        _ => Reason::Error,
-    };
     let time = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
     let (started_at_ns, finished_at_ns) = (time(started_at_ns), time(finished_at_ns));
     Exit {
         started_at_ns,
         finished_at_ns,
         exit_code,
-        reason,
+        reason: reason(exit_code, oom),
         message: String::new(),
     }
 }
 
-/// A container whose end nobody saw.
-fn lost(record: &Record) -> Exit {
+fn reason(exit_code: i32, oom: bool) -> Reason {
+    match exit_code {
+        _ if oom => Reason::OOMKilled,
+        0 => Reason::Completed,
+        _ => Reason::Error,
+    }
+}
+
+/// A container whose monitor was killed; `told` is what the kernel says of its end: the exit code, and
+/// whether processes of it were killed for want of memory.
+fn lost(record: &Record, told: Option<(i32, bool)>) -> Exit {
     let started_at_ns = match record.phase {
         Phase::Running { started_at_ns } => started_at_ns,
         Phase::Making | Phase::Created | Phase::Exited(_) => 0,
     };
-    Exit {
-        started_at_ns,
-        finished_at_ns: clock::now_ns(),
-        exit_code: UNKNOWN_EXIT_CODE,
-        reason: Reason::MonitorLost,
-        message: "the container's monitor was killed, so its exit code is not known".to_owned(),
+    let finished_at_ns = clock::now_ns();
+    match told {
+        Some((exit_code, oom)) => Exit {
+            started_at_ns,
+            finished_at_ns,
+            exit_code,
+            reason: reason(exit_code, oom),
+            message: "the container's monitor was killed: its log ends there".to_owned(),
+        },
+        None => Exit {
+            started_at_ns,
+            finished_at_ns,
+            exit_code: UNKNOWN_EXIT_CODE,
+            reason: Reason::MonitorLost,
+            message:
+                "the container's monitor was killed, so its exit code is not known, and its log \
+                      ends there"
+                    .to_owned(),
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::record::{Exit, Reason};
 use super::{ContainerError, Containers, Phase, Record};
 use crate::state::Happening;
-use crate::sys::{blocking, clock};
+use crate::sys::{blocking, clock, fault};
 
 impl Containers {
     /// Undoes a container that was not made to the end. When that does not work, it is listed as
@@ -17,6 +17,7 @@ impl Containers {
             return;
         };
         tracing::error!(id = %record.id, %error, "half-made container not undone, listed as ended");
+        record.half_made = true;
         record.phase = Phase::Exited(Exit {
             started_at_ns: 0,
             finished_at_ns: clock::now_ns(),
@@ -40,13 +41,19 @@ impl Containers {
     /// Removes what the runtime and the kernel keep of a container that has ended, or, with
     /// `force`, of one that may run still: all but its record and its writable layer.
     pub(super) async fn release(&self, record: &Record, force: bool) -> Result<(), ContainerError> {
+        if force {
+            self.monitor(&record.id).end().await;
+        }
         let deleted = record.runtime.delete(record.id.as_str(), force).await;
+        fault::point("release.deleted");
         let (store, cgroups) = (self.rooms.store.clone(), Arc::clone(&self.rooms.cgroups));
         let (id, parent) = (record.id.clone(), record.cgroup_parent.clone());
         blocking(move || {
             let unmounted = store.unmount_root(id.as_str());
+            fault::point("release.unmounted");
             let container = cgroups.remove_container(&parent, id.as_str());
             let monitor = cgroups.remove_monitor(&parent, id.as_str());
+            fault::point("release.cgroups-removed");
             deleted?;
             unmounted?;
             container?;
@@ -59,6 +66,7 @@ impl Containers {
     pub(super) async fn forget(&self, record: &Record) -> Result<(), ContainerError> {
         let (store, id) = (self.rooms.store.clone(), record.id.clone());
         blocking(move || store.remove_root(id.as_str()).map_err(ContainerError::from)).await?;
+        fault::point("remove.root-gone");
         Ok(self.records.remove(&record.id)?)
     }
 }

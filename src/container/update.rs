@@ -15,7 +15,7 @@ use super::sources::io_error;
 use super::{Container, ContainerError, Containers, Phase};
 use crate::spec;
 use crate::spec::config::Resources;
-use crate::sys::blocking;
+use crate::sys::{blocking, fault};
 
 impl Containers {
     /// Gives a created or running container other limits. Zero, empty and absent values leave what
@@ -67,8 +67,11 @@ impl Containers {
         }
         container.unsure_limits.store(true, Ordering::Relaxed);
         record.runtime.update(record.id.as_str(), &limits).await?;
+        fault::point("update.applied");
         self.rewrite_spec(&record, limits).await?;
+        fault::point("update.spec-written");
         self.update(container, |record| record.config.resources = Some(after))?;
+        fault::point("update.recorded");
         container.unsure_limits.store(false, Ordering::Relaxed);
         Ok(())
     }

@@ -75,7 +75,9 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
-        ContainerError::ExecTimedOut { .. } => Code::DeadlineExceeded,
+        ContainerError::ExecTimedOut { .. } | ContainerError::DeadMountSource { .. } => {
+            Code::DeadlineExceeded
+        }
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Image(error) => return of_image(error),
         ContainerError::Cgroup(error) => of_cgroup(error),
@@ -102,6 +104,13 @@ pub fn of_image(error: &ImageError) -> Status {
     status(code, &error.to_string())
 }
 
+/// For a client that followed events and has missed some: it has to begin again.
+pub(super) fn missed(lost: u64) -> Status {
+    Status::aborted(format!(
+        "{lost} events were not read in time and are gone: list pods and containers, then follow anew"
+    ))
+}
+
 /// A request that cannot be understood.
 pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::invalid_argument(format!("{field}: {problem}"))
@@ -116,6 +125,7 @@ fn of_runtime(error: &RuntimeError) -> Code {
     match error {
         RuntimeError::NoHandler { .. } => Code::InvalidArgument,
         RuntimeError::Busy => Code::ResourceExhausted,
+        RuntimeError::Cancelled => Code::FailedPrecondition,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
     }

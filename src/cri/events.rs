@@ -1,51 +1,37 @@
 //! `GetContainerEvents`: what happens to pods and containers, as it happens.
 
-use std::sync::Arc;
-
 use cricket_proto::cri as wire;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::parts::Messages;
-use super::{RuntimeApi, answer};
+use super::{RuntimeApi, answer, code};
 use crate::sandbox::Event;
 use crate::state::Happening;
 
 /// The events from now on. Without events the answer ends at once, as CRI-O's does: the kubelet
 /// then lists instead.
+///
+/// A client that has missed some is told so by an error, which ends the answer: a kubelet lists
+/// everything then and follows anew. Going on without them would leave it wrong for as long as nothing
+/// else happens to the same pod.
 pub(super) fn follow(api: &RuntimeApi) -> Messages<wire::ContainerEventResponse> {
     match api.sandboxes.events() {
-        Some(events) => Box::pin(stream::unfold(events, next)),
+        Some(events) => Box::pin(followed(events).map(|event| event.map(|event| message(&event)))),
         None => Box::pin(stream::empty()),
     }
 }
 
-async fn next(
-    mut events: Receiver<Arc<Event>>,
-) -> Option<(
-    Result<wire::ContainerEventResponse, tonic::Status>,
-    Receiver<Arc<Event>>,
-)> {
-    let event = received(&mut events).await?;
-    Some((Ok(message(&event)), events))
-}
-
-/// The next one that is still kept; `None` when there are no more to come.
-async fn received<T: Clone>(events: &mut Receiver<T>) -> Option<T> {
-    loop {
+fn followed<T: Clone>(events: Receiver<T>) -> impl Stream<Item = Result<T, tonic::Status>> {
+    stream::unfold(Some(events), |events| async move {
+        let mut events = events?;
         match events.recv().await {
-            Ok(event) => return Some(event),
-            // The kubelet lists all pods now and then for such a case.
-            Err(RecvError::Lagged(lost)) => {
-                tracing::warn!(
-                    lost,
-                    "container events lost by a client that reads too slowly"
-                );
-            }
-            Err(RecvError::Closed) => return None,
+            Ok(event) => Some((Ok(event), Some(events))),
+            Err(RecvError::Lagged(lost)) => Some((Err(code::missed(lost)), None)),
+            Err(RecvError::Closed) => None,
         }
-    }
+    })
 }
 
 fn message(event: &Event) -> wire::ContainerEventResponse {
@@ -74,17 +60,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_reads_too_slowly_loses_the_oldest_and_goes_on() {
+    async fn who_reads_too_slowly_is_told_and_ended_and_nobody_misses_some_in_silence() {
         let sender = broadcast::Sender::new(4);
-        let mut slow = sender.subscribe();
+        let slow = followed(sender.subscribe());
+        let in_time = followed(sender.subscribe());
+        let mut in_time = std::pin::pin!(in_time);
         for event in 0..10 {
             sender.send(event).unwrap();
+            assert_eq!(in_time.next().await.unwrap().unwrap(), event);
         }
         drop(sender);
-        let mut seen = Vec::new();
-        while let Some(event) = received(&mut slow).await {
-            seen.push(event);
-        }
-        assert_eq!(seen, [6, 7, 8, 9]);
+        assert!(in_time.next().await.is_none());
+        let seen: Vec<_> = slow.collect().await;
+        let [Err(told)] = seen.as_slice() else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(told.code(), tonic::Code::Aborted);
+        assert!(told.message().starts_with("6 events"), "{told}");
     }
 }

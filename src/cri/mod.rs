@@ -55,6 +55,8 @@ pub struct Identity {
     pub version: &'static str,
     /// Whether cgroups are made through systemd.
     pub systemd_cgroup: bool,
+    /// Why the node cannot limit memory, if it cannot, with the remedy.
+    pub no_memory: Option<String>,
     /// The configuration in effect, for `crictl info`.
     pub shown: Arc<Shown>,
 }

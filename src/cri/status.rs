@@ -36,7 +36,7 @@ pub(super) fn status(
         info.insert("config".to_owned(), api.identity.shown.texts().json.clone());
         let registries = answer::registries(&api.images.registries_state());
         info.insert("registries".to_owned(), registries.to_string());
-        let mut in_flight = api.sandboxes.in_flight();
+        let mut in_flight = api.sandboxes.describe_in_flight();
         in_flight["pulls"] = answer::pulls(&api.images.pulls_in_flight());
         info.insert("inFlight".to_owned(), in_flight.to_string());
     }
@@ -48,10 +48,17 @@ pub(super) fn status(
             not_ready.to_string(),
         ),
     };
+    let mut conditions = vec![condition("RuntimeReady", "", String::new()), network];
+    // A condition of our own, as containerd has them: a kubelet shows it to whoever asks for the
+    // runtime's status and goes by the other two.
+    conditions.extend(
+        api.identity
+            .no_memory
+            .as_ref()
+            .map(|missing| condition("MemoryCgroupReady", "MemoryCgroupMissing", missing.clone())),
+    );
     Ok(wire::StatusResponse {
-        status: Some(wire::RuntimeStatus {
-            conditions: vec![condition("RuntimeReady", "", String::new()), network],
-        }),
+        status: Some(wire::RuntimeStatus { conditions }),
         info,
         runtime_handlers: api
             .handlers

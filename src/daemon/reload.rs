@@ -183,3 +183,93 @@ pub(super) fn texts(loaded: &Loaded) -> Texts {
         pause_image: loaded.config.image.pause_image.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LogLevel, ShortNameMode, changed};
+
+    /// A key, and a change of it.
+    type Row = (&'static str, fn(&mut Config));
+
+    const LIVE: [Row; 12] = [
+        ("image.auto_reload_registries", |config| {
+            config.image.auto_reload_registries = !config.image.auto_reload_registries;
+        }),
+        ("image.pause_image", |config| {
+            config.image.pause_image.push('x')
+        }),
+        ("image.pinned_images", |config| {
+            config.image.pinned_images.push("x".into())
+        }),
+        ("image.registries", |config| {
+            config.image.registries.push("x.io".into())
+        }),
+        ("image.short_name_mode", |config| {
+            config.image.short_name_mode = ShortNameMode::Disabled;
+        }),
+        ("runtime.apparmor_profile", |config| {
+            config.runtime.apparmor_profile.push('x')
+        }),
+        ("runtime.cdi_spec_dirs", |config| {
+            config.runtime.cdi_spec_dirs.push("/x".into())
+        }),
+        ("runtime.default_runtime", |config| {
+            config.runtime.default_runtime.push('x')
+        }),
+        ("runtime.log_level", |config| {
+            config.runtime.log_level = LogLevel::Trace
+        }),
+        ("runtime.privileged_seccomp_profile", |config| {
+            config.runtime.privileged_seccomp_profile = Some("/x".into());
+        }),
+        ("runtime.runtimes", |config| {
+            config
+                .runtime
+                .runtimes
+                .insert("x".into(), Default::default());
+        }),
+        ("runtime.seccomp_profile", |config| {
+            config.runtime.seccomp_profile = Some("/x".into());
+        }),
+    ];
+
+    #[test]
+    fn the_live_keys_are_those_that_the_documentation_names() {
+        let before = Config::default();
+        for (key, change) in LIVE {
+            let mut new = before.clone();
+            change(&mut new);
+            let live = with_live_keys(&before, &new);
+            assert_eq!(
+                changed(&live, &new),
+                Vec::<String>::new(),
+                "{key} needs a restart"
+            );
+            let found = changed(&before, &live);
+            let key = format!("crio.{key}");
+            assert!(
+                found.len() == 1 && found[0].starts_with(&key),
+                "{key}: {found:?}"
+            );
+        }
+        let text = include_str!("../../docs/reload.md");
+        let named = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `crio."));
+        let named: Vec<&str> = named.filter_map(|line| line.split('`').next()).collect();
+        assert_eq!(named, LIVE.map(|(key, _)| key));
+    }
+
+    #[test]
+    fn another_policy_file_and_all_else_wait_for_a_restart() {
+        let before = Config::default();
+        let mut new = before.clone();
+        new.image.signature_policy = Some("/x".into());
+        new.image.image_archives_dir = Some("/x".into());
+        new.root = "/x".into();
+        let live = with_live_keys(&before, &new);
+        assert_eq!(changed(&before, &live), Vec::<String>::new());
+        assert_eq!(changed(&live, &new).len(), 3);
+    }
+}

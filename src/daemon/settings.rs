@@ -18,10 +18,12 @@ use crate::spec::inputs::{Host, Ulimit};
 use crate::storage::Store;
 use crate::{cgroup, container, image, leaks, network, sandbox, spec, storage, streaming};
 
-/// How long CNI may take for one pod's ADD: longer than the kubelet waits, so that a retry joins.
+/// How long CNI may take for one pod's ADD when the configuration does not say: longer than the
+/// kubelet waits, so that a retry joins.
 const CNI_ADD: Duration = Duration::from_secs(300);
-/// How long CNI may take for one pod's DEL.
-const CNI_DEL: Duration = Duration::from_secs(60);
+/// The same for one pod's DEL, for a call of the OCI runtime and for a look at a mount's source:
+/// shorter than the two minutes that the kubelet waits, so that it hears the reason.
+const A_MINUTE: Duration = Duration::from_secs(60);
 /// The experimental annotations of pods on the default handler when its table says nothing: as
 /// CRI-O has it.
 const ALLOWED_BY_DEFAULT: [&str; 1] = ["devices.crio.io"];
@@ -44,16 +46,7 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     let image = &loaded.config.image;
     let mut settings = image::Settings::new(store);
     settings.registries = registries(loaded);
-    if let Some(policy) = &image.signature_policy {
-        settings.trust.policy.clone_from(policy);
-    }
-    settings
-        .trust
-        .namespaces
-        .clone_from(&image.signature_policy_dir);
-    if let Some(directory) = &loaded.options.registries_d {
-        settings.trust.registries_d.clone_from(directory);
-    }
+    settings.trust = trust(loaded);
     settings.credentials = credentials(&loaded.config);
     settings.network.insecure = image::InsecureHosts::new(&image.insecure_registries);
     settings.network.proxies = image::Proxies::from_environment(|name| std::env::var(name).ok());
@@ -62,6 +55,30 @@ pub(super) fn images(loaded: &Loaded, store: Store) -> image::Settings {
     }
     settings.pinned = pinned(&loaded.config);
     settings
+}
+
+/// The files that decide about images.
+pub(super) fn image_files(loaded: &Loaded) -> image::CheckedFiles {
+    image::CheckedFiles {
+        registries: registries(loaded),
+        trust: trust(loaded),
+        certificates: image::Network::default().certificates,
+    }
+}
+
+fn trust(loaded: &Loaded) -> image::TrustSettings {
+    let image = &loaded.config.image;
+    let usual = image::TrustSettings::default();
+    image::TrustSettings {
+        policy: image.signature_policy.clone().unwrap_or(usual.policy),
+        namespaces: image.signature_policy_dir.clone(),
+        registries_d: loaded
+            .options
+            .registries_d
+            .clone()
+            .unwrap_or(usual.registries_d),
+        lookaside: usual.lookaside,
+    }
 }
 
 /// Where registries.conf is, and what crio.conf says beside it.
@@ -125,8 +142,8 @@ pub(super) fn network(config: &Config) -> network::Settings {
         netns_dir: sandbox::netns_dir(&config.runtime.namespaces_dir),
         instance: config.runroot.clone(),
         default_network: Some(default).filter(|name| !name.is_empty()),
-        add_timeout: CNI_ADD,
-        del_timeout: CNI_DEL,
+        add_timeout: or(config.network.cni_add_timeout, CNI_ADD),
+        del_timeout: or(config.network.cni_del_timeout, A_MINUTE),
         concurrency: CNI_AT_ONCE,
     }
 }
@@ -152,6 +169,7 @@ pub(super) fn handler(ready: ReadyHandler, config: &Config, manager: cgroup::Man
             path: ready.runtime_path,
             root: ready.runtime_root,
             systemd_cgroup: manager == cgroup::Manager::Systemd,
+            call_timeout: or(config.runtime.runtime_call_timeout, A_MINUTE),
         },
         monitor: ready.monitor_path,
         environment: ready
@@ -198,6 +216,7 @@ pub(super) fn container(
             && config.checkpoint_restore.container_level_enabled != CheckpointLevel::None,
         absent_sources_to_reject: runtime.absent_mount_sources_to_reject.clone(),
         kill_wait: Duration::from_secs(u64::try_from(kill_wait).unwrap_or(0)),
+        mount_source_timeout: or(runtime.mount_source_timeout, A_MINUTE),
         stats_max_age: stats_max_age(config),
         host,
     })
@@ -302,6 +321,11 @@ pub(super) fn http(loaded: &Loaded, house: &House, shown: Arc<Shown>) -> HttpApi
         systemd_cgroup: house.manager == cgroup::Manager::Systemd,
         shown,
     }
+}
+
+/// A time of the configuration, where zero means the default.
+fn or(time: Duration, default: Duration) -> Duration {
+    if time.is_zero() { default } else { time }
 }
 
 /// How old statistics may be: `collection_period`, or the key of old that it has replaced.

@@ -51,9 +51,11 @@ impl Images {
     ) -> Result<(Verdict, Evidence), ImageError> {
         let manifest_digest = trust::digest(served.digest)?;
         let settings = self.trust.settings();
-        let extension = served.has_signatures;
-        let found =
-            trust::signatures(settings, session, served.at, &manifest_digest, extension).await;
+        let found = async {
+            let extension = served.has_signatures || self.extension(session, served).await?;
+            trust::signatures(settings, session, served.at, &manifest_digest, extension).await
+        };
+        let found = found.await;
         let (signatures, trouble) = match found {
             Ok(signatures) => (signatures, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
@@ -76,6 +78,17 @@ impl Images {
             Ok((verdict, evidence))
         })
         .await
+    }
+
+    /// Whether the registry says at its door that it keeps signatures; asked where one is needed.
+    async fn extension(&self, session: &Session, served: Served<'_>) -> Result<bool, ImageError> {
+        let (trust, namespace) = (Arc::clone(&self.trust), served.namespace.to_owned());
+        let reference = served.reference.clone();
+        let looked = blocking(move || trust.first_look(Origin::Registry(&reference), &namespace));
+        match looked.await? {
+            None => session.keeps_signatures().await,
+            Some(_) => Ok(false),
+        }
     }
 
     /// Refuses to run an image of the node that the policy does not accept now. `wanted` is how the

@@ -230,21 +230,22 @@ pub enum ImageError {
     },
     /// The layers that are missing do not fit on the disk; nothing of them was fetched.
     #[error(
-        "image {reference}: the layers that are not here yet need {needed} bytes at least, and {} \
-         has {} bytes and {} inodes free, of which {} bytes are kept free; remove images or enlarge \
-         the file system",
-        space.path.display(), space.free, space.free_inodes, space.reserve
+        "image {reference}: the layers that are not here yet need {needed} bytes at least{}, and \
+         {space}; remove images or enlarge the file system",
+        beside(*promised)
     )]
     NoSpace {
         /// The reference asked for.
         reference: String,
         /// Bytes that the layers have, unpacked where that is known, else packed.
         needed: u64,
+        /// Bytes beside these that the pulls in flight still need.
+        promised: u64,
         /// What there is.
         space: Space,
     },
     /// An image that cannot be saved.
-    #[error("save {image}: {reason}")]
+    #[error("{image}: {reason}")]
     NotSaved {
         /// The image or layer.
         image: String,
@@ -288,4 +289,12 @@ fn of(expected: Option<u64>) -> String {
     expected
         .map(|bytes| format!(" of {bytes}"))
         .unwrap_or_default()
+}
+
+/// What other pulls need, in words.
+fn beside(promised: u64) -> String {
+    match promised {
+        0 => String::new(),
+        more => format!(", and the pulls in flight {more} more"),
+    }
 }

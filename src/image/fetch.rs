@@ -1,35 +1,32 @@
 //! One image from one endpoint: resolve, configuration, layers, record.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, ImageConfiguration};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Images;
 use super::artifact;
 use super::credentials::Keyring;
 use super::decide::Served;
 use super::error::{ImageError, Repository};
+use super::layer::Layer;
 use super::manifest::{self, Document, Manifest};
 use super::platform::Platform;
-use super::progress::{LayerProgress, Phase, Step, Underway};
+use super::progress::{LayerProgress, Phase, Underway};
 use super::reference::Reference;
 use super::registries::Endpoint;
-use super::registry::{Session, Target};
-use super::space;
+use super::registry::{Places, Session, Target};
+use super::space::{Promised, Share};
 use super::trust;
-use super::turns::{Turn, Want};
-use super::unpack::{Into, Job, Piece, Pieces};
+use super::unpack::Into;
 use crate::storage::{Lease, NewArtifact, NewImage};
 use crate::sys::blocking;
 
-/// Pieces of a layer between the socket and the thread that unpacks it. hyper's pieces are at most
-/// 408 KiB (its h1 buffer), so this bounds what a layer holds in memory.
-const PIECES_IN_FLIGHT: usize = 2;
 /// Indexes inside indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 2;
 
@@ -50,8 +47,7 @@ pub(super) struct Fetch<'a> {
     watch: &'a Underway,
     lease: Arc<Lease>,
     unpacking: TaskTracker,
-    /// For the layer that this pull has on its way whatever other pulls do.
-    first: Arc<Semaphore>,
+    places: Places,
 }
 
 /// A manifest as it came and what it says.
@@ -81,7 +77,11 @@ impl<'a> Fetch<'a> {
             watch,
             lease,
             unpacking: TaskTracker::new(),
-            first: Arc::new(Semaphore::new(1)),
+            places: Places {
+                own: Arc::new(Semaphore::new(1)),
+                first: Arc::clone(&images.first_downloads),
+                further: Arc::clone(&images.downloads),
+            },
         }
     }
 
@@ -104,7 +104,6 @@ impl<'a> Fetch<'a> {
         let what = |part: &str| format!("image {}: {part}", self.reference);
         let config = self.config(&session, &resolved.manifest.config).await?;
         if let Some(artifact) = artifact::of(&resolved.manifest, &what("manifest"))? {
-            self.space(&artifact.blobs).await?;
             self.layers(&session, artifact.blobs).await?;
             self.watch.reached(Phase::Recording);
             let artifact = Some(artifact.new);
@@ -115,7 +114,6 @@ impl<'a> Fetch<'a> {
         self.check_platform(&parsed)?;
         let layers = resolved.manifest.layers.iter().cloned();
         let layers: Vec<_> = layers.zip(diff_ids.into_iter().map(Into::Layer)).collect();
-        self.space(&layers).await?;
         self.layers(&session, layers).await?;
         self.watch.reached(Phase::Recording);
         self.record(resolved, config, None, signatures).await
@@ -271,50 +269,63 @@ impl<'a> Fetch<'a> {
         Ok(bytes)
     }
 
-    /// Whether what is not here yet can fit.
-    async fn space(&self, layers: &[(Descriptor, Into)]) -> Result<(), ImageError> {
-        let here = |into: &Into| self.lease.has_layer(into.layer());
-        let missing = layers.iter().filter(|(_, into)| !here(into));
-        let needed = space::needed(missing.map(|(layer, _)| layer));
-        let store = self.images.settings.store.clone();
-        let reference = self.reference.to_string();
-        blocking(move || space::check(&store, needed, reference)).await
-    }
-
-    /// Brings all layers, in parallel. The first failure ends the others.
+    /// Brings all layers, in parallel, if what is not here yet can fit. The first failure ends the
+    /// others.
     async fn layers(
         &self,
         session: &Arc<Session>,
         layers: Vec<(Descriptor, Into)>,
     ) -> Result<(), ImageError> {
-        let mut tasks = JoinSet::new();
-        let mut watched = Vec::new();
-        for (descriptor, into) in layers {
-            let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
-            let progress = LayerProgress::new(packed, descriptor.size(), content);
-            let progress = Arc::new(progress);
-            watched.push(Arc::clone(&progress));
+        let layers: Vec<_> = layers
+            .into_iter()
+            .map(|(descriptor, into)| {
+                let (packed, content) = (descriptor.digest().as_ref(), into.layer().digest());
+                let progress = LayerProgress::new(packed, descriptor.size(), content);
+                (descriptor, into, Arc::new(progress))
+            })
+            .collect();
+        let here = |into: &Into| match into {
+            Into::Layer(diff_id) => self.lease.has_layer(diff_id),
+            Into::File(file) => self.lease.has_layer(&file.layer) || self.lease.has_blob(file),
+        };
+        let mut once = HashSet::new();
+        let missing = layers
+            .iter()
+            .filter(|(_, into, _)| !here(into) && once.insert(into.key()));
+        let shares = missing.map(|(layer, _, progress)| Share::of(layer, progress));
+        let _promised = self.promise(shares.collect()).await?;
+        self.watch.has(
+            layers
+                .iter()
+                .map(|(_, _, progress)| Arc::clone(progress))
+                .collect(),
+        );
+        let mut by_content: Vec<(String, Vec<Layer>)> = Vec::new();
+        for (descriptor, into, progress) in layers {
+            let key = into.key().to_owned();
             let layer = Layer {
                 progress,
                 images: Arc::clone(self.images),
                 session: Arc::clone(session),
                 lease: Arc::clone(&self.lease),
                 unpacking: self.unpacking.clone(),
-                first: Arc::clone(&self.first),
+                places: self.places.clone(),
                 descriptor,
                 into,
             };
-            tasks.spawn(layer.bring());
-        }
-        self.watch.has(watched);
-        while let Some(joined) = tasks.join_next().await {
-            let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
-            if let Err(error) = result {
-                tasks.shutdown().await;
-                return Err(error);
+            match by_content.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, same)) => same.push(layer),
+                None => by_content.push((key, vec![layer])),
             }
         }
-        Ok(())
+        bring(by_content.into_iter().map(|(_, same)| same)).await
+    }
+
+    async fn promise(&self, shares: Vec<Share>) -> Result<Promised, ImageError> {
+        let promises = Arc::clone(&self.images.promises);
+        let store = self.images.settings.store.clone();
+        let reference = self.reference.to_string();
+        blocking(move || promises.promise(&store, shares, reference)).await
     }
 
     async fn record(
@@ -356,6 +367,28 @@ impl<'a> Fetch<'a> {
     }
 }
 
+/// Brings layers in parallel, and those of one content one after the other: what the first has
+/// brought is there for the next.
+async fn bring(layers: impl Iterator<Item = Vec<Layer>>) -> Result<(), ImageError> {
+    let mut tasks = JoinSet::new();
+    for same in layers {
+        tasks.spawn(async move {
+            for layer in same {
+                layer.bring().await?;
+            }
+            Ok(())
+        });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        let result = joined.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)));
+        if let Err(error) = result {
+            tasks.shutdown().await;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// Whether a document is what its descriptor says.
 fn check_content(
     bytes: &[u8],
@@ -380,139 +413,4 @@ fn check_content(
         });
     }
     Ok(())
-}
-
-/// While it holds the token, the pull that has begun a download waits for it at its end.
-type AtWork = Arc<Mutex<Option<TaskTrackerToken>>>;
-
-/// A download that this pull has begun. When the pull goes and others want the layer, it is theirs.
-struct Begun {
-    images: Arc<Images>,
-    progress: Arc<LayerProgress>,
-    want: Want,
-    /// After the wish, which may hold the lease.
-    at_work: AtWork,
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        if self.want.is_shared() {
-            self.images.progress.left(&self.progress);
-            let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(at_work.take());
-        }
-    }
-}
-
-/// One layer on its way.
-struct Layer {
-    images: Arc<Images>,
-    session: Arc<Session>,
-    lease: Arc<Lease>,
-    unpacking: TaskTracker,
-    first: Arc<Semaphore>,
-    descriptor: Descriptor,
-    into: Into,
-    progress: Arc<LayerProgress>,
-}
-
-impl Layer {
-    /// Downloads and unpacks the layer, unless it is there or comes by another pull.
-    async fn bring(self) -> Result<(), ImageError> {
-        if self.lease.has_layer(self.into.layer()) {
-            self.progress.reached(Step::Exists);
-            return Ok(());
-        }
-        let want = self.images.turns.want(self.into.layer().digest());
-        let mut turn = want.turn().await;
-        if self.lease.has_layer(self.into.layer()) {
-            *turn = None;
-            self.progress.reached(Step::Exists);
-            return Ok(());
-        }
-        let begun = Begun {
-            images: Arc::clone(&self.images),
-            progress: Arc::clone(&self.progress),
-            at_work: Arc::new(Mutex::new(Some(self.unpacking.token()))),
-            want,
-        };
-        let at_work = Arc::clone(&begun.at_work);
-        let download = tokio::spawn(async move {
-            // goes last, also where the download is ended in the middle: what waits for it takes
-            // the lease for given up then
-            let at_work = at_work;
-            self.download(turn, Arc::clone(&at_work)).await
-        });
-        begun.want.begun(download.abort_handle());
-        let brought = download.await;
-        brought.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))
-    }
-
-    async fn download(self, turn: Turn, at_work: AtWork) -> Result<(), ImageError> {
-        self.progress.reached(Step::Permit);
-        let permits = self.permits().await;
-        self.progress.reached(Step::Asking);
-        let mut blob = self.session.blob(&self.descriptor).await?;
-        let progress = self.progress;
-        progress.comes_from(&blob.place());
-        let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-        let lease = Arc::clone(&self.lease);
-        let job = Job {
-            lease: self.lease,
-            into: self.into,
-            what: format!(
-                "{}: layer {}",
-                self.session.repository(),
-                self.descriptor.digest()
-            ),
-            blob: Some(self.descriptor),
-            progress: Some(Arc::clone(&progress)),
-        };
-        let unpacked = tokio::task::spawn_blocking(move || {
-            // they end with the thread, which may outlive a cancelled pull for a moment: the turn
-            // with its lease first, what is waited for last
-            let _at_work = at_work;
-            let _permits = permits;
-            let mut turn = turn;
-            let unpacked = job.run(Pieces::new(receiver));
-            *turn = unpacked.is_ok().then_some(lease);
-            unpacked
-        });
-        loop {
-            progress.listens();
-            let piece = match blob.chunk().await {
-                Ok(Some(bytes)) => {
-                    progress.received(bytes.len());
-                    Piece::Data(bytes)
-                }
-                Ok(None) => Piece::End,
-                Err(error) => Piece::Failed(error),
-            };
-            let last = !matches!(piece, Piece::Data(_));
-            // nobody receives any more: the thread has failed and says why below
-            if sender.send(piece).await.is_err() || last {
-                break;
-            }
-        }
-        progress.reached(Step::Unpacking);
-        let unpacked = unpacked.await;
-        unpacked.unwrap_or_else(|error| Err(ImageError::malformed("layer", error)))?;
-        progress.reached(Step::Done);
-        Ok(())
-    }
-
-    /// Waits until it may be downloaded. One layer of each pull needs none of the places for all of
-    /// them: a registry that is slow with many layers does not stop the pulls from others.
-    async fn permits(&self) -> [Option<OwnedSemaphorePermit>; 2] {
-        let first = async {
-            let own = Arc::clone(&self.first).acquire_owned().await;
-            let among_pulls = Arc::clone(&self.images.first_downloads);
-            [own.ok(), among_pulls.acquire_owned().await.ok()]
-        };
-        tokio::select! {
-            biased;
-            both = first => both,
-            further = Arc::clone(&self.images.downloads).acquire_owned() => [further.ok(), None],
-        }
-    }
 }

@@ -2,19 +2,22 @@
 //!
 //! The room turns references into records of the storage room: `reference` and `registries` say what
 //! a text names, `trust` whether policy.json accepts it, `credentials` who we are, `registry` talks to
-//! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull` and `fetch`
-//! are the operation, `progress` is what one sees of it, `load` brings archives, `save` makes them. It
-//! does not know what a layer looks like on disk (`storage/`), nor CRI's messages (`cri/`).
+//! registries, `manifest` and `platform` choose, `unpack` verifies and inflates, `pull`, `fetch`
+//! and `layer` are the operation, `progress` is what one sees of it, `load` brings archives, `save`
+//! makes them. It does not know what a layer looks like on disk (`storage/`), nor CRI's messages
+//! (`cri/`).
 //!
 //! Nothing here waits for a network while it answers a question: [`Images::list`] and
 //! [`Images::get`] are answered from memory.
 
 mod artifact;
+mod check;
 mod credentials;
 mod decide;
 mod error;
 mod explain;
 mod fetch;
+mod layer;
 mod load;
 mod manifest;
 mod pinned;
@@ -30,6 +33,7 @@ mod space;
 mod trust;
 mod turns;
 mod unpack;
+mod zstd_frames;
 
 use std::sync::Arc;
 
@@ -38,6 +42,7 @@ use tokio::sync::Semaphore;
 
 use crate::storage::Store;
 
+pub use check::Files as CheckedFiles;
 pub use credentials::{Places as CredentialPlaces, RegistryAuth};
 pub use error::ImageError;
 pub use explain::Explained;
@@ -97,15 +102,6 @@ impl Settings {
     }
 }
 
-/// What in registries.conf means nothing, each in one line with its place. Blocks.
-///
-/// # Errors
-/// When the files cannot be used.
-pub fn check_registries(sources: &Sources) -> Result<Vec<String>, ImageError> {
-    let read = registries::Registries::load(sources)?;
-    Ok(read.warnings().to_vec())
-}
-
 /// The image room. One a daemon.
 #[derive(Debug)]
 pub struct Images {
@@ -115,11 +111,13 @@ pub struct Images {
     pulls: pull::Pulls,
     progress: Arc<progress::Board>,
     turns: turns::Turns,
+    promises: Arc<space::Promises>,
     /// For one layer of each pull.
     first_downloads: Arc<Semaphore>,
     /// For all further ones.
     downloads: Arc<Semaphore>,
     saves: Arc<Semaphore>,
+    windows: Arc<zstd_frames::Windows>,
     registries: Arc<registries::Current>,
     pinned: ArcSwap<Pinned>,
 }
@@ -133,9 +131,11 @@ impl Images {
             pulls: pull::Pulls::default(),
             progress: Arc::default(),
             turns: turns::Turns::default(),
+            promises: Arc::default(),
             first_downloads: Arc::new(Semaphore::new(FIRST_LAYERS)),
             downloads: Arc::new(Semaphore::new(settings.parallel_layers.max(1) - 1)),
             saves: Arc::new(Semaphore::new(save::MAX_SAVES)),
+            windows: Arc::default(),
             registries: Arc::new(registries::Current::new(settings.registries.clone())),
             pinned: ArcSwap::from_pointee(settings.pinned.clone()),
             settings,

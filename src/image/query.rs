@@ -127,7 +127,6 @@ impl Images {
     }
 
     /// Pins other images from now on (a reload of `pinned_images` or `pause_image`).
-    #[allow(dead_code, reason = "for the reload on SIGHUP, which is not there yet")]
     pub fn pin(&self, pinned: Pinned) {
         self.pinned.store(Arc::new(pinned));
     }

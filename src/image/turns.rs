@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::storage::Lease;
 
-/// Turns by layer. Whoever has the turn downloads; the next one finds the layer there, or, where
+/// Turns by what comes (`Into::key`). Whoever has the turn downloads; the next one finds the layer there, or, where
 /// that failed, downloads it from its own source with its own credentials. A download goes on as long
 /// as anybody wants the layer, also when the pull that began it has gone.
 ///

@@ -16,10 +16,8 @@ use tokio::sync::mpsc;
 
 use super::error::ImageError;
 use super::progress::LayerProgress;
+use super::zstd_frames::{Frames, LargeWindow, is_zstd};
 use crate::storage::{ArtifactFile, Lease, StorageError};
-
-/// Largest zstd window, 2^27 bytes: what `zstd --long` makes, and libzstd's own bound.
-const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// What the network side sends. A channel that closes without `End` was cancelled.
 #[derive(Debug)]
@@ -49,6 +47,14 @@ impl Into {
             Into::File(file) => &file.layer,
         }
     }
+
+    /// What is fetched once, whoever wants it: a layer's content, a file's blob, whatever its path.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Into::Layer(diff_id) => diff_id.digest(),
+            Into::File(file) => file.blob.digest(),
+        }
+    }
 }
 
 /// A layer to be unpacked.
@@ -62,6 +68,8 @@ pub(super) struct Job {
     pub blob: Option<Descriptor>,
     /// The layer and where it came from, for errors.
     pub what: String,
+    /// Where it asks for a large window, if it needs one.
+    pub window: LargeWindow,
     /// Who watches, if anyone.
     pub progress: Option<Arc<LayerProgress>>,
 }
@@ -80,8 +88,8 @@ impl Job {
         };
         let unpacked = match &self.into {
             Into::Layer(diff_id) => {
-                let reader =
-                    LayerReader::new(verified).map_err(|error| from_read(&error, &self.what))?;
+                let reader = LayerReader::new(verified, self.window)
+                    .map_err(|error| from_read(&error, &self.what))?;
                 let reader = Watched {
                     inner: reader,
                     progress: self.progress,
@@ -238,7 +246,7 @@ type Source<R> = Chain<Cursor<Vec<u8>>, Verified<R>>;
 enum Decoder<R: BufRead> {
     Plain(Box<Source<R>>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, Source<R>>>),
+    Zstd(Box<Frames<Source<R>>>),
 }
 
 /// The unpacked tar stream of a layer.
@@ -249,20 +257,17 @@ struct LayerReader<R: BufRead> {
 
 impl<R: BufRead> LayerReader<R> {
     /// Finds the packing by its magic number, as containers/image does: media types are often wrong.
-    fn new(mut verified: Verified<R>) -> io::Result<LayerReader<R>> {
+    fn new(mut verified: Verified<R>, window: LargeWindow) -> io::Result<LayerReader<R>> {
         let what = verified.what.clone();
         let mut magic = Vec::new();
         (&mut verified).take(4).read_to_end(&mut magic)?;
         let gzip = magic.starts_with(&[0x1f, 0x8b]);
-        let zstd = magic == [0x28, 0xb5, 0x2f, 0xfd]
-            || (magic.len() == 4 && magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18]);
+        let zstd = is_zstd(&magic);
         let source = Cursor::new(magic).chain(verified);
         let decoder = if gzip {
             Decoder::Gzip(Box::new(MultiGzDecoder::new(source)))
         } else if zstd {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Decoder::Zstd(Box::new(decoder))
+            Decoder::Zstd(Box::new(Frames::new(source, window)?))
         } else {
             Decoder::Plain(Box::new(source))
         };
@@ -339,6 +344,9 @@ impl<R: Read> Read for Watched<R> {
 mod tests {
     use std::io::Write;
 
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::zstd_frames::Windows;
     use super::*;
 
     fn blob(bytes: &[u8]) -> Descriptor {
@@ -366,7 +374,8 @@ mod tests {
             what: "layer x".into(),
         };
         let mut content = Vec::new();
-        LayerReader::new(verified)
+        let window = Windows::default().of_layer(CancellationToken::new());
+        LayerReader::new(verified, window)
             .and_then(|mut reader| reader.read_to_end(&mut content))
             .map_err(|error| from_read(&error, "layer x"))?;
         Ok(content)

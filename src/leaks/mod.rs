@@ -21,6 +21,7 @@
 //! (`crio-<id>`, runc's state, host-local's leases): an id counts as ours only when something says so
 //! that they cannot have. An nftables table of our own will be one more source beside `look`'s others.
 
+mod again;
 mod look;
 mod processes;
 mod sweep;
@@ -210,8 +211,9 @@ impl Leaks {
         Ok(swept)
     }
 
-    /// As [`Leaks::fix`], for the start of a daemon: what there is to say goes to the log.
-    pub async fn fix_and_log(&self) {
+    /// As [`Leaks::fix`], for the start of a daemon: what there is to say goes to the log. Whether
+    /// nothing is left.
+    async fn fix_and_log(&self) -> bool {
         match self.fix().await {
             Ok(swept) => {
                 for (id, leaks) in by_id(&swept.gone) {
@@ -232,8 +234,12 @@ impl Leaks {
                 for problem in &swept.problems {
                     tracing::error!(problem, "leftovers not swept");
                 }
+                swept.left.is_empty() && swept.problems.is_empty()
             }
-            Err(error) => tracing::error!(%error, "leftovers not looked for"),
+            Err(error) => {
+                tracing::error!(%error, "leftovers not looked for");
+                false
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,6 +28,15 @@ pub struct InFlight {
     pub plugin: Option<(String, u32)>,
     /// When it got its place.
     pub since: Instant,
+}
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.plugin {
+            Some((name, pid)) => write!(f, "CNI {} of plugin `{name}`, pid {pid}", self.command),
+            None => write!(f, "CNI {}", self.command),
+        }
+    }
 }
 
 /// The places, and who has them.

@@ -14,6 +14,7 @@ use super::{
     off_thread, owned,
     pod::Pod,
 };
+use crate::sys::fault;
 
 impl Networks {
     /// Attaches the pod to the default network. On an error nothing is left attached; where that
@@ -51,6 +52,7 @@ impl Networks {
         );
         record.instance = Some(self.settings.instance.clone());
         self.write_intent(&record).await?;
+        fault::point("cni.intended");
         let attached = self.add(&turn, &network, &mut record).await;
         let attached = match attached {
             Ok(attachment) => attachment,
@@ -128,6 +130,7 @@ impl Networks {
             error,
             attempted: all,
         })?;
+        fault::point("cni.result-kept");
         Ok(Attachment {
             ips,
             result: result.upgraded(),

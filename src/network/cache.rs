@@ -22,10 +22,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{bounded, config::Network, error::NetworkError};
+use super::{INTERFACE, bounded, config::Network, error::NetworkError};
 
 /// Our name in `owner`.
 const OWNER: &str = "cricket";
+
+/// The end of a record's name while it is written.
+const UNFINISHED: &str = ".tmp";
 
 /// The only kind of record there is.
 const KIND: &str = "cniCacheV1";
@@ -223,7 +226,8 @@ impl Cache {
 
     /// What a record of this attachment is called while it is written.
     fn unfinished(&self, sandbox_id: &str, interface: &str) -> PathBuf {
-        self.dir.join(format!(".{sandbox_id}-{interface}.tmp"))
+        self.dir
+            .join(format!(".{sandbox_id}-{interface}{UNFINISHED}"))
     }
 
     /// Removes what a daemon left that was killed while it wrote a record.
@@ -233,6 +237,29 @@ impl Cache {
         interface: &str,
     ) -> Result<(), NetworkError> {
         self.remove(&self.unfinished(sandbox_id, interface))
+    }
+
+    /// The files in place of a pod's record that are none, and the sandbox that their names say.
+    pub(super) fn damaged(&self) -> Vec<(PathBuf, String)> {
+        let files = self.files().unwrap_or_default().into_iter();
+        files
+            .filter_map(|path| Some((sandbox_of(&file_name(&path))?.to_owned(), path)))
+            .filter(|(_, path)| read(path).is_err())
+            .map(|(sandbox_id, path)| (path, sandbox_id))
+            .collect()
+    }
+
+    /// Removes the records for which `is_old` holds that were written beside their place and not
+    /// renamed into it.
+    pub(super) fn remove_all_unfinished(&self, is_old: impl Fn(&Path) -> bool) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = file_name(&path);
+            if name.starts_with('.') && name.ends_with(UNFINISHED) && is_old(&path) {
+                // The next start tries again.
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 
     /// Removes a record; one that is not there is removed already.
@@ -278,6 +305,16 @@ impl Found {
 
 fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// The sandbox in the name of a record of its [`INTERFACE`].
+fn sandbox_of(name: &str) -> Option<&str> {
+    let (_, id) = name
+        .strip_suffix(INTERFACE)?
+        .strip_suffix('-')?
+        .rsplit_once('-')?;
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then_some(id)
 }
 
 /// Reads a record. `None` is one of another kind, which is not for us.

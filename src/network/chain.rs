@@ -13,6 +13,7 @@ use super::{
     result::PluginResult,
     version::CniVersion,
 };
+use crate::sys::fault;
 
 /// One pod and one network.
 #[derive(Debug)]
@@ -60,7 +61,10 @@ impl Chain<'_> {
                     })
                 });
             match result {
-                Ok(result) => previous = Some(result),
+                Ok(result) => {
+                    previous = Some(result);
+                    fault::point("cni.plugin-added");
+                }
                 Err(failure) => {
                     let ran = !matches!(
                         failure,
@@ -93,7 +97,7 @@ impl Chain<'_> {
         let result = result.filter(|_| self.network.version >= CniVersion::WITH_RESULT_ON_DEL);
         for plugin in self.network.plugins.iter().take(count).rev() {
             match self.execute(Command::Del, plugin, result, deadline).await {
-                Ok(_) => {}
+                Ok(_) => fault::point("cni.plugin-deleted"),
                 Err(failure) if failure.means_already_gone(self.netns.is_empty()) => {
                     tracing::debug!(id = self.sandbox_id, plugin = plugin.kind, %failure, "nothing to delete");
                 }

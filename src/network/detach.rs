@@ -19,6 +19,7 @@ use super::{
     off_thread, owned,
     pod::Pod,
 };
+use crate::sys::fault;
 
 impl Networks {
     /// Detaches the pod and forgets the attachment. May be called again until it succeeds, also
@@ -45,13 +46,15 @@ impl Networks {
     }
 
     /// Detaches every attachment of ours that `keep` does not know; after a reboot, these are all
-    /// of them. What fails is returned, keeps its record, and is tried again by the next sweep.
+    /// of them, and what a power cut has left of others. What fails is returned, keeps its record, and
+    /// is tried again by the next sweep.
     pub async fn detach_unknown(
         self: &Arc<Self>,
         keep: impl Fn(&str) -> bool,
     ) -> Vec<NetworkError> {
         let this = Arc::clone(self);
-        let unknown = match off_thread("", Command::Del, move || this.attached()).await {
+        let attached = move || Ok(&this.attached()? | &this.lost());
+        let unknown = match off_thread("", Command::Del, attached).await {
             Ok(attached) => attached.into_iter().filter(|id| !keep(id)),
             Err(error) => return vec![error],
         };
@@ -135,6 +138,7 @@ impl Networks {
         self.chain(turn, network, record, &netns)
             .del(network.plugins.len(), record.result.as_ref(), deadline)
             .await?;
+        fault::point("cni.deleted");
         tracing::info!(
             id = record.container_id,
             network = record.network_name,
@@ -186,7 +190,9 @@ impl Networks {
 
     async fn forget(&self, id: &str, path: PathBuf) -> Result<(), NetworkError> {
         let cache = self.cache.clone();
-        off_thread(id, Command::Del, move || cache.remove(&path)).await
+        off_thread(id, Command::Del, move || cache.remove(&path)).await?;
+        fault::point("cni.forgotten");
+        Ok(())
     }
 }
 

@@ -218,8 +218,13 @@ pub enum PluginFailure {
         limit: usize,
     },
     /// It did not end in time; it and its children were killed.
-    #[error("no answer from process {pid} within {} s, so it was killed{}", after.as_secs_f32(), Tail("; stderr: ", stderr))]
+    #[error(
+        "no answer from {}, process {pid}, within {:.1} s, so it was killed{}",
+        path.display(), after.as_secs_f32(), Tail("; stderr: ", stderr)
+    )]
     Deadline {
+        /// The program.
+        path: PathBuf,
         /// The plugin's process.
         pid: u32,
         /// How long this plugin ran.

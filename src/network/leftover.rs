@@ -13,11 +13,11 @@ use super::cache::Record;
 use super::error::NetworkError;
 
 /// Where host-local keeps its leases when the network does not say.
-const HOST_LOCAL_DIR: &str = "/var/lib/cni/networks";
+pub(super) const HOST_LOCAL_DIR: &str = "/var/lib/cni/networks";
 /// The bridge that the plugin makes when the network does not say.
 const DEFAULT_BRIDGE: &str = "cni0";
 /// Bytes of a lease that are read: a container's id and an interface.
-const MAX_LEASE: u64 = 4096;
+pub(super) const MAX_LEASE: u64 = 4096;
 
 /// An attachment of ours, as its record tells.
 #[derive(Debug, Clone, PartialEq, Eq)]

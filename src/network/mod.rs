@@ -30,6 +30,7 @@ mod current;
 mod detach;
 mod error;
 mod leftover;
+mod lost;
 mod plugin;
 mod pod;
 mod result;
@@ -48,12 +49,13 @@ use std::{
 
 use serde_json::Value;
 
+pub use admission::InFlight;
 pub use bandwidth::Bandwidth;
 pub use counters::Interface;
 pub use error::{NetworkError, NotReady};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 
-use admission::{Admission, InFlight};
+use admission::Admission;
 use cache::Cache;
 use counters::Counters;
 use current::Current;

@@ -95,6 +95,7 @@ pub(super) async fn run(
             drop(group);
             let stderr = pipes.stderr_text();
             return Err(PluginFailure::Deadline {
+                path: call.path.to_owned(),
                 pid,
                 after: begun.elapsed(),
                 stderr,

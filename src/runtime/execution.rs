@@ -5,9 +5,9 @@ use std::path::Path;
 
 use conmon::{Exec, List, Reply, Request};
 
-use super::RuntimeError;
 use super::connection::Connection;
-use super::monitor::{Monitor, RUNTIME_ANSWER, next, unexpected, within};
+use super::monitor::{Monitor, next, unexpected, within_call};
+use super::{Program, RuntimeError};
 
 /// The step of an error, where it is not the runtime's own.
 const STEP: &str = "run the command";
@@ -31,13 +31,15 @@ pub struct Execution {
 }
 
 impl Monitor {
-    /// Runs a further process in the container, with these ends of pipes or files as its standard
-    /// input, output and error.
+    /// Runs a further process in the container by its runtime, with these ends of pipes or files
+    /// as its standard input, output and error.
     ///
     /// # Errors
-    /// When the runtime refuses; what it said is in the message and on the process's stderr.
+    /// When the runtime refuses; what it said is in the message and on the process's stderr. When
+    /// it does not end in time the monitor kills it.
     pub async fn exec(
         &self,
+        runtime: &Program,
         argv: &[String],
         stdio: [OwnedFd; 3],
         on_hangup: OnHangup,
@@ -52,7 +54,7 @@ impl Monitor {
         let connection = self.begin(exec, &stdio.each_ref().map(AsFd::as_fd)).await?;
         // Whoever reads the other ends is to see the process's end.
         drop(stdio);
-        match within(RUNTIME_ANSWER, STEP, next(&connection))
+        match within_call(runtime, "exec", next(&connection))
             .await?
             .reply()?
         {
@@ -69,6 +71,7 @@ impl Monitor {
     /// When the runtime refuses; what it said is in the message.
     pub async fn exec_on_terminal(
         &self,
+        runtime: &Program,
         process: &Path,
     ) -> Result<(Execution, OwnedFd), RuntimeError> {
         use std::os::unix::ffi::OsStrExt;
@@ -80,7 +83,7 @@ impl Monitor {
             kill_on_hangup: false,
         };
         let connection = self.begin(exec, &[]).await?;
-        let answer = within(RUNTIME_ANSWER, STEP, connection.receive_descriptor()).await?;
+        let answer = within_call(runtime, "exec", connection.receive_descriptor()).await?;
         let (answer, master) = answer.ok_or(RuntimeError::MonitorGone)?;
         match (answer.reply()?, master) {
             (Reply::ExecStarted { pid }, Some(master)) => {

@@ -7,7 +7,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
@@ -25,7 +25,7 @@ const MOUNT_SETATTR: (u32, u32) = (5, 12);
 const IDMAPPED_LAYERS: (u32, u32) = (5, 19);
 
 /// What pods of a handler can ask for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features {
     /// Mounts that are read-only with all mounts below.
     pub recursive_read_only: bool,
@@ -61,11 +61,11 @@ struct Idmap {
 }
 
 impl Features {
-    /// Asks the runtime. One that does not answer, or not in time, has none: pods that need none
-    /// run with it all the same.
-    pub(super) async fn of(program: &Program) -> Features {
+    /// Asks the runtime. One that does not answer, or not in time, has none (`None`): pods that need
+    /// none run with it all the same.
+    pub(super) async fn of(program: &Program) -> Option<Features> {
         match ask(program, DEADLINE).await {
-            Ok(features) => features,
+            Ok(features) => Some(features),
             Err(problem) => {
                 tracing::warn!(
                     handler = %program.handler,
@@ -73,7 +73,7 @@ impl Features {
                     %problem,
                     "the runtime does not say what it can do: no recursive read-only mounts and no user namespaces with it"
                 );
-                Features::default()
+                None
             }
         }
     }
@@ -204,6 +204,7 @@ mod tests {
             path,
             root: directory.path().join("root"),
             systemd_cgroup: false,
+            call_timeout: std::time::Duration::from_secs(60),
         };
         (directory, program)
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
+use super::remembered::Remembered;
 use super::{Features, RuntimeError};
 
 /// An OCI runtime's program and where it keeps its state: what a container must be ended with, also
@@ -23,6 +24,15 @@ pub struct Program {
     pub root: PathBuf,
     /// Whether it makes cgroups through systemd, its `--systemd-cgroup`.
     pub systemd_cgroup: bool,
+    /// How long a call may take that sends a signal, changes limits or removes what is dead; start
+    /// and exec have twice that (`runtime_call_timeout`).
+    #[serde(default = "a_minute")]
+    pub call_timeout: Duration,
+}
+
+/// What records hold that were written before the time was in them.
+fn a_minute() -> Duration {
+    Duration::from_secs(60)
 }
 
 /// One `[crio.runtime.runtimes.NAME]` table: an OCI runtime and how it is called.
@@ -52,6 +62,16 @@ pub struct Handler {
 }
 
 impl Program {
+    /// How long the runtime may take to start a container, or a command in one: hooks run then.
+    pub fn start_timeout(&self) -> Duration {
+        self.call_timeout.saturating_mul(2)
+    }
+
+    /// A call of it, as people are told what is waited for.
+    pub fn call(&self, command: &str) -> String {
+        format!("{} {command}", self.path.display())
+    }
+
     /// The arguments before the runtime's subcommand.
     pub fn global_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
@@ -68,7 +88,10 @@ impl Program {
 /// All configured handlers; they may change while the daemon runs. A pod keeps the one it was made
 /// with.
 #[derive(Debug)]
-pub struct Handlers(ArcSwap<Known>);
+pub struct Handlers {
+    known: ArcSwap<Known>,
+    remembered: PathBuf,
+}
 
 /// Handlers whose features are known.
 #[derive(Debug)]
@@ -80,7 +103,8 @@ pub struct Known {
 impl Handlers {
     /// The handlers of the configuration, whose programs have been found, the one named `default`
     /// serving pods without a class. Asks each runtime what it can do, all at once, and waits for a
-    /// silent one no longer than the deadline of that. `kernel`: its version, major and minor.
+    /// silent one no longer than the deadline of that; those whose answer is in the file
+    /// `remembered` are not asked. `kernel`: its version, major and minor.
     ///
     /// # Errors
     /// When the default is not among them.
@@ -88,12 +112,19 @@ impl Handlers {
         default: String,
         handlers: Vec<Handler>,
         kernel: (u32, u32),
+        remembered: PathBuf,
     ) -> Result<Self, RuntimeError> {
-        let known = Handlers::ask(default, handlers, kernel).await?;
-        Ok(Self(ArcSwap::from_pointee(known)))
+        let mut answers = Remembered::read(&remembered);
+        let known = known(default, handlers, kernel, &mut answers).await?;
+        answers.write(&remembered);
+        Ok(Self {
+            known: ArcSwap::from_pointee(known),
+            remembered,
+        })
     }
 
-    /// What [`Handlers::new`] does, to be taken up by [`Handlers::replace`].
+    /// What [`Handlers::new`] does, all runtimes asked anew, to be taken up by
+    /// [`Handlers::replace`].
     ///
     /// # Errors
     /// When the default is not among them.
@@ -102,19 +133,7 @@ impl Handlers {
         handlers: Vec<Handler>,
         kernel: (u32, u32),
     ) -> Result<Known, RuntimeError> {
-        let asked = handlers.into_iter().map(|mut handler| async move {
-            handler.features = Features::of(&handler.program).await.with_kernel(kernel);
-            (handler.program.handler.clone(), Arc::new(handler))
-        });
-        let by_name: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
-        if by_name.contains_key(&default) {
-            Ok(Known { default, by_name })
-        } else {
-            Err(RuntimeError::NoHandler {
-                name: default,
-                known: by_name.into_keys().collect(),
-            })
-        }
+        known(default, handlers, kernel, &mut Remembered::default()).await
     }
 
     /// The handler of this name; the empty name means the default.
@@ -122,7 +141,7 @@ impl Handlers {
     /// # Errors
     /// When there is no such handler.
     pub fn get(&self, name: &str) -> Result<Arc<Handler>, RuntimeError> {
-        let known = self.0.load();
+        let known = self.known.load();
         let wanted = if name.is_empty() {
             &known.default
         } else {
@@ -141,7 +160,7 @@ impl Handlers {
     /// Names and features of all handlers, in order; the first is the default once more, under the
     /// empty name: the kubelet looks it up like any other.
     pub fn features(&self) -> Vec<(String, Features)> {
-        let known = self.0.load();
+        let known = self.known.load();
         let default = known.by_name.get(&known.default);
         let default = default.map(|handler| (String::new(), handler.features));
         let named = known.by_name.iter();
@@ -151,7 +170,41 @@ impl Handlers {
 
     /// Takes up other handlers for pods that are made from now on.
     pub fn replace(&self, known: Known) {
-        self.0.store(Arc::new(known));
+        self.known.store(Arc::new(known));
+        // They may have been asked because one is a script that runs another program now.
+        Remembered::default().write(&self.remembered);
+    }
+}
+
+async fn known(
+    default: String,
+    handlers: Vec<Handler>,
+    kernel: (u32, u32),
+    answers: &mut Remembered,
+) -> Result<Known, RuntimeError> {
+    let before: &Remembered = answers;
+    let asked = handlers.into_iter().map(|mut handler| async move {
+        let answer = match before.of(&handler.program.path) {
+            Some(answer) => Some(answer),
+            None => Features::of(&handler.program).await,
+        };
+        handler.features = answer.unwrap_or_default().with_kernel(kernel);
+        (handler, answer)
+    });
+    let mut by_name = BTreeMap::new();
+    for (handler, answer) in join_all(asked).await {
+        if let Some(answer) = answer {
+            answers.note(&handler.program.path, answer);
+        }
+        by_name.insert(handler.program.handler.clone(), Arc::new(handler));
+    }
+    if by_name.contains_key(&default) {
+        Ok(Known { default, by_name })
+    } else {
+        Err(RuntimeError::NoHandler {
+            name: default,
+            known: by_name.into_keys().collect(),
+        })
     }
 }
 
@@ -166,6 +219,7 @@ mod tests {
                 path: path.into(),
                 root: "/run/x".into(),
                 systemd_cgroup: false,
+                call_timeout: a_minute(),
             },
             monitor: "/bin/true".into(),
             environment: Vec::new(),
@@ -182,14 +236,18 @@ mod tests {
     #[tokio::test]
     async fn the_empty_name_is_the_default_and_an_unknown_one_is_told_with_those_there_are() {
         let list = vec![handler("runc", "/bin/true"), handler("old", "/bin/false")];
-        let handlers = Handlers::new("runc".into(), list, (6, 1)).await.unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let kept = scratch.path().join("features.json");
+        let handlers = Handlers::new("runc".into(), list, (6, 1), kept.clone());
+        let handlers = handlers.await.unwrap();
         assert_eq!(handlers.get("").unwrap().program.handler, "runc");
         let features = handlers.features();
         let names: Vec<&str> = features.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["", "old", "runc"]);
         let error = handlers.get("kata").unwrap_err().to_string();
         assert!(error.contains("kata") && error.contains("runc"), "{error}");
-        let missing = Handlers::new("kata".into(), vec![handler("runc", "/bin/true")], (6, 1));
+        let list = vec![handler("runc", "/bin/true")];
+        let missing = Handlers::new("kata".into(), list, (6, 1), kept);
         assert!(missing.await.unwrap_err().to_string().contains("kata"));
     }
 
@@ -201,8 +259,10 @@ mod tests {
             .find(|path| path.is_file())
             .expect("`make deps` installs runc");
         let list = vec![handler("runc", runc.to_str().unwrap())];
+        let scratch = tempfile::tempdir().unwrap();
         let of = async |kernel| {
-            let handlers = Handlers::new("runc".into(), list.clone(), kernel).await;
+            let kept = scratch.path().join("features.json");
+            let handlers = Handlers::new("runc".into(), list.clone(), kernel, kept).await;
             handlers.unwrap().get("").unwrap().features
         };
         assert!(of((6, 1)).await.recursive_read_only);

@@ -12,13 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::{Program, RuntimeError};
+use crate::sys::process_tree::kill_tree;
 
 /// Longest part of the program's answer that is kept, in bytes; the rest is read and dropped, so
 /// that a chatty runtime can neither block nor fill memory.
 const MAX_OUTPUT_BYTES: usize = 16 << 10;
-
-/// How long a call may take that only sends a signal or removes what is dead.
-const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Program {
     /// Sends `signal` to the container's init.
@@ -26,12 +24,16 @@ impl Program {
     /// Returns whether there was a process to send it to: a container that has ended is no error.
     ///
     /// # Errors
-    /// When the runtime cannot be run, does not end in time or refuses for another reason.
-    pub async fn kill(&self, id: &str, signal: i32) -> Result<bool, RuntimeError> {
-        match self
-            .call(&["kill", id, &signal.to_string()], CALL_DEADLINE)
-            .await
-        {
+    /// When the runtime cannot be run, does not end within `patience` or the time that each call
+    /// has, or refuses for another reason.
+    pub async fn kill(
+        &self,
+        id: &str,
+        signal: i32,
+        patience: Duration,
+    ) -> Result<bool, RuntimeError> {
+        let deadline = patience.min(self.call_timeout);
+        match self.run(&["kill", id, &signal.to_string()], deadline).await {
             Ok(()) => Ok(true),
             Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(false),
             Err(error) => Err(error),
@@ -49,7 +51,7 @@ impl Program {
         } else {
             &["delete", id]
         };
-        match self.call(arguments, CALL_DEADLINE).await {
+        match self.run(arguments, self.call_timeout).await {
             Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(()),
             outcome => outcome,
         }
@@ -65,7 +67,7 @@ impl Program {
             step: format!("{} update {id}", self.handler),
             source: error.into(),
         })?;
-        self.call_with(&arguments, &json, CALL_DEADLINE).await
+        self.run_with(&arguments, &json, self.call_timeout).await
     }
 
     /// Freezes all processes of a running container.
@@ -73,7 +75,7 @@ impl Program {
     /// # Errors
     /// When the runtime cannot be run, does not end in time or refuses.
     pub async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
-        self.call(&["pause", id], CALL_DEADLINE).await
+        self.run(&["pause", id], self.call_timeout).await
     }
 
     /// Lets a frozen container go on.
@@ -81,7 +83,7 @@ impl Program {
     /// # Errors
     /// When the runtime cannot be run, does not end in time or refuses.
     pub async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
-        self.call(&["resume", id], CALL_DEADLINE).await
+        self.run(&["resume", id], self.call_timeout).await
     }
 
     /// Whether the container is frozen, as far as the runtime says; in doubt it is.
@@ -89,7 +91,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(self.global_arguments()).args(["state", id]);
         command.stdin(Stdio::null()).stderr(Stdio::null());
-        let output = tokio::time::timeout(CALL_DEADLINE, command.kill_on_drop(true).output());
+        let output = tokio::time::timeout(self.call_timeout, command.kill_on_drop(true).output());
         match output.await {
             Ok(Ok(output)) if output.status.success() => {
                 let state: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
@@ -123,14 +125,14 @@ impl Program {
             &work,
             id,
         ];
-        self.call(&arguments, deadline).await
+        self.run(&arguments, deadline).await
     }
 
-    async fn call(&self, arguments: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
-        self.call_with(arguments, &[], deadline).await
+    async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<(), RuntimeError> {
+        self.run_with(arguments, &[], deadline).await
     }
 
-    async fn call_with(
+    async fn run_with(
         &self,
         arguments: &[&str],
         input: &[u8],
@@ -138,7 +140,7 @@ impl Program {
     ) -> Result<(), RuntimeError> {
         let mut command = Command::new(&self.path);
         command.args(self.global_arguments()).args(arguments);
-        let step = format!("{} {}", self.handler, arguments.join(" "));
+        let step = format!("{} {}", self.path.display(), arguments.join(" "));
         let (status, stderr) = run(command, &step, input, deadline).await?;
         if status.success() {
             Ok(())
@@ -183,6 +185,9 @@ async fn run(
         source,
     };
     let mut child = command.spawn().map_err(io)?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    // After the child, so that it goes before it.
+    let tree = Tree(pid);
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let finish = async {
         let write = async {
@@ -201,11 +206,38 @@ async fn run(
         child.wait().await.map(|status| (status, text))
     };
     match tokio::time::timeout(deadline, finish).await {
-        Ok(outcome) => outcome.map_err(io),
-        Err(_) => Err(RuntimeError::TimedOut {
-            step: step.to_owned(),
-            deadline,
-        }),
+        Ok(outcome) => {
+            tree.ended();
+            outcome.map_err(io)
+        }
+        Err(_) => {
+            let process = pid.map_or_else(String::new, |pid| {
+                format!(" (process {pid}, which was killed)")
+            });
+            Err(RuntimeError::TimedOut {
+                step: format!("{step}{process}"),
+                deadline,
+            })
+        }
+    }
+}
+
+/// A running program, killed when this is dropped with what it has started: a runtime may be a
+/// script.
+struct Tree(Option<i32>);
+
+impl Tree {
+    /// It has been waited for: its pid may be another's.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            kill_tree(pid);
+        }
     }
 }
 
@@ -224,6 +256,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     fn program(script: &str) -> (tempfile::TempDir, Program) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runtime");
@@ -235,6 +269,7 @@ mod tests {
             path,
             root,
             systemd_cgroup: false,
+            call_timeout: Duration::from_secs(60),
         };
         (directory, program)
     }
@@ -242,14 +277,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_gone_already_is_no_error() {
         let (_directory, gone) = program("echo 'container does not exist' >&2; exit 1");
-        assert!(!gone.kill("c", 15).await.unwrap());
+        assert!(!gone.kill("c", 15, LONG).await.unwrap());
         gone.delete("c", true).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_refusal_names_the_call_and_what_the_runtime_said() {
         let (_directory, refusing) = program("echo 'cgroup is on fire' >&2; exit 3");
-        let error = refusing.kill("c1", 9).await.unwrap_err().to_string();
+        let error = refusing.kill("c1", 9, LONG).await.unwrap_err().to_string();
         for part in ["kill c1 9", "cgroup is on fire", "3"] {
             assert!(error.contains(part), "{error}");
         }
@@ -264,9 +299,13 @@ mod tests {
         assert!(stderr.len() <= MAX_OUTPUT_BYTES);
         let (_directory, hanging) = program("exec sleep 1000");
         let error = hanging
-            .call(&["kill", "c", "9"], Duration::from_millis(50))
+            .run(&["kill", "c", "9"], Duration::from_millis(50))
             .await
             .unwrap_err();
         assert!(matches!(error, RuntimeError::TimedOut { .. }), "{error}");
+        let told = error.to_string();
+        for part in ["/runtime kill c 9", "(process "] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 }

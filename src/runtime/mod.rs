@@ -10,6 +10,7 @@ mod features;
 mod handler;
 mod invoke;
 mod monitor;
+mod remembered;
 mod states;
 
 use std::io;
@@ -64,6 +65,9 @@ pub enum RuntimeError {
         /// How long was waited.
         deadline: Duration,
     },
+    /// Nobody wants the container any more.
+    #[error("the pod was stopped while the container was being created")]
+    Cancelled,
     /// The monitor was reached but did not do what it was asked.
     #[error("{at}: {message}")]
     Refused {

@@ -10,18 +10,17 @@ use conmon::{
     Create, EXIT_RECORD, ExitRecord, List, MAX_EXIT_RECORD, Phase, Reply, Request, Status,
 };
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Answer, Connection};
-use super::{Handler, RuntimeError};
+use super::{Handler, Program, RuntimeError};
 use crate::cgroup::Cgroups;
-use crate::sys::blocking;
-use crate::sys::process_tree::kill_tree;
+use crate::sys::process_tree::{kill_all_in, kill_tree};
+use crate::sys::{blocking, fault};
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-/// How long a monitor may take for what the runtime has to do: start, and begin of an exec.
-pub(super) const RUNTIME_ANSWER: Duration = Duration::from_secs(120);
 
 /// What the monitor of a new container is told.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +39,8 @@ pub struct NewContainer<'a> {
     pub stdin: bool,
     /// Whether the first attach that ends closes it.
     pub stdin_once: bool,
+    /// Ends the creation when it is cancelled.
+    pub cancelled: &'a CancellationToken,
 }
 
 /// The monitor of one container, addressed by the container's bundle directory.
@@ -93,20 +94,27 @@ impl Monitor {
             .stderr(Stdio::null())
             .spawn()
             .map_err(spawn)?;
+        fault::point("monitor.spawned");
         if let Some(pid) = child.id() {
             place(pid, handler, cgroups, new).await?;
         }
+        fault::point("monitor.placed");
         let asked = ask_to_create(&connection, handler, new);
-        let created = match tokio::time::timeout(handler.create_timeout, asked).await {
-            Ok(created) => created,
-            Err(_) => Err(RuntimeError::TimedOut {
-                step: format!("{} create {}", handler.program.handler, new.id),
+        let in_time = tokio::time::timeout(handler.create_timeout, asked);
+        let created = tokio::select! {
+            biased;
+            () = new.cancelled.cancelled() => Err(RuntimeError::Cancelled),
+            created = in_time => created.unwrap_or_else(|_| Err(RuntimeError::TimedOut {
+                step: format!("{} create {}", handler.program.path.display(), new.id),
                 deadline: handler.create_timeout,
-            }),
+            })),
         };
         match created {
             // Dropped, the child is reaped by tokio when it ends; it is not killed.
-            Ok(pid) => Ok((pid, Watch { connection })),
+            Ok(pid) => {
+                fault::point("monitor.created");
+                Ok((pid, Watch { connection }))
+            }
             Err(error) => {
                 // A hanging runtime keeps its monitor, and would go on without it; after any other
                 // error both have ended.
@@ -131,13 +139,16 @@ impl Monitor {
         Ok(Watch { connection })
     }
 
-    /// Starts the created container and returns when that was, in nanoseconds since 1970.
+    /// Starts the created container by the runtime that has created it, and returns when that was,
+    /// in nanoseconds since 1970.
     ///
     /// # Errors
-    /// When the runtime refuses: its message says why, a missing command for example.
-    pub async fn start(&self) -> Result<u64, RuntimeError> {
+    /// When the runtime refuses: its message says why, a missing command for example. When it does
+    /// not end in time it goes on until the container is killed.
+    pub async fn start(&self, runtime: &Program) -> Result<u64, RuntimeError> {
         let connection = self.ask(&Request::Start).await?;
-        match within(RUNTIME_ANSWER, "start the container", next(&connection))
+        fault::point("start.asked");
+        match within_call(runtime, "start", next(&connection))
             .await?
             .reply()?
         {
@@ -153,6 +164,7 @@ impl Monitor {
     /// When the log cannot be opened: nothing has changed then.
     pub async fn reopen_log(&self) -> Result<(), RuntimeError> {
         let connection = self.ask(&Request::ReopenLog { path: b"" }).await?;
+        fault::point("log.reopen-asked");
         match within(ANSWER, "reopen the log", next(&connection))
             .await?
             .reply()?
@@ -172,6 +184,24 @@ impl Monitor {
         };
         if tokio::time::timeout(ANSWER, gone).await.is_err() {
             tracing::warn!(bundle = %self.bundle.display(), "the container's monitor does not end");
+        }
+    }
+
+    /// Ends the monitor and what it runs of the OCI runtime, which work in the bundle. For what is
+    /// half made: a daemon that died has left a monitor that goes on creating, and of which no
+    /// runtime knows yet.
+    pub async fn end(&self) {
+        let bundle = self.bundle.clone();
+        let killed = blocking(move || Ok::<_, RuntimeError>(kill_all_in(&bundle)));
+        let gone = async {
+            for process in killed.await?.unwrap_or_default() {
+                // One that cannot be watched is waited for by what has to remove its cgroup.
+                let _ended = process.ended().await;
+            }
+            Ok::<_, RuntimeError>(())
+        };
+        if tokio::time::timeout(ANSWER, gone).await.is_err() {
+            tracing::warn!(bundle = %self.bundle.display(), "killed, the container's monitor does not end");
         }
     }
 
@@ -293,6 +323,7 @@ async fn ask_to_create(
         stdin_once: new.stdin_once,
     });
     connection.send(&request, &[]).await?;
+    fault::point("monitor.asked-to-create");
     match next(connection).await?.reply()? {
         Reply::Created { pid } => Ok(pid),
         other => Err(unexpected("create the container", other)),
@@ -312,6 +343,23 @@ pub(super) async fn within<T>(
     tokio::time::timeout(deadline, answer)
         .await
         .unwrap_or(Err(late))
+}
+
+/// Waits for the end of a call of the runtime that the monitor makes, but not for ever.
+pub(super) async fn within_call<T>(
+    runtime: &Program,
+    call: &'static str,
+    answer: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    let deadline = runtime.start_timeout();
+    tokio::time::timeout(deadline, answer)
+        .await
+        .unwrap_or_else(|_| {
+            Err(RuntimeError::TimedOut {
+                step: format!("{} {call}", runtime.path.display()),
+                deadline,
+            })
+        })
 }
 
 pub(super) async fn next(connection: &Connection) -> Result<Answer, RuntimeError> {

@@ -61,6 +61,7 @@ mod tests {
             path: "/usr/bin/runc".into(),
             root: scratch.path().join("runc"),
             systemd_cgroup: false,
+            call_timeout: std::time::Duration::from_secs(60),
         };
         let bundles = Path::new("/run/a/cricket");
         assert_eq!(program.states_of(bundles).unwrap(), []);

@@ -11,7 +11,7 @@ use crate::network::{self, Bandwidth};
 use crate::runtime::{Program, Watch};
 use crate::spec::config::{Mappings, NamespaceMode};
 use crate::state::{Happening, Id, Stage, Versioned};
-use crate::sys::{blocking, clock};
+use crate::sys::{blocking, clock, fault};
 
 /// How long a pod waits for a network to become ready before its creation fails with the reason:
 /// long enough for a configuration that is just being written, short enough for every client to
@@ -76,15 +76,17 @@ impl Sandboxes {
             self.release_labels(&record.id);
             return Err(error.into());
         }
+        fault::point("pod.recorded");
         match Box::pin(self.build(record.clone(), stage)).await {
             Ok((record, watch)) => {
                 let sandbox = self.publish(record, None);
+                fault::point("pod.published");
                 self.announce(&sandbox, Happening::Started);
                 self.watch_pause(&sandbox, watch);
                 Ok(sandbox.record().id.clone())
             }
             Err(error) => {
-                stage.enter("undo what was made");
+                stage.enter_for("undo what was made", record.id.to_string());
                 self.undo(record).await;
                 Err(error)
             }
@@ -101,21 +103,26 @@ impl Sandboxes {
         let this = Arc::clone(self);
         record = blocking(move || this.make_kernel_objects(record)).await?;
         if record.own_network() {
-            stage.enter("CNI ADD");
+            stage.enter_for("CNI ADD", record.id.to_string());
             let attachment = self.rooms.networks.attach(&network_of(&record)).await?;
             record.ips = attachment.ips;
             record.cni_result = Some(attachment.result);
         }
         let mut watch = None;
         if record.config.security.namespaces.pid == NamespaceMode::Pod {
-            stage.enter("start the pause process");
+            stage.enter_for(
+                "start the pause process",
+                record.runtime.call("create and start"),
+            );
             let (process, ended) = pause::start(self, &record).await?;
             record.pause = Some(process);
             watch = Some(ended);
+            fault::point("pause.started");
         }
         stage.enter("write the record");
         record.phase = Phase::Ready;
         self.records.write(&record.id, &record)?;
+        fault::point("pod.ready-recorded");
         Ok((record, watch))
     }
 
@@ -137,6 +144,7 @@ impl Sandboxes {
             id,
             &wanted,
         )?;
+        fault::point("pod.namespaces-made");
         let directory = self.rooms.run_dir.sandbox(id);
         files::create(
             &directory,
@@ -149,11 +157,13 @@ impl Sandboxes {
         if let Some(labels) = &record.selinux {
             label_files(&directory, labels)?;
         }
+        fault::point("pod.files-made");
         if options.pid != NamespaceMode::Pod {
             // The pause process's cgroup is made by its runtime.
             self.rooms
                 .cgroups
                 .create_sandbox(&config.cgroup_parent, id.as_str())?;
+            fault::point("pod.cgroup-made");
         }
         record.namespaces = namespaces;
         Ok(record)
@@ -173,6 +183,7 @@ impl Sandboxes {
             tracing::error!(id = %record.id, %error, "half-made pod not undone, listed as not ready");
             record.phase = Phase::NotReady;
             record.leftover = true;
+            record.half_made = true;
             if let Err(error) = self.records.write(&record.id, &record) {
                 tracing::error!(id = %record.id, %error, "record not written");
             }
@@ -195,10 +206,7 @@ impl Sandboxes {
             let record = sandbox.record();
             if record.phase == Phase::Ready {
                 tracing::warn!(id = %record.id, ?ended, "pause process ended, pod is not ready");
-                let written = this.update(&sandbox, |record| record.phase = Phase::NotReady);
-                if let Err(error) = written {
-                    tracing::error!(id = %record.id, %error, "end of the pause process not recorded");
-                }
+                this.note(&sandbox, |record| record.phase = Phase::NotReady);
                 this.announce(&sandbox, Happening::Stopped);
             }
         });
@@ -222,6 +230,7 @@ fn first_record(config: PodConfig, handler: String, runtime: Program) -> Record 
         pause: None,
         runtime,
         leftover: false,
+        half_made: false,
         unknown: Default::default(),
         config,
         id,

@@ -2,8 +2,8 @@
 //! (`runtime.v1.RuntimeService.GetContainerEvents`).
 //!
 //! An event holds the pod and its containers as they were when it was told, so it can be answered
-//! when they have gone. Nobody waits for a follower: one that is slower than `KEPT` events loses
-//! the oldest.
+//! when they have gone. Nobody waits for a follower: one that is more than `KEPT` events behind has
+//! missed some, and learns that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -9,6 +9,7 @@ mod create;
 mod dial;
 mod events;
 mod files;
+mod in_flight;
 mod labels;
 mod metrics;
 mod namespaces;
@@ -173,24 +174,6 @@ impl Sandboxes {
         Ok(sandbox)
     }
 
-    /// What is being done to pods and containers now, and to which CNI plugin a pod waits.
-    pub fn in_flight(&self) -> serde_json::Value {
-        let mut operations = self.runs.in_flight();
-        operations.extend(self.stops.in_flight());
-        operations.extend(self.removals.in_flight());
-        operations.extend(self.rooms.containers.in_flight());
-        let network = self.rooms.networks.in_flight().into_iter().map(|one| {
-            serde_json::json!({
-                "sandboxID": one.sandbox_id,
-                "command": one.command.as_str(),
-                "plugin": one.plugin.as_ref().map(|(name, _)| name),
-                "pid": one.plugin.as_ref().map(|(_, pid)| pid),
-                "seconds": one.since.elapsed().as_secs_f64(),
-            })
-        });
-        serde_json::json!({ "operations": operations, "cni": network.collect::<Vec<_>>() })
-    }
-
     /// The containers' rooms of this node.
     pub fn containers(&self) -> &Arc<Containers> {
         &self.rooms.containers
@@ -335,9 +318,19 @@ impl Sandboxes {
             .update(&self.records, &sandbox.record().id, change)?)
     }
 
+    /// Makes a fact known whether or not it can be written down: what has ended has ended, also when
+    /// the disk is full.
+    fn note(&self, sandbox: &Sandbox, change: impl FnOnce(&mut Record)) {
+        let id = sandbox.record().id.clone();
+        if let Err(error) = sandbox.record.note(&self.records, &id, change) {
+            tracing::error!(%id, %error, "known, but not written down");
+        }
+    }
+
     /// Makes a pod visible to everyone, of which everything up to `told` is known already.
     fn publish(&self, record: Record, told: Option<Happening>) -> Arc<Sandbox> {
         let (id, name) = (record.id.clone(), record.config.name.clone());
+        let name = (!record.half_made).then_some(name);
         let sandbox = Arc::new(Sandbox {
             record: Recorded::new(record),
             history: History::default(),

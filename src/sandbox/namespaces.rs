@@ -23,12 +23,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use super::{SandboxError, pins};
 use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
+use crate::sys::fault;
 use crate::sys::user_namespace::{Holder, Range};
 
 /// The kinds of namespace that a pod's containers may share without a process.
@@ -71,6 +73,18 @@ pub struct Namespaces {
     /// The user namespace.
     #[serde(default)]
     pub user: Option<PathBuf>,
+}
+
+impl Namespaces {
+    /// Whether what is said to be pinned is, and not the empty file that an unmount leaves.
+    pub fn are_pinned(&self) -> bool {
+        let pinned =
+            |path: &PathBuf| statfs(path).is_ok_and(|facts| facts.filesystem_type() == NSFS_MAGIC);
+        [&self.network, &self.ipc, &self.uts, &self.user]
+            .into_iter()
+            .flatten()
+            .all(pinned)
+    }
 }
 
 /// Makes and pins the wanted namespaces of sandbox `id`, for the daemon that `owner` names. Blocks for
@@ -232,6 +246,7 @@ fn bind(parent: &Path, owner: &Path, id: &Id, source: &Path) -> Result<PathBuf, 
     let target = parent.join(id.as_str());
     fs::create_dir_all(parent).map_err(SandboxError::io("create the directory", parent))?;
     pins::sign(&target, owner).map_err(SandboxError::io("create the mount point", &target))?;
+    fault::point("pod.pin-file-made");
     mount(
         Some(source),
         &target,
@@ -241,6 +256,7 @@ fn bind(parent: &Path, owner: &Path, id: &Id, source: &Path) -> Result<PathBuf, 
     )
     .map_err(io::Error::from)
     .map_err(SandboxError::io("pin the namespace at", &target))?;
+    fault::point("pod.namespace-pinned");
     Ok(target)
 }
 

@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
 use crate::runtime::{Monitor, NewContainer, Watch};
@@ -15,7 +17,7 @@ use crate::security::users::{self, Accounts};
 use crate::spec::PauseInputs;
 use crate::spec::{self};
 use crate::state::RunDir;
-use crate::sys::{blocking, passage, pidfd};
+use crate::sys::{blocking, fault, passage, pidfd};
 
 /// Directory of the pause process's bundle within the sandbox's directory.
 const BUNDLE: &str = "pause";
@@ -31,6 +33,7 @@ pub(super) async fn start(
     let bundle = sandboxes.rooms.run_dir.sandbox(&record.id).join(BUNDLE);
     let (this, owned, target) = (Arc::clone(sandboxes), record.clone(), bundle.clone());
     blocking(move || write_bundle(&this, &owned, &target)).await?;
+    fault::point("pause.bundle-made");
     let handler = sandboxes.rooms.handlers.get(&record.handler)?;
     let new = NewContainer {
         id: record.id.as_str(),
@@ -40,10 +43,11 @@ pub(super) async fn start(
         terminal: false,
         stdin: false,
         stdin_once: false,
+        cancelled: &CancellationToken::new(),
     };
     let (pid, watch) = Monitor::create(&handler, &sandboxes.rooms.cgroups, new).await?;
     let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;
-    Monitor::of(bundle).start().await?;
+    Monitor::of(bundle).start(&record.runtime).await?;
     Ok((Pause { pid, start_time }, watch))
 }
 
@@ -73,12 +77,17 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
             .ended()
             .await
             .map_err(SandboxError::io("wait for the pause process of", &bundle))?;
+        fault::point("pause.killed");
+    }
+    if record.pause.is_none() {
+        Monitor::of(bundle.clone()).end().await;
     }
     // Forced: a process that was created and never recorded has to go too.
     record
         .runtime
         .delete(record.id.as_str(), record.pause.is_none())
         .await?;
+    fault::point("pause.deleted");
     // What it writes into the bundle would be in the way of removing that.
     Monitor::of(bundle.clone()).gone().await;
     // The bundle last: it is what says that there is something to remove.
@@ -91,6 +100,7 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
             _ => {}
         }
     }
+    fault::point("pause.gone");
     Ok(())
 }
 

@@ -101,6 +101,10 @@ pub struct Record {
     pub runtime: Program,
     /// Whether something of it could not be undone, and stopping it has to try again.
     pub leftover: bool,
+    /// Whether it was never made to the end and could not be undone: listed so that it is removed,
+    /// and in nobody's way, for its name may have been given again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_made: bool,
     /// What a later version wrote.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
@@ -124,6 +128,8 @@ impl Record {
 impl Versioned for Record {
     const KIND: &'static str = "pod";
     const VERSION: u32 = 1;
+    // That a pod was stopped nothing else tells.
+    const KEEPS_SPARE: bool = true;
 
     fn version(&self) -> u32 {
         self.version

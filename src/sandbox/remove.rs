@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::{Sandbox, SandboxError, Sandboxes};
 use crate::state::{Happening, LookupError, Stage};
+use crate::sys::fault;
 
 impl Sandboxes {
     /// Removes a pod with its containers, ending what runs. A pod that does not exist is removed
@@ -31,6 +32,7 @@ impl Sandboxes {
 
     async fn remove_stopped(&self, sandbox: &Sandbox, stage: &Stage) -> Result<(), SandboxError> {
         let record = sandbox.record();
+        fault::point("pod-remove.stopped");
         stage.enter("remove its containers");
         let containers = &self.rooms.containers;
         let removals = containers
@@ -40,8 +42,10 @@ impl Sandboxes {
         for removed in join_all(removals).await {
             removed.map_err(SandboxError::Container)?;
         }
+        fault::point("pod-remove.containers-gone");
         stage.enter("remove the record");
         self.records.remove(&record.id)?;
+        fault::point("pod-remove.record-gone");
         self.table.remove(&record.id, &record.config.name);
         self.announce(sandbox, Happening::Deleted);
         self.release_labels(&record.id);

@@ -23,21 +23,30 @@ impl Sandboxes {
         let id = record.id.clone();
         self.reserve_labels(&record);
         if record.phase == Phase::Making {
-            tracing::info!(%id, "half-made pod undone");
-            return self.undo(record).await;
+            // Nobody waits for it: it is listed nowhere, and its name is free.
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                this.undo(record).await;
+                tracing::info!(%id, "half-made pod undone");
+            });
+            return;
         }
         let paused = record.pause.is_some();
         let told = match record.phase {
             Phase::Making | Phase::Ready => Happening::Started,
             Phase::NotReady => Happening::Stopped,
         };
+        let unpinned = record.phase == Phase::Ready && !record.namespaces.are_pinned();
         let sandbox = self.publish(record, Some(told));
+        if unpinned {
+            // It was stopped, and the full disk did not take that.
+            tracing::warn!(%id, "pod without its namespaces, not ready");
+            self.note(&sandbox, |record| record.phase = Phase::NotReady);
+        }
         if paused {
             let watch = pause::watch(&self.rooms.run_dir.sandbox(&id)).await;
-            if watch.is_none()
-                && let Err(error) = self.update(&sandbox, |record| record.phase = Phase::NotReady)
-            {
-                tracing::error!(%id, %error, "end of the pause process not recorded");
+            if watch.is_none() {
+                self.note(&sandbox, |record| record.phase = Phase::NotReady);
             }
             self.watch_pause(&sandbox, watch);
         }

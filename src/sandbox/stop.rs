@@ -9,7 +9,7 @@ use super::create::network_of;
 use super::record::{Phase, Record};
 use super::{Sandbox, SandboxError, Sandboxes, files, namespaces, pause};
 use crate::state::{Happening, LookupError, Stage};
-use crate::sys::blocking;
+use crate::sys::{blocking, fault};
 
 impl Sandboxes {
     /// Stops a pod: its containers at once, then its network and namespaces. A pod that is stopped
@@ -50,7 +50,10 @@ impl Sandboxes {
             return Ok(());
         }
         // First, so that no container is created in it any more.
-        self.update(sandbox, |record| record.phase = Phase::NotReady)?;
+        self.note(sandbox, |record| record.phase = Phase::NotReady);
+        fault::point("pod-stop.marked");
+        stage.enter("cancel what is being created in it");
+        self.rooms.containers.cancel_creations(&record.id).await;
         stage.enter("stop its containers");
         let containers = self.rooms.containers.of_pod(&record.id);
         let stops = containers.iter().map(|container| {
@@ -65,17 +68,23 @@ impl Sandboxes {
         for stopped in join_all(stops).await {
             stopped.map_err(SandboxError::Container)?;
         }
-        stage.enter("release network, namespaces and cgroup");
+        fault::point("pod-stop.containers-ended");
+        stage.enter_for(
+            "release network, namespaces and cgroup",
+            record.id.to_string(),
+        );
         let released = self.teardown(&record).await;
         self.announce(sandbox, Happening::Stopped);
         released?;
         stage.enter("write the record");
-        self.update(sandbox, |record| {
+        self.note(sandbox, |record| {
             record.attached = false;
             record.pause = None;
             record.leftover = false;
             record.namespaces = Default::default();
-        })
+        });
+        fault::point("pod-stop.recorded");
+        Ok(())
     }
 
     /// Releases all that a pod without containers has in the kernel. Every step is tried, also
@@ -95,10 +104,13 @@ impl Sandboxes {
         let released = blocking(move || {
             let id = &record.id;
             let files = files::remove(&this.rooms.run_dir.sandbox(id));
+            fault::point("pod-stop.files-gone");
             let unpinned = namespaces::unpin(&this.settings.namespaces_dir, id);
+            fault::point("pod-stop.unpinned");
             let (cgroups, parent) = (&this.rooms.cgroups, &record.config.cgroup_parent);
             let monitor = cgroups.remove_monitor(parent, id.as_str());
             let own = cgroups.remove_sandbox(parent, id.as_str());
+            fault::point("pod-stop.cgroups-gone");
             files
                 .and(unpinned)
                 .and(monitor.and(own).map_err(SandboxError::from))

@@ -3,6 +3,7 @@
 //! This room stores and never interprets: what a pod or a container is, and what its record means,
 //! the rooms above say. Nothing here waits for anything outside the process.
 
+mod boot;
 mod happening;
 mod id;
 mod name;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -33,7 +33,17 @@ struct Running<T, E> {
 pub struct Stage {
     operation: &'static str,
     started: Instant,
-    current: Arc<Mutex<(&'static str, Instant)>>,
+    current: Arc<Mutex<Current>>,
+}
+
+/// One stage of an operation.
+#[derive(Debug)]
+struct Current {
+    name: &'static str,
+    since: Instant,
+    /// Whom or what it waits for: a program and its process, a path; empty for the daemon's own
+    /// work. In people's words.
+    waits_for: String,
 }
 
 impl Stage {
@@ -43,27 +53,55 @@ impl Stage {
         Self {
             operation,
             started: now,
-            current: Arc::new(Mutex::new(("begin", now))),
+            current: Arc::new(Mutex::new(Current {
+                name: "begin",
+                since: now,
+                waits_for: String::new(),
+            })),
         }
     }
 
-    /// Ends the stage before and names the next one.
+    /// Ends the stage before and names the next one, in which the daemon does something itself.
     pub fn enter(&self, name: &'static str) {
+        self.enter_for(name, String::new());
+    }
+
+    /// Ends the stage before and names the next one, and whom or what it waits for.
+    pub fn enter_for(&self, name: &'static str, waits_for: String) {
         let now = Instant::now();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let (previous, since) = std::mem::replace(&mut *current, (name, now));
+        let next = Current {
+            name,
+            since: now,
+            waits_for,
+        };
+        let previous = std::mem::replace(&mut *self.lock(), next);
         tracing::trace!(
             operation = self.operation,
-            stage = previous,
-            micros = (now - since).as_micros(),
+            stage = previous.name,
+            micros = (now - previous.since).as_micros(),
             "stage ended"
         );
     }
 
+    /// Says whom or what the stage waits for now.
+    pub fn waits_for(&self, what: String) {
+        self.lock().waits_for = what;
+    }
+
     /// The stage's name and how long it has lasted.
     pub fn current(&self) -> (&'static str, Duration) {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        (current.0, current.1.elapsed())
+        let current = self.lock();
+        (current.name, current.since.elapsed())
+    }
+
+    /// Whom or what the stage waits for; empty: the daemon's own work.
+    pub fn waited_for(&self) -> String {
+        self.lock().waits_for.clone()
+    }
+
+    // A panic aborts the process, so a poisoned lock cannot be seen.
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long the whole operation has lasted.
@@ -81,6 +119,8 @@ pub struct InFlight {
     pub key: String,
     /// The stage that it is in.
     pub stage: &'static str,
+    /// Whom or what it waits for; empty: the daemon's own work.
+    pub waits_for: String,
     /// How long it has been in that stage, in seconds.
     pub stage_seconds: f64,
     /// How long it has run, in seconds.
@@ -147,6 +187,7 @@ where
                 operation: self.kind,
                 key: key.to_string(),
                 stage,
+                waits_for: operation.stage.waited_for(),
                 stage_seconds: since.as_secs_f64(),
                 seconds: operation.stage.elapsed().as_secs_f64(),
             }
@@ -261,7 +302,7 @@ mod tests {
     async fn what_runs_is_told_with_its_stage() {
         let operations = Numbers::new("count");
         let work = |stage: Stage| async move {
-            stage.enter("wait for ever");
+            stage.enter_for("wait for ever", "nobody".to_owned());
             std::future::pending().await
         };
         let mut caller = Box::pin(operations.run("key", work));
@@ -277,8 +318,8 @@ mod tests {
             panic!("one operation runs")
         };
         assert_eq!(
-            (one.operation, one.key.as_str(), one.stage),
-            ("count", "key", "wait for ever")
+            (one.operation, one.key.as_str(), one.stage, &*one.waits_for),
+            ("count", "key", "wait for ever", "nobody")
         );
     }
 

@@ -5,11 +5,13 @@
 //!   sandboxes/<id>/    record.json, resolv.conf, hostname, hosts, shm/ (tmpfs), pause/ (only with a shared PID namespace)
 //!   containers/<id>/   the OCI bundle: record.json, config.json, conmon.sock, pidfile, exit
 //!   pause/<id>/         the root filesystem of a sandbox's pause process: that program alone
+//!   features.json      what the OCI runtimes said that they can do
+//!   boot               the boot in which all this was recorded
 //!   quarantine/        records that this version could not understand, kept for a person to look at
 //! ```
 //!
 //! The run root is a tmpfs on every normal host, so a reboot clears all of it together with the
-//! processes that it describes.
+//! processes that it describes. Where it is on a disk, the start after a reboot clears it.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -49,6 +51,11 @@ impl RunDir {
             true => Ok(file),
             false => Err(RecordError::InUse { path: path.clone() }),
         }
+    }
+
+    /// The file that says in which boot the records were made.
+    pub(super) fn boot_note(&self) -> PathBuf {
+        self.root.join("boot")
     }
 
     /// Whether a daemon, or a command that changes things in its place, has the directory. Blocks for
@@ -93,6 +100,11 @@ impl RunDir {
         self.root.join("quarantine")
     }
 
+    /// What the OCI runtimes said that they can do.
+    pub fn features(&self) -> PathBuf {
+        self.root.join("features.json")
+    }
+
     /// The directory of one sandbox.
     pub fn sandbox(&self, id: &Id) -> PathBuf {
         self.sandboxes().join(id.as_str())
@@ -101,7 +113,7 @@ impl RunDir {
     /// The root filesystem of one sandbox's pause process. It is not in the sandbox's directory, which
     /// is root's alone: in a user namespace the pod's root has to get to it.
     pub fn pause_root(&self, id: &Id) -> PathBuf {
-        self.root.join("pause").join(id.as_str())
+        self.pauses().join(id.as_str())
     }
 
     /// The directory that all this is in: `runroot`.

@@ -4,6 +4,10 @@
 //! is atomic against the death of the daemon at any instruction, and a power cut takes the
 //! processes that a record describes with it. A file that cannot be understood is never deleted:
 //! its directory is moved to the quarantine and reported.
+//!
+//! A full disk must not keep a pod from being stopped, so an object whose end is told by its record
+//! alone has a spare ([`Versioned::KEEPS_SPARE`]): the record before stays beside the new one, with
+//! as much room, and the next is written over it and exchanged with it. That needs no new space.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -14,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Id, ids_in};
+use crate::sys::fault;
 
 /// Name of the record within the object's directory.
 pub(super) const RECORD: &str = "record.json";
@@ -29,6 +34,8 @@ pub trait Versioned: Serialize + DeserializeOwned {
     const KIND: &'static str;
     /// The version that this code reads and writes.
     const VERSION: u32;
+    /// Whether the record can be written again on a full disk, at the price of as much space.
+    const KEEPS_SPARE: bool = false;
 
     /// The version of this record.
     fn version(&self) -> u32;
@@ -113,16 +120,29 @@ impl<T: Versioned> Records<T> {
             let bytes = text.len();
             return Err(RecordError::TooLarge { path, bytes });
         }
-        let mut file = match fs::File::create(&unfinished) {
+        // Not emptied: what a spare occupies is the room for this.
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(false);
+        let file = match options.open(&unfinished) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_private(&directory).map_err(io_error(&directory, "create the directory"))?;
-                fs::File::create(&unfinished)
+                options.open(&unfinished)
             }
             file => file,
         }
         .map_err(io_error(&unfinished, "create"))?;
-        file.write_all(&text)
-            .map_err(io_error(&unfinished, "write"))?;
+        fill(&file, &text).map_err(|error| {
+            if !T::KEEPS_SPARE {
+                // Half a record is of no use, and the disk may be full.
+                let _left = fs::remove_file(&unfinished);
+            }
+            io_error(&unfinished, "write")(error)
+        })?;
+        fault::point("record.written-aside");
+        if T::KEEPS_SPARE && exchange(&unfinished, &path) {
+            make_room(&unfinished, text.len() as u64);
+            return Ok(());
+        }
         fs::rename(&unfinished, &path).map_err(io_error(&path, "rename over the old record"))
     }
 
@@ -192,14 +212,15 @@ impl<T: Versioned> Records<T> {
     }
 }
 
+/// A record, or why it is not understood.
+pub type Outcome<T> = Result<T, String>;
+
 /// The records below a directory as they are, each with its object's id, or why it is not understood.
 /// Changes nothing. An object without a record is left out: it was never made.
 ///
 /// # Errors
 /// When the directory cannot be listed; one that does not exist has none.
-pub fn read_all<T: Versioned>(
-    directory: &Path,
-) -> Result<Vec<(Id, Result<T, String>)>, RecordError> {
+pub fn read_all<T: Versioned>(directory: &Path) -> Result<Vec<(Id, Outcome<T>)>, RecordError> {
     let ids = ids_in(directory).map_err(io_error(directory, "list the records"))?;
     let one = |path: &Path| match read::<T>(&path.join(RECORD)) {
         Ok(record) if record.version() == T::VERSION => Some(Ok(record)),
@@ -215,6 +236,31 @@ pub fn read_all<T: Versioned>(
         .into_iter()
         .filter_map(|(id, path)| Some((id, one(&path)?)));
     Ok(found.collect())
+}
+
+/// How much longer the next record may be than the last without needing space: the words of a phase.
+const MARGIN: u64 = 64;
+
+/// Makes the text the whole of a file.
+fn fill(mut file: &fs::File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
+}
+
+/// Puts the new record in the old one's place and the old one aside. `false`: there is no old one,
+/// or the file system cannot do that.
+fn exchange(new: &Path, record: &Path) -> bool {
+    let both = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, new, rustix::fs::CWD, record, both).is_ok()
+}
+
+/// Sees to it that the next record, of about `bytes`, can be written over the spare. On a disk that
+/// is full already the spare has the room that it has.
+fn make_room(spare: &Path, bytes: u64) {
+    let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+    if let Ok(file) = fs::File::options().write(true).open(spare) {
+        let _full = rustix::fs::fallocate(&file, keep, 0, bytes + MARGIN);
+    }
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
@@ -352,6 +398,85 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o700);
         }
+    }
+
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Spared(String);
+
+    impl Versioned for Spared {
+        const KIND: &'static str = "spared";
+        const VERSION: u32 = 1;
+        const KEEPS_SPARE: bool = true;
+
+        fn version(&self) -> u32 {
+            1
+        }
+    }
+
+    /// A tmpfs of this size, gone when dropped.
+    struct Small(tempfile::TempDir);
+
+    impl Small {
+        fn mount(options: &str) -> Self {
+            use nix::mount::{MsFlags, mount};
+            let dir = tempfile::tempdir().unwrap();
+            let flags = MsFlags::empty();
+            mount(
+                Some("small"),
+                dir.path(),
+                Some("tmpfs"),
+                flags,
+                Some(options),
+            )
+            .unwrap();
+            Self(dir)
+        }
+
+        /// Leaves neither a byte nor an inode.
+        fn fill(&self) {
+            let whole = fs::File::create(self.0.path().join("filler")).unwrap();
+            let mut page = [0xff_u8; 4096];
+            while (&whole).write_all(&page).is_ok() {
+                page[0] ^= 1;
+            }
+            for number in 0.. {
+                if fs::File::create(self.0.path().join(format!("f{number}"))).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    impl Drop for Small {
+        fn drop(&mut self) {
+            let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+
+    #[test]
+    fn a_record_with_a_spare_is_written_on_a_full_disk_and_one_without_stays_as_it_was() {
+        let small = Small::mount("size=256k,nr_inodes=64");
+        let open = |name: &str| small.0.path().join(name);
+        let spared = Records::<Spared>::open(open("spared"), open("quarantine")).unwrap();
+        let things = Records::<Thing>::open(open("things"), open("quarantine")).unwrap();
+        let (one, other) = (Id::random(), Id::random());
+        let text = |letter: &str, count: usize| Spared(letter.repeat(count));
+        // The first is much shorter than what follows, as a pod's is before it has a network.
+        spared.write(&one, &text("a", 100)).unwrap();
+        spared.write(&one, &text("b", 9_000)).unwrap();
+        things.write(&other, &thing(1)).unwrap();
+        small.fill();
+        for letter in ["c", "d", "e"] {
+            spared.write(&one, &text(letter, 9_010)).unwrap();
+            assert_eq!(spared.load().unwrap(), [text(letter, 9_010)]);
+        }
+        spared.write(&one, &text("f", 10)).unwrap();
+        assert_eq!(spared.load().unwrap(), [text("f", 10)]);
+        assert!(things.write(&other, &thing(2)).is_err());
+        assert_eq!(things.load().unwrap(), [thing(1)]);
+        spared.remove(&one).unwrap();
+        things.write(&other, &thing(3)).unwrap();
+        assert_eq!(things.load().unwrap(), [thing(3)], "there is room again");
     }
 
     #[test]

@@ -48,10 +48,12 @@ impl<N, T> Default for Table<N, T> {
 }
 
 impl<N: Eq + Hash, T> Table<N, T> {
-    /// Adds an object under its id and its name.
-    pub fn insert(&self, id: Id, name: N, object: Arc<T>) {
+    /// Adds an object under its id and, if it has one that counts, its name.
+    pub fn insert(&self, id: Id, name: Option<N>, object: Arc<T>) {
         let mut maps = self.write();
-        maps.names.insert(name, id.clone());
+        if let Some(name) = name {
+            maps.names.insert(name, id.clone());
+        }
         maps.objects.insert(id, object);
     }
 
@@ -125,7 +127,7 @@ mod tests {
     fn a_prefix_finds_its_object_only_when_it_is_unique() {
         let table = Table::default();
         for prefix in ["abc1", "abc2", "f"] {
-            table.insert(id(prefix), prefix, Arc::new(prefix.to_owned()));
+            table.insert(id(prefix), Some(prefix), Arc::new(prefix.to_owned()));
         }
         assert_eq!(*table.find("abc1").unwrap(), "abc1");
         assert_eq!(*table.find("f").unwrap(), "f");
@@ -145,9 +147,11 @@ mod tests {
     #[test]
     fn a_removed_object_is_gone_by_id_and_by_name_and_takes_no_one_elses_name() {
         let table = Table::default();
-        table.insert(id("a"), "web", Arc::new(1));
+        table.insert(id("a"), Some("web"), Arc::new(1));
         assert_eq!(table.named(&"web").as_deref(), Some(&1));
-        table.insert(id("b"), "web", Arc::new(2));
+        table.insert(id("b"), Some("web"), Arc::new(2));
+        table.insert(id("c"), None, Arc::new(3));
+        table.remove(&id("c"), &"web");
         table.remove(&id("a"), &"web");
         assert_eq!(table.all(), [Arc::new(2)]);
         assert_eq!(table.named(&"web").as_deref(), Some(&2));

@@ -5,6 +5,10 @@
 //! an image of these layers. Where two files have one path, the later one is seen, as when CRI-O
 //! mounts one over the other.
 //!
+//! One blob may have several paths, in one artifact or in several. Its bytes are there once: each
+//! further file is a hard link to the first, for layers are mounted read-only and nothing writes to
+//! one that is finished.
+//!
 //! A layer's name is the digest of what is in it; that of a file's layer is made of the blob's digest
 //! and the path, with words before them that no tar archive begins with.
 
@@ -15,13 +19,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use oci_spec::image::{Digest, ImageConfiguration};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::Digest as _;
 
+use super::blob_file::{self, BlobFile};
 use super::dir::Dir;
 use super::document::{CONFIG, MAX_DOCUMENT_BYTES, document};
 use super::image::Content;
-use super::index::LayerEntry;
 use super::layer::{DIFF, describe, sha256_hex};
 use super::unpack::EntryPath;
 use super::{ImageRecord, LayerInfo, Lease, NewImage, StorageError, Store, usage};
@@ -87,43 +91,94 @@ impl Lease {
         file: &ArtifactFile,
         content: impl Read,
     ) -> Result<LayerInfo, StorageError> {
-        self.build(&file.layer, |staging| self.fill(staging, file, content))
+        self.make_file(file, |parent, name| {
+            let path = parent.path().join(name);
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))
+                .map_err(StorageError::io(&path, "create file"))?;
+            // The umask may have taken bits of it.
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o644))
+                .map_err(StorageError::io(&path, "chmod"))?;
+            self.copy(file, content, File::from(made))
+        })
     }
 
-    fn fill(
+    /// Makes the layer of a file, which `put` puts into the directory under the name that it gets.
+    pub(super) fn make_file(
         &self,
-        staging: &Dir,
         file: &ArtifactFile,
-        content: impl Read,
-    ) -> Result<LayerEntry, StorageError> {
-        let root = directory(staging, DIFF)?;
-        let (above, name) = match file.path.rsplit_once('/') {
-            Some((above, name)) => (Some(above), name),
-            None => (None, file.path.as_str()),
-        };
-        let mut parent = None;
-        for part in above.into_iter().flat_map(|above| above.split('/')) {
-            parent = Some(directory(parent.as_ref().unwrap_or(&root), part)?);
+        put: impl FnOnce(&Dir, &str) -> Result<(), StorageError>,
+    ) -> Result<LayerInfo, StorageError> {
+        self.build(&file.layer, |staging| {
+            let root = directory(staging, DIFF)?;
+            let (above, name) = blob_file::split(&file.path);
+            let mut parent = root;
+            for part in above.into_iter().flat_map(|above| above.split('/')) {
+                parent = directory(&parent, part)?;
+            }
+            put(&parent, name)?;
+            let held = BlobFile::of(file.blob.as_ref(), &file.path, &parent)?;
+            let root = staging.sub(DIFF)?;
+            let tally =
+                usage::measure(root.as_fd()).map_err(StorageError::io(root.path(), "measure"))?;
+            let hex = sha256_hex(&file.layer)?.to_owned();
+            describe(staging, hex, tally, None, None, Some(held))
+        })
+    }
+
+    /// Whether the blob is here, under whatever path; if so it stays as long as this lease.
+    pub fn has_blob(&self, file: &ArtifactFile) -> bool {
+        self.hold_blob(file).is_some()
+    }
+
+    /// Makes the file of a blob that is here under another path. `false`: it is not, or its file
+    /// takes no further link. Blocking.
+    ///
+    /// # Errors
+    /// Those of the disk; nothing of the file is left then.
+    pub fn link_file(&self, file: &ArtifactFile) -> Result<bool, StorageError> {
+        if self.has_layer(&file.layer) {
+            return Ok(true);
         }
-        let parent = parent.unwrap_or(root);
-        let path = parent.path().join(name);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
-            .map_err(StorageError::io(&path, "create file"))?;
-        // The umask may have taken bits of it.
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o644))
-            .map_err(StorageError::io(&path, "chmod"))?;
-        self.copy(file, content, File::from(made))?;
-        let root = staging.sub(DIFF)?;
-        let tally =
-            usage::measure(root.as_fd()).map_err(StorageError::io(root.path(), "measure"))?;
-        describe(
-            staging,
-            sha256_hex(&file.layer)?.to_owned(),
-            tally,
-            None,
-            None,
-        )
+        let Some((hex, from)) = self.hold_blob(file) else {
+            return Ok(false);
+        };
+        let mut source = self.store.shared.places.layers.sub(&hex)?.sub(DIFF)?;
+        let (above, old_name) = blob_file::split(&from.path);
+        for part in above.into_iter().flat_map(|above| above.split('/')) {
+            source = source.sub(part)?;
+        }
+        let mut refused = None;
+        let linked = self.make_file(file, |parent, name| {
+            let none = AtFlags::empty();
+            rustix::fs::linkat(source.as_fd(), old_name, parent, name, none).map_err(|error| {
+                refused = Some(error);
+                StorageError::io(parent.path().join(name), "link file")(error)
+            })
+        });
+        match (linked, refused) {
+            (Ok(_), _) => Ok(true),
+            (Err(_), Some(error)) => {
+                // another copy does as well
+                tracing::debug!(blob = from.blob, %error, "a blob's file takes no further link");
+                Ok(false)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn hold_blob(&self, file: &ArtifactFile) -> Option<(String, BlobFile)> {
+        let blob = file.blob.as_ref();
+        let here: Vec<(String, BlobFile)> = {
+            let index = self.store.shared.index();
+            let files = index.layers.iter().filter_map(|(hex, layer)| {
+                let held = layer.info.file.as_ref()?;
+                (held.blob == blob).then(|| (hex.clone(), held.clone()))
+            });
+            files.collect()
+        };
+        // one may have gone meanwhile
+        here.into_iter().find(|(hex, _)| self.hold(hex).is_some())
     }
 
     fn copy(

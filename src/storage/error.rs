@@ -106,9 +106,8 @@ pub enum StorageError {
     },
     /// Unpacking would fill the file system.
     #[error(
-        "layer {diff_id}: {} has {} bytes and {} inodes free, of which {} bytes are kept free, and \
-         the layer needs {coming} more bytes at least; remove images or enlarge the file system",
-        space.path.display(), space.free, space.free_inodes, space.reserve
+        "layer {diff_id}: {space}, and the layer needs {coming} more bytes at least; remove images \
+         or enlarge the file system"
     )]
     DiskFull {
         /// The layer.

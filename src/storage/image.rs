@@ -20,6 +20,7 @@ use super::signatures::{self, SIGNATURES};
 use super::store::{Places, Shared};
 use super::trash::unique_name;
 use super::{StorageError, Store};
+use crate::sys::fault;
 
 /// What is derived of an image's documents.
 pub(super) struct Content {
@@ -116,12 +117,14 @@ impl Store {
         };
         let entry = shared.merge(content, new, old.as_ref());
         shared.write_image(&entry, new, old.is_some())?;
+        fault::point("image.renamed");
         let record = Arc::clone(&entry.record);
         let durable = entry.durable;
         shared.index().images.insert(record.id.clone(), entry);
         if !durable {
             shared.want(Task::Sync);
         }
+        fault::point("image.recorded");
         Ok(record)
     }
 
@@ -160,8 +163,10 @@ impl Store {
                 return Err(error);
             }
         }
+        fault::point("image.taken");
         shared.want(Task::EmptyTrash);
         shared.want(Task::Collect);
+        fault::point("image.removed");
         Ok(true)
     }
 
@@ -249,11 +254,13 @@ impl Shared {
                     let all = signatures::merged(known, &new.signatures);
                     dir.write(SIGNATURES, &signatures::encode(all, dir.path())?)?;
                 }
+                fault::point("image.staged");
                 let moved: Vec<String> = new.names.iter().chain(&new.digests).cloned().collect();
                 let others: Vec<ImageEntry> = self.index().images.values().cloned().collect();
                 for other in others.iter().filter(|other| other.record.id != *id) {
                     self.rewrite_without(other, &moved)?;
                 }
+                fault::point("image.name-moved");
                 if !exists {
                     return staging.move_to(OsStr::new(&name), images, id).map_err(
                         StorageError::io(images.path().join(id), "rename into place"),

@@ -11,6 +11,7 @@ use oci_spec::image::{Digest, DigestAlgorithm};
 use serde_json::Map;
 
 use super::background::Task;
+use super::blob_file::BlobFile;
 use super::dir::Dir;
 use super::index::LayerEntry;
 use super::record::{self, LAYER_FILE, LayerRecord};
@@ -19,6 +20,7 @@ use super::trash::unique_name;
 use super::unpack::{self, Job, RootAttributes};
 use super::usage::{self, Tally};
 use super::{StorageError, Store};
+use crate::sys::fault;
 
 /// The tree inside a layer's directory.
 pub(super) const DIFF: &str = "diff";
@@ -32,6 +34,8 @@ pub struct LayerInfo {
     pub bytes: u64,
     /// How many inodes it has.
     pub inodes: u64,
+    /// Of a layer that is a file of an artifact: that file. Others may share its bytes.
+    pub file: Option<BlobFile>,
 }
 
 /// Protects every layer that it found or unpacked until it is dropped; then those that no image and no
@@ -112,8 +116,14 @@ impl Lease {
         let name = unique_name(&hex[..12]);
         let result = staging
             .create(&name, 0o700)
-            .and_then(|dir| fill(&dir))
-            .and_then(|entry| self.publish(&name, entry));
+            .and_then(|dir| {
+                fault::point("layer.staged");
+                fill(&dir)
+            })
+            .and_then(|entry| {
+                fault::point("layer.filled");
+                self.publish(&name, entry)
+            });
         if !matches!(result, Ok(Published::Renamed(_))) {
             shared.places.trash.take(staging, OsStr::new(&name))?;
         }
@@ -124,7 +134,7 @@ impl Lease {
     }
 
     /// Holds the layer if it is there.
-    fn hold(&self, hex: &str) -> Option<LayerInfo> {
+    pub(super) fn hold(&self, hex: &str) -> Option<LayerInfo> {
         let mut held = self.held();
         let mut index = self.store.shared.index();
         let layer = index.layers.get_mut(hex)?;
@@ -151,6 +161,7 @@ impl Lease {
                 layers.path().join(&hex),
                 "rename layer into place",
             ))?;
+        fault::point("layer.renamed");
         let info = entry.info.clone();
         shared.index().layers.insert(hex.clone(), entry);
         self.hold(&hex);
@@ -194,6 +205,7 @@ pub(super) fn describe(
     tally: Tally,
     root: Option<RootAttributes>,
     tar_bytes: Option<u64>,
+    file: Option<BlobFile>,
 ) -> Result<LayerEntry, StorageError> {
     let record = LayerRecord {
         version: record::VERSION,
@@ -202,6 +214,7 @@ pub(super) fn describe(
         inodes: tally.inodes,
         tar_bytes,
         root,
+        file: file.clone(),
         unknown: Map::new(),
     };
     staging.write(LAYER_FILE, &record::encode(&record, staging.path())?)?;
@@ -209,6 +222,7 @@ pub(super) fn describe(
         diff_id: hex,
         bytes: tally.bytes,
         inodes: tally.inodes,
+        file,
     };
     Ok(LayerEntry {
         info,
@@ -253,7 +267,7 @@ impl Shared {
             inodes: tally.inodes + unpacked.beside.inodes,
         };
         let hex = diff_id.digest().to_owned();
-        describe(staging, hex, tally, unpacked.root, unpacked.tar_bytes)
+        describe(staging, hex, tally, unpacked.root, unpacked.tar_bytes, None)
     }
 
     /// Frees every layer that nothing refers to.

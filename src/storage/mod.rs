@@ -50,6 +50,7 @@
 
 mod artifact;
 mod background;
+mod blob_file;
 mod census;
 mod check;
 mod config;

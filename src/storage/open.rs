@@ -132,6 +132,7 @@ pub(super) fn load_layer(layers: &Dir, name: &OsStr) -> Result<LayerEntry, Stora
         inodes,
         root,
         tar_bytes,
+        file,
         ..
     } = record;
     Ok(LayerEntry {
@@ -139,6 +140,7 @@ pub(super) fn load_layer(layers: &Dir, name: &OsStr) -> Result<LayerEntry, Stora
             diff_id,
             bytes,
             inodes,
+            file,
         },
         root,
         tar_bytes,

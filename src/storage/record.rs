@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::StorageError;
+use super::blob_file::BlobFile;
 use super::dir::Dir;
 use super::unpack::RootAttributes;
 
@@ -45,6 +46,9 @@ pub(super) struct LayerRecord {
     pub(super) tar_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<RootAttributes>,
+    /// Of a layer that is a file of an artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<BlobFile>,
     #[serde(flatten)]
     pub(super) unknown: Map<String, Value>,
 }

@@ -22,6 +22,7 @@ use super::store::Shared;
 use super::unpack::RootAttributes;
 use super::usage;
 use super::{RootIds, RootOptions, StorageError, Store, Usage};
+use crate::sys::fault;
 
 /// How old a root's usage may be before it is measured anew when asked for; containerd's period.
 const USAGE_AGE: Duration = Duration::from_secs(10);
@@ -237,6 +238,7 @@ impl Shared {
             unknown: Map::new(),
         };
         dir.write(ROOT_FILE, &record::encode(&record, dir.path())?)?;
+        fault::point("root.recorded");
         // A volatile overlay marks its work directory, and is not mounted on it a second time.
         if dir.has(WORK) {
             self.places.containers_trash.take(&dir, OsStr::new(WORK))?;
@@ -263,6 +265,7 @@ impl Shared {
             options,
         };
         overlay.mount().map_err(root_error)?;
+        fault::point("root.mounted");
         Ok(merged.path().to_path_buf())
     }
 

@@ -1,5 +1,6 @@
 //! Free space: what there is, what stays free, and whether something fits.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -21,6 +22,20 @@ pub struct Space {
     pub free_inodes: u64,
     /// Bytes of these that are kept free.
     pub reserve: u64,
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} has {} bytes and {} inodes free, of which {} bytes and {RESERVE_INODES} inodes are \
+             kept free",
+            self.path.display(),
+            self.free,
+            self.free_inodes,
+            self.reserve
+        )
+    }
 }
 
 impl Space {

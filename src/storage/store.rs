@@ -11,6 +11,7 @@ use super::background::{Background, Task};
 use super::dir::Dir;
 use super::index::Index;
 use super::trash::Trash;
+use crate::sys::boot;
 use crate::sys::user_namespace::Range;
 
 /// Where the store lives and what it allows.
@@ -188,25 +189,8 @@ impl Store {
     /// power cut left not durable, and loads all records into memory. Every root that a crash left is
     /// kept: whose it is, this room does not know (`leaks`).
     pub fn open(settings: Settings) -> Result<Store, StorageError> {
-        const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(BOOT_ID)
-            .map_err(StorageError::io(BOOT_ID, "read this boot's id"))?;
-        Store::open_in_boot(settings, boot_id.trim())
-    }
-
-    /// What layers and images occupy.
-    pub fn usage(&self) -> Usage {
-        let index = self.shared.index();
-        let mut usage = Usage {
-            bytes: 0,
-            inodes: 0,
-            mountpoint: self.shared.places.base.path().to_path_buf(),
-        };
-        for layer in index.layers.values() {
-            usage.bytes += layer.info.bytes;
-            usage.inodes += layer.info.inodes;
-        }
-        usage
+        let boot_id = boot::id().map_err(StorageError::io(boot::BOOT_ID, "read this boot's id"))?;
+        Store::open_in_boot(settings, &boot_id)
     }
 
     /// Waits until background work (making durable, deleting, measuring) is done; `false`: the

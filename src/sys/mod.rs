@@ -1,12 +1,15 @@
 //! The only place of the daemon with unsafe code: system calls that no crate wraps.
 
 mod blocking;
+pub mod boot;
 pub mod clock;
+pub mod fault;
 pub mod lock;
 pub mod memory;
 pub mod mountinfo;
 pub mod mounts;
 pub mod notify;
+pub mod outside;
 pub mod passage;
 pub mod pidfd;
 pub mod process_tree;

@@ -1,6 +1,9 @@
 //! Ending a process together with all that it started.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,8 +14,9 @@ use super::pidfd::Process;
 const MAX_PROCESSES: usize = 4096;
 
 /// Kills `root` and its descendants. Each is stopped before its children are listed, so that none
-/// can be started behind our back; who has left the tree by a double fork is not found.
-pub fn kill_tree(root: i32) {
+/// can be started behind our back; who has left the tree by a double fork is not found. Returns those
+/// that were killed, of which some may not be gone yet.
+pub fn kill_tree(root: i32) -> Vec<Process> {
     let mut tree = vec![root];
     let mut processes = Vec::new();
     let mut next = 0;
@@ -28,9 +32,38 @@ pub fn kill_tree(root: i32) {
         }
         processes.push(process);
     }
-    for process in processes {
+    for process in &processes {
         process.kill();
     }
+    processes
+}
+
+/// Kills every process whose working directory is `directory`, with its descendants. Returns those
+/// that were killed, of which some may not be gone yet. Reads all of /proc.
+///
+/// # Errors
+/// When /proc cannot be listed. A directory that is not there is nobody's.
+pub fn kill_all_in(directory: &Path) -> io::Result<Vec<Process>> {
+    let place = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+    let Ok(wanted) = place(directory) else {
+        return Ok(Vec::new());
+    };
+    let mut killed = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // It may have ended meanwhile, or be a kernel thread.
+        if place(&entry.path().join("cwd")).is_ok_and(|found| found == wanted) {
+            killed.extend(kill_tree(pid));
+        }
+    }
+    Ok(killed)
 }
 
 /// The children of all threads of a process: proc_tid_children(5).
@@ -54,6 +87,24 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     use std::time::Duration;
+
+    #[test]
+    fn what_works_in_a_directory_goes_and_nothing_else() {
+        let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let sleeper = |dir: &Path| Command::new("sleep").arg("1000").current_dir(dir).spawn();
+        let mut inside = sleeper(place.path()).unwrap();
+        let mut outside = sleeper(elsewhere.path()).unwrap();
+        assert_eq!(kill_all_in(place.path()).unwrap().len(), 1);
+        assert!(!inside.wait().unwrap().success());
+        assert_eq!(outside.try_wait().unwrap(), None);
+        outside.kill().unwrap();
+        outside.wait().unwrap();
+        assert!(
+            kill_all_in(&place.path().join("missing"))
+                .unwrap()
+                .is_empty()
+        );
+    }
 
     #[test]
     fn a_tree_goes_with_its_root() {

@@ -1,5 +1,7 @@
 //! Further processes in the container.
 
+use core::fmt::Write;
+
 use conmon::{MAX_EXECS, Reply, Step};
 use nostd_sys::{Fd, Pid, Signal, Stdio, WaitStatus, kill};
 
@@ -7,6 +9,7 @@ use super::client::PassedFds;
 use super::clients::{Place, Role};
 use super::console::Console;
 use super::failure::Failure;
+use super::scratch::{Directory, Scratch};
 use super::text::Text;
 use super::{Monitor, runtime, tree};
 
@@ -16,6 +19,8 @@ struct Exec {
     client: Option<Place>,
     kill_on_hangup: bool,
     is_terminal: bool,
+    /// Whether its files are in the scratch directory.
+    in_scratch: bool,
     console: Console,
     stage: Stage,
 }
@@ -54,6 +59,14 @@ impl Execs {
         }
     }
 
+    /// The runtimes that are starting a process.
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = Pid> {
+        self.0.iter().filter_map(|exec| match exec.as_ref()?.stage {
+            Stage::Starting { runtime, .. } => Some(runtime),
+            Stage::Running { .. } => None,
+        })
+    }
+
     fn position(&self, wanted: impl Fn(&Stage) -> bool) -> Option<Place> {
         let mut places = self.0.iter().zip(0..);
         places.find_map(|(exec, index)| wanted(&exec.as_ref()?.stage).then_some(index))
@@ -68,13 +81,15 @@ impl Execs {
     }
 
     /// Remembers the end of a process that a runtime which is still at it has started.
-    pub(super) fn note_early_end(&mut self, pid: Pid, status: WaitStatus) {
+    pub(super) fn note_early_end(&mut self, pid: Pid, status: WaitStatus, scratch: &Scratch) {
         for (exec, index) in self.0.iter_mut().zip(0..) {
             if let Some(Exec {
                 stage: Stage::Starting { early_end, .. },
+                in_scratch,
                 ..
             }) = exec
-                && runtime::read_pid(Names::of(index).pid_file.as_path()) == Ok(pid)
+                && let names = Names::of(index, &scratch.directory(*in_scratch))
+                && runtime::read_pid(names.pid_file.as_path()) == Ok(pid)
             {
                 *early_end = Some((pid, status));
                 return;
@@ -92,19 +107,26 @@ impl Execs {
     }
 }
 
-/// The files of the exec in one place, in the bundle directory.
+/// The files of the exec in one place, in the bundle directory or the scratch one.
 struct Names {
-    pid_file: Text<16>,
-    log: Text<16>,
-    console: Text<16>,
+    pid_file: Text<64>,
+    log: Text<64>,
+    console: Text<64>,
 }
 
 impl Names {
-    fn of(index: Place) -> Self {
+    fn of(index: Place, directory: &Directory) -> Self {
+        let name = |ending: &str| {
+            let mut path = Text::new();
+            path.push(directory.bytes());
+            // It fails only where there is no more room, and there is.
+            let _ = write!(path, "exec-{index}.{ending}");
+            path
+        };
         Self {
-            pid_file: Text::of(format_args!("exec-{index}.pid")),
-            log: Text::of(format_args!("exec-{index}.log")),
-            console: Text::of(format_args!("exec-{index}.sock")),
+            pid_file: name("pid"),
+            log: name("log"),
+            console: name("sock"),
         }
     }
 
@@ -128,7 +150,8 @@ impl Monitor {
             self.finish_client(client, &Reply::Busy);
             return Ok(());
         };
-        let names = Names::of(index);
+        let in_scratch = self.scratch.is_needed();
+        let names = Names::of(index, &self.scratch.directory(in_scratch));
         let started = self.start_exec(request, &names, fds);
         let (runtime, console) = started.inspect_err(|_| {
             names.remove();
@@ -138,6 +161,7 @@ impl Monitor {
             client: Some(client),
             kill_on_hangup: request.kill_on_hangup,
             is_terminal: request.terminal,
+            in_scratch,
             console,
             stage: Stage::Starting {
                 runtime,
@@ -214,7 +238,7 @@ impl Monitor {
         let Stage::Starting { early_end, .. } = exec.stage else {
             return;
         };
-        let names = Names::of(index);
+        let names = Names::of(index, &self.scratch.directory(exec.in_scratch));
         exec.console.advance();
         let result = if status.is_success() {
             self.exec_started(&mut exec, &names)
@@ -293,18 +317,22 @@ impl Monitor {
     }
 
     /// The client has gone while its process is there, or is about to be. Nobody asks for a process
-    /// that runs any more: its place is free.
+    /// that runs any more: its place is free. A runtime that is still at it may hang, and is killed:
+    /// who has gone was never told that the process runs.
     pub(super) fn exec_hung_up(&mut self, index: Place) {
         let Some(Some(exec)) = self.execs.0.get_mut(usize::from(index)) else {
             return;
         };
         exec.client = None;
-        if let Stage::Running { pid } = exec.stage {
-            let kills = exec.kill_on_hangup;
-            self.execs.take(index);
-            if kills {
-                // It is a child of this process and not waited for: the pid is its.
-                tree::kill(pid, &mut self.buffers);
+        // Each is a child of this process and not waited for: the pid is its.
+        match exec.stage {
+            Stage::Starting { runtime, .. } => tree::kill(runtime, &mut self.buffers),
+            Stage::Running { pid } => {
+                let kills = exec.kill_on_hangup;
+                self.execs.take(index);
+                if kills {
+                    tree::kill(pid, &mut self.buffers);
+                }
             }
         }
     }

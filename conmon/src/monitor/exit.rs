@@ -4,15 +4,21 @@ use core::ffi::CStr;
 
 use conmon::memory_cgroup::has_oom_kill;
 use conmon::{ExitRecord, MAX_EXIT_RECORD, Phase, Reply, Status, Stream};
-use nostd_sys::{Access, Errno, WaitStatus, monotonic_ns, open, rename, unlink, wall_clock_ns};
+use nostd_sys::{
+    Access, Errno, WaitStatus, chmod_file, monotonic_ns, open, rename, truncate, unlink,
+    wall_clock_ns,
+};
 
 use super::clients::{Role, places};
-use super::create::{RUNTIME_LOG, SOCKET, is_same};
-use super::{Monitor, runtime};
+use super::create::{PID_FILE, RUNTIME_LOG, SOCKET, is_same};
+use super::{Monitor, runtime, tree};
 
 const RECORD: &CStr = c"exit";
 const RECORD_BEFORE: &CStr = c"exit.tmp";
 const _: () = assert!(is_same(RECORD, conmon::EXIT_RECORD));
+
+/// The record's mode, whoever has made the file.
+const MODE: u16 = 0o600;
 
 /// How long others may hold the container's output open after its end: a process that it left in
 /// the host's PID namespace would hold it for ever.
@@ -77,6 +83,11 @@ impl Monitor {
 
     /// Writes the record, tells everyone, and returns the monitor's exit code.
     pub(super) fn finish(&mut self) -> i32 {
+        // Runtimes that hang have nobody to wait for them any more.
+        let hanging = self.starting.take().into_iter();
+        for runtime in hanging.chain(self.execs.runtimes()) {
+            tree::kill(runtime, &mut self.buffers);
+        }
         for stream in [Stream::Stdout, Stream::Stderr] {
             for _ in 0..LAST_READS {
                 if !self.pass_output(stream) {
@@ -129,10 +140,20 @@ fn write_record(status: &Status) -> Result<(), Errno> {
     }
     .encode(&mut line)
     .map_err(|_| Errno::EINVAL)?;
-    let file = open(RECORD_BEFORE, Access::Replace { mode: 0o600 })?;
+    // The pid file has done its duty, and its place on the disk is enough for the record: a full disk
+    // loses no end. Where a runtime has left none, the record needs a place of its own.
+    let access = match rename(PID_FILE, RECORD_BEFORE) {
+        Ok(()) => Access::Write,
+        Err(_) => Access::Replace { mode: MODE },
+    };
+    let file = open(RECORD_BEFORE, access)?;
     let line = line.split_at(length).0;
     match file.write(line) {
-        Ok(count) if count == length => rename(RECORD_BEFORE, RECORD),
+        Ok(count) if count == length => {
+            truncate(&file, length as u64)?;
+            chmod_file(&file, MODE)?;
+            rename(RECORD_BEFORE, RECORD)
+        }
         result => {
             // Half a record is worse than none.
             let _ = unlink(RECORD_BEFORE);

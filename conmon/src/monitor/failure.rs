@@ -48,9 +48,12 @@ impl Failure {
 
     /// A system call on a file of ours failed.
     pub(super) fn file(step: Step, path: &CStr, errno: Errno) -> Self {
-        let mut name = Text::new();
-        name.push(path.to_bytes());
-        Self::system(step, Subject::File(name), errno)
+        // Its name tells which it is, wherever it lies.
+        let path = path.to_bytes();
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let mut text = Text::new();
+        text.push(name);
+        Self::system(step, Subject::File(text), errno)
     }
 
     /// What is asked for cannot be.

@@ -15,6 +15,7 @@ mod exit;
 mod failure;
 mod log;
 mod runtime;
+mod scratch;
 mod start;
 mod stdio;
 mod text;
@@ -34,6 +35,7 @@ use exec::Execs;
 use exit::Ending;
 use log::Log;
 use runtime::Runtime;
+use scratch::Scratch;
 use stdio::ContainerStdio;
 
 /// How long the monitor keeps its buffers after the last event.
@@ -71,6 +73,7 @@ pub(crate) struct Monitor {
     runtime: Runtime,
     clients: Clients,
     execs: Execs,
+    scratch: Scratch,
     listener: Option<Fd>,
     signals: Fd,
     null: Fd,
@@ -131,6 +134,7 @@ impl Monitor {
             runtime: Runtime::new(arguments)?,
             clients: Clients::with_creator(daemon),
             execs: Execs::new(),
+            scratch: Scratch::none(),
             listener: None,
             signals: signal_fd(&[Signal::Child])?,
             null,
@@ -266,7 +270,7 @@ impl Monitor {
         {
             *early_end = Some((pid, status));
         } else {
-            self.execs.note_early_end(pid, status);
+            self.execs.note_early_end(pid, status, &self.scratch);
         }
     }
 

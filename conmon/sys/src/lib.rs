@@ -23,6 +23,7 @@ mod file;
 mod memory;
 mod poll;
 mod process;
+mod room;
 mod signal;
 mod socket;
 mod spawn;
@@ -41,8 +42,10 @@ pub use file::{
 pub use memory::{map, release};
 pub use poll::{PollFd, READABLE, WRITABLE, poll};
 pub use process::{
-    Pid, WaitStatus, become_subreaper, exit, kill, reap, session_leader, set_name, wait_for,
+    Pid, WaitStatus, become_subreaper, exit, kill, own_pid, reap, session_leader, set_name,
+    wait_for,
 };
+pub use room::{Room, private_tmpfs, room};
 pub use signal::{Signal, block, ignore, signal_fd, wait_for_signal};
 pub use socket::{
     MAX_PASSED_FDS, Packet, SocketKind, accept, bind, bind_and_listen, listen, receive, send,

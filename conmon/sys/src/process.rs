@@ -93,6 +93,15 @@ pub fn kill(pid: Pid, signal: crate::Signal) -> Result<(), Errno> {
     unsafe { call(number::KILL, [pid.arg(), signal.arg()]) }.map(drop)
 }
 
+/// The number of this process.
+pub fn own_pid() -> i32 {
+    // SAFETY: getpid takes no arguments; it cannot fail.
+    let pid = unsafe { call(number::GETPID, [0]) };
+    pid.ok()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .unwrap_or(0)
+}
+
 /// Ends this process.
 pub fn exit(code: i32) -> ! {
     loop {

@@ -19,7 +19,7 @@ fn an_exit_code_is_recorded() {
     );
     assert!(status.started_at_ns > 0);
     assert_eq!(container.monitor_exit_code(), Some(0));
-    assert_eq!(container.leftovers(), ["exit", "pidfile"]);
+    assert_eq!(container.leftovers(), ["exit"]);
 }
 
 #[test]

@@ -1,60 +1,26 @@
-// Command policy-oracle answers what containers/image itself says about an image and a policy: the
-// tests compare cricket's verdicts with it, because Debian's skopeo has sigstore disabled.
+// Command policy-oracle answers what containers/image itself makes of an image and of configuration:
+// the tests compare cricket with it, because Debian's skopeo has sigstore disabled and says nothing of
+// registries.
 //
-//	policy-oracle POLICY REGISTRIES.D IMAGE   exit status 0: accepted, 1: refused, 2: neither
+//	policy-oracle trust POLICY REGISTRIES.D IMAGE     exit status 0: accepted, 1: refused, 2: neither
+//	policy-oracle registries CONF CONF.D ALIASES NAME…   a line of JSON for each name
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-
-	"go.podman.io/image/v5/docker"
-	"go.podman.io/image/v5/image"
-	"go.podman.io/image/v5/signature"
-	"go.podman.io/image/v5/types"
 )
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: policy-oracle POLICY REGISTRIES.D IMAGE")
-		os.Exit(2)
+	switch args := os.Args[1:]; {
+	case len(args) == 4 && args[0] == "trust":
+		os.Exit(trust(args[1], args[2], args[3]))
+	case len(args) > 4 && args[0] == "registries":
+		os.Exit(registries(args[1], args[2], args[3], args[4:]))
 	}
-	os.Exit(check(os.Args[1], os.Args[2], os.Args[3]))
-}
-
-func check(policyPath, registriesDir, name string) int {
-	policy, err := signature.NewPolicyFromFile(policyPath)
-	if err != nil {
-		return say(1, "policy: %v", err)
-	}
-	decision, err := signature.NewPolicyContext(policy)
-	if err != nil {
-		return say(2, "context: %v", err)
-	}
-	reference, err := docker.ParseReference("//" + name)
-	if err != nil {
-		return say(2, "reference: %v", err)
-	}
-	ctx := context.Background()
-	source, err := reference.NewImageSource(ctx, systemOf(registriesDir))
-	if err != nil {
-		return say(2, "source: %v", err)
-	}
-	defer source.Close()
-	allowed, err := decision.IsRunningImageAllowed(ctx, image.UnparsedInstance(source, nil))
-	if !allowed {
-		return say(1, "%v", err)
-	}
-	fmt.Println("accepted")
-	return 0
-}
-
-func systemOf(registriesDir string) *types.SystemContext {
-	return &types.SystemContext{
-		RegistriesDirPath:           registriesDir,
-		DockerInsecureSkipTLSVerify: types.OptionalBoolTrue,
-	}
+	fmt.Fprintln(os.Stderr, "usage: policy-oracle trust POLICY REGISTRIES.D IMAGE")
+	fmt.Fprintln(os.Stderr, "       policy-oracle registries CONF CONF.D ALIASES NAME...")
+	os.Exit(2)
 }
 
 func say(status int, format string, what ...any) int {

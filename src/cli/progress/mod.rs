@@ -102,8 +102,12 @@ pub(super) fn layer_phase(layer: &PullLayer) -> &'static str {
     }
 }
 
-/// What is waited for, where that has lasted long enough to be told.
+/// What is waited for, where that has lasted long enough to be told, or will last.
 pub(super) fn silence(wait: &PullWait) -> Option<String> {
+    if let Some(again_in_ms) = wait.again_in_ms {
+        let again = time(again_in_ms);
+        return Some(format!("asked again in {again}, as it wishes: {}", wait.on));
+    }
     (wait.silent_ms >= WORTH_TELLING_MS)
         .then(|| format!("{} without a byte from {}", time(wait.silent_ms), wait.on))
 }
@@ -188,6 +192,7 @@ pub(super) mod samples {
         layers[3].waits_for = Some(PullWait {
             on: "https://r.example/v2/app/blobs/sha256:dd".into(),
             silent_ms: 12_300,
+            again_in_ms: None,
         });
         Pull {
             number: 3,

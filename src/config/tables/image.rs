@@ -94,8 +94,10 @@ table! {
 
         /// Directory whose archives (`*.tar`, also gzip or zstd) and OCI layouts are loaded when the
         /// daemon starts, those that are new or have changed since. The socket does not wait for
-        /// them: until an image is loaded, the kubelet sees it missing and tries again. Empty loads
-        /// none. CRI-O has no such key.
+        /// them: until an image is loaded, the kubelet sees it missing and tries again. One that is
+        /// broken is told in the log and tried again at the next start. Their images may be
+        /// collected as others are, unless `pinned_images` names them. Empty loads none. CRI-O has no
+        /// such key.
         image_archives_dir: Option<PathBuf> = None,
             flag = "image-archives-dir", env = "CONTAINER_IMAGE_ARCHIVES_DIR";
 

@@ -27,6 +27,14 @@ table! {
         /// this key.
         cni_cache_dir: PathBuf = "/var/lib/cni";
 
+        /// How long the CNI plugins of one pod may take to attach it, all together; as long again the
+        /// pod may wait for its turn. `0s` means the default. CRI-O does not know this key.
+        cni_add_timeout: Duration = Duration::from_secs(300);
+
+        /// How long the CNI plugins of one pod may take to detach it, likewise. CRI-O does not know
+        /// this key.
+        cni_del_timeout: Duration = Duration::from_secs(60);
+
         /// How long the network plugin may report an error before the node's network counts as not
         /// ready; `0s` asks only until it is ready for the first time.
         cni_status_grace_period: Duration = Duration::ZERO,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Handler, Workload, handler};
 use crate::config::choice::{CgroupManager, CheckpointLevel, LogLevel};
@@ -234,6 +235,17 @@ table! {
         /// Seconds that a container has to be gone after it was killed before stopping it counts as
         /// an error; less than 30 is taken as 30.
         ctr_stop_timeout: i64 = 30, flag = "ctr-stop-timeout", env = "CONTAINER_STOP_TIMEOUT";
+
+        /// How long the OCI runtime may take to kill, update or delete a container; it may take
+        /// twice as long to start one or a command in it (creating one has
+        /// `container_create_timeout` of the handler). `0s` means the default. CRI-O does not know
+        /// this key.
+        runtime_call_timeout: Duration = Duration::from_secs(60);
+
+        /// How long the file system of a mount's source may take to tell about it before creating
+        /// the container fails: a dead one tells nothing for ever. `0s` means the default. CRI-O
+        /// does not know this key.
+        mount_source_timeout: Duration = Duration::from_secs(60);
 
         /// Start a pause process only for pods that share one PID namespace.
         drop_infra_ctr: bool = true, flag = "drop-infra-ctr", env = "CONTAINER_DROP_INFRA_CTR",

@@ -191,6 +191,10 @@ const OURS: &[(&str, &str)] = &[
     ("crio.image.image_archives_dir", "\"\""),
     ("crio.network.cni_cache_dir", "\"/var/lib/cni\""),
     ("crio.runtime.pause_path", "\"\""),
+    ("crio.network.cni_add_timeout", "\"5m\""),
+    ("crio.network.cni_del_timeout", "\"1m\""),
+    ("crio.runtime.runtime_call_timeout", "\"1m\""),
+    ("crio.runtime.mount_source_timeout", "\"1m\""),
     ("crio.image.image_archives_dir", "\"\""),
     // of older versions of CRI-O
     ("crio.image.registries", "[]"),

@@ -35,7 +35,7 @@ pub struct RegistryAuth {
     pub username: String,
     /// Its password.
     pub password: String,
-    /// base64 of `user:password`, an alternative to the two above.
+    /// base64 of `user:password`; the two above do not count beside it.
     pub auth: String,
     /// The registry this is for; empty: the one of the image.
     pub server_address: String,
@@ -88,15 +88,15 @@ impl RegistryAuth {
         if !self.identity_token.is_empty() {
             return Ok(Some(Credential::IdentityToken(self.identity_token.clone())));
         }
-        if !self.username.is_empty() {
-            let (username, password) = (self.username.clone(), self.password.clone());
-            return Ok(Some(Credential::Basic { username, password }));
+        // before user and password, as in CRI-O
+        if !self.auth.is_empty() {
+            return decode(&self.auth);
         }
-        if self.auth.is_empty() {
-            Ok(None)
-        } else {
-            decode(&self.auth)
+        if self.username.is_empty() {
+            return Ok(None);
         }
+        let (username, password) = (self.username.clone(), self.password.clone());
+        Ok(Some(Credential::Basic { username, password }))
     }
 
     /// Whether this may be sent to `actual` in a pull of `asked`. Without a server address it is for

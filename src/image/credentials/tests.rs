@@ -93,6 +93,17 @@ fn every_form_of_credential_is_read() {
         ..empty()
     };
     assert_eq!(encoded.credential().unwrap(), basic("u", "p:q"));
+    let both = RegistryAuth {
+        username: "other".into(),
+        password: "x".into(),
+        ..encoded
+    };
+    assert_eq!(both.credential().unwrap(), basic("u", "p:q"));
+    let plain = RegistryAuth {
+        auth: String::new(),
+        ..both
+    };
+    assert_eq!(plain.credential().unwrap(), basic("other", "x"));
     let token = RegistryAuth {
         identity_token: "t".into(),
         username: "u".into(),

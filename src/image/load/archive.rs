@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::Source;
+use super::reading::Reading;
 use super::tar::{Entry, Packing, detect, normalize, scan};
 use crate::image::error::ImageError;
 use crate::image::manifest::MAX_CONFIG_BYTES;
@@ -26,6 +27,7 @@ pub(super) type Visitor<'a> = dyn FnMut(&str, &mut dyn Read) -> Result<bool, Ima
 /// An opened archive.
 pub(super) struct Archive {
     path: PathBuf,
+    reading: Reading,
     kind: Kind,
 }
 
@@ -45,7 +47,7 @@ struct Index {
 
 impl Archive {
     /// Opens `path` and, for a tar, reads its names and its JSON.
-    pub(super) fn open(path: &Path) -> Result<Archive, ImageError> {
+    pub(super) fn open(path: &Path, reading: Reading) -> Result<Archive, ImageError> {
         let source = Source(path);
         // O_NONBLOCK: a fifo in place of the file must not hang us
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -58,7 +60,7 @@ impl Archive {
         } else if metadata.is_file() {
             let packing = detect(&file).map_err(|error| source.error(error))?;
             let mut index = Index::default();
-            scan(file, packing, source, &mut |name, entry| {
+            scan(file, (packing, &reading), source, &mut |name, entry| {
                 index.take(name, entry, source)
             })?;
             Kind::Tar { packing, index }
@@ -67,6 +69,7 @@ impl Archive {
         };
         Ok(Archive {
             path: path.to_owned(),
+            reading,
             kind,
         })
     }
@@ -149,15 +152,16 @@ impl Archive {
         match &self.kind {
             Kind::Directory(root) => {
                 for name in wanted {
-                    let mut file = open_beneath(root, name)
+                    let file = open_beneath(root, name)
                         .map_err(|error| source.error(format!("{name}: {error}")))?;
-                    visit(name, &mut file)?;
+                    visit(name, &mut self.reading.file(file))?;
                 }
                 Ok(())
             }
             Kind::Tar { packing, .. } => {
                 let file = File::open(&self.path).map_err(|error| source.error(error))?;
-                scan(file, *packing, source, &mut |name, entry| match entry {
+                let how = (*packing, &self.reading);
+                scan(file, how, source, &mut |name, entry| match entry {
                     Entry::File { content, .. } => visit(&name, content),
                     Entry::Link { .. } => Ok(false),
                 })

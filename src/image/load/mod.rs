@@ -8,6 +8,7 @@ mod archive;
 mod at_start;
 mod docker;
 mod layout;
+mod reading;
 mod tar;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, Digest};
+use tokio_util::sync::CancellationToken;
 
 use super::error::ImageError;
 use super::trust::{Origin, Trust};
@@ -24,6 +26,7 @@ use super::{Images, Settings, decide, trust};
 use crate::storage::NewImage;
 use crate::sys::blocking;
 use archive::Archive;
+use reading::Reading;
 
 /// How much of a layer is read from an archive at once, and how much lies ready for unpacking.
 const PIECE_BYTES: usize = 128 << 10;
@@ -74,17 +77,26 @@ impl Source<'_> {
 }
 
 impl Images {
-    /// Loads every image of an archive or layout that fits this machine.
+    /// Loads every image of an archive or layout that fits this machine. Dropped, it ends soon and
+    /// leaves nothing.
     pub async fn load(&self, path: &Path) -> Result<Vec<Loaded>, ImageError> {
         let (settings, room) = (self.settings.clone(), Arc::clone(&self.trust));
         let path: PathBuf = std::path::absolute(path).map_err(|error| Source(path).error(error))?;
-        blocking(move || load(&settings, &room, &path)).await
+        let stop = CancellationToken::new();
+        let reading = Reading::new(Arc::clone(&self.windows), stop.clone());
+        let _ends_with_the_call = stop.drop_guard();
+        blocking(move || load(&settings, &room, &path, &reading)).await
     }
 }
 
-fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, ImageError> {
+fn load(
+    settings: &Settings,
+    room: &Trust,
+    path: &Path,
+    reading: &Reading,
+) -> Result<Vec<Loaded>, ImageError> {
     let source = Source(path);
-    let archive = Archive::open(path)?;
+    let archive = Archive::open(path, reading.clone())?;
     let origin = match (archive.has("oci-layout"), archive.has("manifest.json")) {
         (true, _) if archive.is_directory() => Origin::OciLayout(path),
         (true, _) => Origin::OciArchive(path),
@@ -128,6 +140,7 @@ fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, I
                 into: Into::Layer(layer.diff_id),
                 blob: layer.blob,
                 what,
+                window: reading.layer_window(),
                 progress: None,
             };
             unpack(job, content, source)?;
@@ -149,8 +162,13 @@ fn load(settings: &Settings, room: &Trust, path: &Path) -> Result<Vec<Loaded>, I
 fn unpack(job: Job, content: &mut dyn Read, source: Source<'_>) -> Result<(), ImageError> {
     let (sender, receiver) = tokio::sync::mpsc::channel(PIECES_IN_FLIGHT);
     let what = job.what.clone();
+    // the layer may have to wait for a window
+    let runtime = tokio::runtime::Handle::current();
     std::thread::scope(|scope| {
-        let unpacked = scope.spawn(move || job.run(Pieces::new(receiver)));
+        let unpacked = scope.spawn(move || {
+            let _context = runtime.enter();
+            job.run(Pieces::new(receiver))
+        });
         loop {
             let mut piece = vec![0; PIECE_BYTES];
             let piece = match content.read(&mut piece) {

@@ -10,12 +10,16 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use tar::{EntryType, Header};
 
 use super::Source;
+use super::reading::{Reading, Stoppable};
 use crate::image::error::ImageError;
+use crate::image::zstd_frames::Frames;
 
 /// Most bytes that a packed archive may unpack to.
 const MAX_UNPACKED_BYTES: u64 = 1 << 40;
 /// Largest extended header (PAX, GNU long name) looked at.
 const MAX_EXTENDED_HEADER: u64 = 64 << 10;
+/// How much of a packed archive is read at once.
+const PACKED_BYTES: usize = 128 << 10;
 const BLOCK: usize = 512;
 
 /// How an archive is packed as a whole.
@@ -53,15 +57,16 @@ pub(super) fn detect(mut file: &File) -> std::io::Result<Packing> {
 /// Reads a tar from its beginning until `on_entry` has enough.
 pub(super) fn scan(
     file: File,
-    packing: Packing,
+    (packing, reading): (Packing, &Reading),
     source: Source<'_>,
     on_entry: &mut OnEntry<'_>,
 ) -> Result<(), ImageError> {
     let broken = |error: std::io::Error| source.error(format!("broken tar archive: {error}"));
+    let file = reading.file(file);
     match packing {
         // seeking: the first pass does not read the layers
         Packing::None => {
-            let length = file.metadata().map_err(broken)?.len();
+            let length = file.length().map_err(broken)?;
             scan_entries(Blocks::new(Bare { file, length }), source, on_entry)
         }
         Packing::Gzip => {
@@ -73,7 +78,8 @@ pub(super) fn scan(
             )
         }
         Packing::Zstd => {
-            let reader = zstd::stream::read::Decoder::new(file).map_err(broken)?;
+            let packed = BufReader::with_capacity(PACKED_BYTES, file);
+            let reader = Frames::new(packed, reading.archive_window()).map_err(broken)?;
             let reader = BufReader::new(reader.take(MAX_UNPACKED_BYTES));
             scan_entries(Blocks::new(Packed(reader)), source, on_entry)
         }
@@ -152,7 +158,7 @@ trait Skip: Read {
 
 /// An archive that is not packed.
 struct Bare {
-    file: File,
+    file: Stoppable,
     length: u64,
 }
 

@@ -14,6 +14,8 @@ pub enum Step {
     Turn,
     /// Waits until fewer layers are downloaded at once.
     Permit,
+    /// The registry has said "later"; until when stands in the pull's `Waits`.
+    Later,
     /// Asked for; what the request waits for stands in the pull's `Waits`.
     Asking,
     /// Its bytes come.
@@ -26,9 +28,10 @@ pub enum Step {
     Done,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step::Turn,
     Step::Permit,
+    Step::Later,
     Step::Asking,
     Step::Receiving,
     Step::Unpacking,
@@ -99,6 +102,19 @@ impl LayerProgress {
         self.unpacked.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Digest of its content.
+    pub fn content(&self) -> &str {
+        &self.content
+    }
+
+    /// What is still to come of a content of so many bytes.
+    pub fn left_of(&self, bytes: u64) -> u64 {
+        match self.step() {
+            Step::Exists | Step::Done => 0,
+            _ => bytes.saturating_sub(self.unpacked.load(Relaxed)),
+        }
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -116,12 +132,14 @@ impl LayerProgress {
             Step::Permit => Some(WaitSeen {
                 on: "other layers: as many as may be are being downloaded".to_owned(),
                 silent: Duration::ZERO,
+                again_in: None,
             }),
             Step::Receiving => match self.listening.load(Relaxed) {
                 0 => None,
                 since => Some(WaitSeen {
                     on: self.source().clone(),
                     silent: Duration::from_millis((now_ms + 1).saturating_sub(since)),
+                    again_in: None,
                 }),
             },
             _ => None,
@@ -134,7 +152,7 @@ impl LayerProgress {
             unpacked_bytes: self.unpacked.load(Relaxed),
             bytes_per_second: self.rate.at(now_ms),
             phase: match step {
-                Step::Turn | Step::Permit => LayerPhase::Waiting,
+                Step::Turn | Step::Permit | Step::Later => LayerPhase::Waiting,
                 Step::Asking | Step::Receiving => LayerPhase::Fetching,
                 Step::Unpacking => LayerPhase::Unpacking,
                 Step::Exists => LayerPhase::Exists,

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Where a pull stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Accepted; the configuration of registries and credentials is read.
+    /// Accepted; the configuration of registries and credentials is read. Or: a registry has said
+    /// "later", and nothing else goes on.
     Waiting,
     /// Finds out what the reference names: manifests and the image's configuration.
     Resolving,
@@ -46,6 +47,8 @@ pub struct WaitSeen {
     pub on: String,
     /// How long nothing has come from there.
     pub silent: Duration,
+    /// It has said "later": how long until it is asked again.
+    pub again_in: Option<Duration>,
 }
 
 /// A layer of a pull.
@@ -151,6 +154,7 @@ pub(super) fn join(pulls: &mut [PullSeen], left: &[LayerSeen]) {
                     .waits_for
                     .as_ref()
                     .map_or(Duration::ZERO, |wait| wait.silent),
+                again_in: None,
             };
             layer.waits_for = Some(wait.clone());
             pull.waits_for.push(wait);

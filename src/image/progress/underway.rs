@@ -134,6 +134,11 @@ impl Underway {
         };
         let layers: Vec<_> = layers.iter().map(|layer| layer.seen()).collect();
         let mut waits_for = self.waits.seen(now);
+        let put_off = waits_for.iter().any(|wait| wait.again_in.is_some());
+        let phase = match phase {
+            Phase::Resolving | Phase::Verifying if put_off => Phase::Waiting,
+            phase => phase,
+        };
         waits_for.extend(layers.iter().filter_map(|layer| layer.waits_for.clone()));
         PullSeen {
             number: self.number,

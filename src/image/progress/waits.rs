@@ -1,7 +1,7 @@
 //! What the requests of a pull wait for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::seen::WaitSeen;
 
@@ -13,7 +13,16 @@ pub struct Waits(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     last: u64,
-    open: Vec<(u64, String, Instant)>,
+    open: Vec<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    on: String,
+    since: Instant,
+    /// When it is asked again, where the registry has put us off.
+    again: Option<Instant>,
 }
 
 /// A request without an answer; it has one, or was given up, when this is dropped.
@@ -26,10 +35,24 @@ pub struct Waiting {
 impl Waits {
     /// `on` is waited for from now on: a URL without its query, which may hold secrets.
     pub fn begin(self: &Arc<Self>, on: String) -> Waiting {
+        self.open(on, None)
+    }
+
+    /// `on` has said "later" and is asked again after `pause`.
+    pub fn later(self: &Arc<Self>, on: String, pause: Duration) -> Waiting {
+        self.open(on, Instant::now().checked_add(pause))
+    }
+
+    fn open(self: &Arc<Self>, on: String, again: Option<Instant>) -> Waiting {
         let mut inner = self.inner();
         inner.last += 1;
         let number = inner.last;
-        inner.open.push((number, on, Instant::now()));
+        inner.open.push(Open {
+            number,
+            on,
+            since: Instant::now(),
+            again,
+        });
         drop(inner);
         Waiting {
             waits: Arc::clone(self),
@@ -38,9 +61,10 @@ impl Waits {
     }
 
     pub(super) fn seen(&self, now: Instant) -> Vec<WaitSeen> {
-        let seen = |(_, on, since): &(u64, String, Instant)| WaitSeen {
-            on: on.clone(),
-            silent: now.saturating_duration_since(*since),
+        let seen = |open: &Open| WaitSeen {
+            on: open.on.clone(),
+            silent: now.saturating_duration_since(open.since),
+            again_in: open.again.map(|at| at.saturating_duration_since(now)),
         };
         self.inner().open.iter().map(seen).collect()
     }
@@ -53,9 +77,6 @@ impl Waits {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let number = self.number;
-        self.waits
-            .inner()
-            .open
-            .retain(|(open, _, _)| *open != number);
+        self.waits.inner().open.retain(|open| open.number != number);
     }
 }

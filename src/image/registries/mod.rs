@@ -93,7 +93,8 @@ impl Registries {
     pub fn empty(sources: &Sources) -> Registries {
         Registries {
             search: Vec::new(),
-            mode: ShortNameMode::Enforcing,
+            // of the files; what crio.conf says, or leaves at its default, stands above it
+            mode: ShortNameMode::Permissive,
             aliases: BTreeMap::new(),
             cached_aliases: Ok(BTreeMap::new()),
             registries: BTreeMap::new(),
@@ -152,6 +153,11 @@ impl Registries {
     /// What in the files means nothing, each in one line with its place.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Why podman's aliases, and with them short names, cannot be used.
+    pub fn alias_trouble(&self) -> Option<&ImageError> {
+        self.cached_aliases.as_ref().err()
     }
 
     /// The full name that a short one is an alias of.
@@ -224,7 +230,12 @@ impl Registries {
             .collect()
     }
 
-    /// Where to fetch `reference`: mirrors in the order written, then the registry itself.
+    /// Where to fetch `reference`: mirrors in the order written, then the registry itself. What is
+    /// blocked is left out: of a blocked registry its mirrors remain, which is how a node is kept to
+    /// them (OpenShift's `NeverContactSource`).
+    ///
+    /// # Errors
+    /// When nothing remains.
     pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, ImageError> {
         let own = |insecure| Endpoint {
             reference: reference.clone(),
@@ -234,12 +245,6 @@ impl Registries {
         let Some((registry, matched)) = self.find(reference) else {
             return Ok(vec![own(false)]);
         };
-        if registry.blocked {
-            return Err(ImageError::Blocked {
-                reference: reference.to_string(),
-                prefix: registry.prefix.clone(),
-            });
-        }
         let mut endpoints = Vec::new();
         let by_digest = reference.digest.is_some();
         for mirror in &registry.mirrors {
@@ -265,7 +270,31 @@ impl Registries {
                 mirror: false,
             },
         });
-        Ok(endpoints)
+        self.unblocked(reference, registry, endpoints)
+    }
+
+    /// Without those that are blocked where they lead to, and without a blocked registry itself.
+    fn unblocked(
+        &self,
+        reference: &Reference,
+        registry: &Registry,
+        mut endpoints: Vec<Endpoint>,
+    ) -> Result<Vec<Endpoint>, ImageError> {
+        let mut blocker = None;
+        endpoints.retain(|endpoint| {
+            let asked = Some(registry).filter(|registry| registry.blocked && !endpoint.mirror);
+            let there = self.find(&endpoint.reference).map(|(there, _)| there);
+            let found = asked.or(there.filter(|there| there.blocked));
+            blocker = blocker.or(found);
+            found.is_none()
+        });
+        match blocker {
+            Some(blocker) if endpoints.is_empty() => Err(ImageError::Blocked {
+                reference: reference.to_string(),
+                prefix: blocker.prefix.clone(),
+            }),
+            Some(_) | None => Ok(endpoints),
+        }
     }
 
     /// The table whose prefix fits best, and how many bytes of the reference it covers. Of two of
@@ -386,5 +415,7 @@ pub fn read_bounded(path: &Path) -> Result<Option<String>, ImageError> {
     Ok(Some(text))
 }
 
+#[cfg(test)]
+mod agreement_tests;
 #[cfg(test)]
 mod tests;

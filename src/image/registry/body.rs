@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::{Response, StatusCode};
 
 use super::retry::GaveUp;
-use super::transport::{Timeouts, chain};
+use super::timeouts::Timeouts;
 use crate::image::error::{ImageError, Repository};
 
 /// How much of an error answer is read, and how much of it is shown.
@@ -169,6 +169,20 @@ impl Exchange<'_> {
             (None, Err(_)) => String::new(),
         }
     }
+}
+
+/// An error with its causes: reqwest prints only the outermost, which says nothing.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let next = inner.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// A URL without its query and user, which may hold secrets: where something comes from.

@@ -20,6 +20,11 @@ use crate::image::registries::read_bounded;
 /// Files of one directory that are looked at; there are two or three.
 const MAX_FILES: usize = 256;
 
+/// Hosts of one certs.d directory that are checked.
+const MAX_HOSTS: usize = 4096;
+
+const EMPTY: &str = "has no certificate in PEM and is ignored";
+
 /// What a host's directory has; empty where there is none.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Certificates {
@@ -31,6 +36,40 @@ pub(super) struct Certificates {
     pub digest: [u8; 32],
     /// The directory, for errors.
     pub directory: Option<PathBuf>,
+    /// Files of authorities in which there is none.
+    empty: Vec<PathBuf>,
+}
+
+/// What is wrong in certs.d directories, each in one line with its file: for `cricket config --check`.
+/// Blocking.
+pub fn check(bases: &[PathBuf]) -> Vec<String> {
+    let mut found = Vec::new();
+    for base in bases {
+        let entries = match std::fs::read_dir(base) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                found.push(broken(base, error.to_string()).to_string());
+                continue;
+            }
+        };
+        let names = entries.take(MAX_HOSTS).filter_map(Result::ok);
+        let mut hosts: Vec<_> = names
+            .filter(|entry| entry.path().is_dir())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        hosts.sort();
+        for host in hosts {
+            match Certificates::read(std::slice::from_ref(base), &host) {
+                Ok(read) => {
+                    let empty = read.empty.iter();
+                    found.extend(empty.map(|path| format!("{}: {EMPTY}", path.display())));
+                }
+                Err(error) => found.push(error.to_string()),
+            }
+        }
+    }
+    found
 }
 
 impl Certificates {
@@ -96,7 +135,13 @@ fn read_directory(
                 continue;
             };
             hash(&mut digest, name, &text);
-            found.authorities.extend(authorities(&path, &text)?);
+            let authorities = authorities(&path, &text)?;
+            if authorities.is_empty() {
+                // containers/image passes over it in silence; the pull may work without it
+                tracing::warn!(file = %path.display(), "{EMPTY}");
+                found.empty.push(path);
+            }
+            found.authorities.extend(authorities);
         } else if let Some(stem) = name.strip_suffix(".cert") {
             let key = format!("{stem}.key");
             if !has(&key) {
@@ -128,12 +173,7 @@ fn read_directory(
 
 fn authorities(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, ImageError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let certificates = certificates.map_err(|error| broken(path, format!("not PEM: {error}")))?;
-    if certificates.is_empty() {
-        // containers/image passes over it in silence; the pull may work without it
-        tracing::warn!(file = %path.display(), "has no certificate in PEM and is ignored");
-    }
-    Ok(certificates)
+    certificates.map_err(|error| broken(path, format!("not PEM: {error}")))
 }
 
 fn identity(path: &Path, chain: &str, key: &str) -> Result<CertifiedKey, ImageError> {

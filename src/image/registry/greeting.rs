@@ -9,47 +9,45 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::body::Exchange;
 use super::challenge::{self, Challenge};
-use super::session::Session;
+use super::connection::Connection;
 
-impl Session {
-    /// Whether an answer of the registry may be another one to somebody it knows. `shown`: it has
-    /// been told who we are.
-    pub(super) fn may_know_us(&self, response: &Response, shown: bool) -> bool {
-        match response.status() {
-            StatusCode::UNAUTHORIZED => true,
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => !shown && self.credential().is_some(),
-            _ => false,
-        }
+/// The header of a registry that keeps signatures itself (containers/image,
+/// docs/signature-protocols.md).
+const KEEPS_SIGNATURES: &str = "x-registry-supports-signatures";
+
+/// Whether the answer says that the registry keeps signatures itself.
+pub(super) fn keeps_signatures(response: &Response) -> bool {
+    let value = response.headers().get(KEEPS_SIGNATURES);
+    value.is_some_and(|value| value == "1")
+}
+
+/// The challenges of an answer or, where it has none, of `/v2/`.
+pub(super) async fn challenges(
+    connection: &Connection,
+    response: &Response,
+    exchange: Exchange<'_>,
+) -> Vec<Challenge> {
+    let found = challenges_in(response);
+    if !found.is_empty() {
+        return found;
     }
-
-    /// The challenges of an answer or, where it has none, of `/v2/`.
-    pub(super) async fn challenges(
-        &self,
-        response: &Response,
-        exchange: Exchange<'_>,
-    ) -> Vec<Challenge> {
-        let found = challenges_in(response);
-        if !found.is_empty() {
-            return found;
-        }
-        let Ok(url) = self.url("/v2/", exchange) else {
-            return Vec::new();
-        };
-        let asked = self.execute(reqwest::Request::new(Method::GET, url), true, exchange);
-        match asked.await {
-            Ok(greeting) if greeting.status() == StatusCode::UNAUTHORIZED => {
-                let mut found = challenges_in(&greeting);
-                for challenge in &mut found {
-                    // a scope there is not the repository's
-                    if let Challenge::Bearer { scope, .. } = challenge {
-                        *scope = None;
-                    }
+    let Ok(url) = connection.url("/v2/", exchange) else {
+        return Vec::new();
+    };
+    let request = reqwest::Request::new(Method::GET, url);
+    match connection.execute(request, true, exchange, None).await {
+        Ok(greeting) if greeting.status() == StatusCode::UNAUTHORIZED => {
+            let mut found = challenges_in(&greeting);
+            for challenge in &mut found {
+                // a scope there is not the repository's
+                if let Challenge::Bearer { scope, .. } = challenge {
+                    *scope = None;
                 }
-                found
             }
-            // the answer to the request itself is the error
-            Ok(_) | Err(_) => Vec::new(),
+            found
         }
+        // the answer to the request itself is the error
+        Ok(_) | Err(_) => Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
-use super::transport::Timeouts;
+use super::timeouts::Timeouts;
 
 /// How often a request is made for "too many requests"; containers/image's figure.
 const MAX_TRIES: u32 = 5;

@@ -3,23 +3,15 @@
 
 use base64::Engine;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 
-use super::Session;
 use super::body::{Exchange, place};
-use super::session::Ask;
+use super::greeting;
+use super::session::{Ask, Session};
 use crate::image::error::ImageError;
 
-/// The header of a registry that has the extension.
-const HEADER: &str = "x-registry-supports-signatures";
 /// Bytes of the extension's list, as in containers/image.
 const MAX_LIST_BYTES: u64 = 4 << 20;
-
-/// Whether the registry that gave this answer has the signature extension.
-pub(super) fn offered(response: &Response) -> bool {
-    let value = response.headers().get(HEADER);
-    value.is_some_and(|value| value == "1")
-}
 
 /// The user and password of a URL as a header, as Go's client sends them.
 fn user_of(url: &Url) -> Option<HeaderValue> {
@@ -68,7 +60,7 @@ impl Session {
         if let Some(header) = user_of(url) {
             headers.insert(AUTHORIZATION, header);
         }
-        let response = self.execute(request, false, exchange).await?;
+        let response = self.elsewhere(request, exchange).await?;
         match response.status() {
             StatusCode::OK => {
                 let bytes = exchange.read(response, limit, self.timeouts()).await?;
@@ -77,6 +69,22 @@ impl Session {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(exchange.refusal(response, self.timeouts()).await),
         }
+    }
+
+    /// Whether the registry says at `/v2/` that it keeps signatures itself, where containers/image
+    /// asks. To strangers too: its 401 has the header as well.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub async fn keeps_signatures(&self) -> Result<bool, ImageError> {
+        let exchange = Exchange {
+            repository: self.repository(),
+            step: "whether it keeps signatures",
+        };
+        let url = self.connection().url("/v2/", exchange)?;
+        let request = reqwest::Request::new(Method::GET, url);
+        let asked = self.connection().execute(request, true, exchange, None);
+        Ok(greeting::keeps_signatures(&asked.await?))
     }
 
     /// Fetches the list of signatures that the registry itself has for a manifest: JSON.

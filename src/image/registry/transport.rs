@@ -5,42 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::body::chain;
 use super::certificates::Certificates;
 use super::insecure::InsecureHosts;
 use super::proxy::Proxies;
+use super::timeouts::Timeouts;
 use super::tls;
-use super::token::Tokens;
+use super::tokens::Tokens;
 use crate::image::error::ImageError;
-
-/// How long silence is borne, and how soon a request is made again.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// TCP and TLS, together.
-    pub connect: Duration,
-    /// From the request to the answer's headers.
-    pub first_byte: Duration,
-    /// Between two pieces of a body.
-    pub stall: Duration,
-    /// A whole small document (manifest, configuration, token), so that a trickle ends too.
-    pub document: Duration,
-    /// Before a request is made again that met 500 to 504, doubled each time.
-    pub backoff: Duration,
-    /// The longest `Retry-After` that is waited for.
-    pub retry_after: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts {
-            connect: Duration::from_secs(15),
-            first_byte: Duration::from_secs(30),
-            stall: Duration::from_secs(60),
-            document: Duration::from_secs(120),
-            backoff: Duration::from_millis(500),
-            retry_after: Duration::from_secs(60),
-        }
-    }
-}
 
 /// How registries are reached.
 #[derive(Debug, Clone)]
@@ -181,7 +153,7 @@ impl Transport {
             .tls_backend_preconfigured(tls::config(certificates, insecure)?)
             // also keeps the library from reading the environment by rules of its own
             .proxy(through)
-            // redirects are followed by hand, see session.rs: nobody else decides where credentials go
+            // redirects are followed by hand, see connection.rs: nobody else decides where credentials go
             .redirect(reqwest::redirect::Policy::none())
             // and so are retries, see retry.rs
             .retry(reqwest::retry::never())
@@ -225,18 +197,4 @@ impl Client {
         };
         format!("; trusted are the system's authorities{own}")
     }
-}
-
-/// An error with its causes: reqwest prints only the outermost, which says nothing.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let next = inner.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = inner.source();
-    }
-    text
 }

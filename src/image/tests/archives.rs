@@ -54,6 +54,51 @@ fn docker_save(linked: bool) -> (Vec<u8>, String) {
     (builder.into_inner().unwrap(), content.id)
 }
 
+/// A layout whose only layer goes on for a quarter of a terabyte, most of it a hole.
+fn endless(dir: &Path) {
+    let content = image(&[(tar(&[("a", b"first")]), Pack::Plain)]);
+    let layer = content.layer(0);
+    let length = 1_u64 << 38;
+    let mut files = layout(&[("x.io/endless:1", &content)]);
+    let file = |digest: &str| digest.replace("sha256:", "blobs/sha256/");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&content.bytes).unwrap();
+    manifest["layers"][0]["size"] = length.into();
+    let manifest = manifest.to_string().into_bytes();
+    let mut index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    index["manifests"][0]["digest"] = content::sha256(&manifest).into();
+    index["manifests"][0]["size"] = manifest.len().into();
+    files.insert(file(&content::sha256(&manifest)), manifest);
+    files.insert("index.json".into(), index.to_string().into_bytes());
+    write_files(dir, &files);
+    let layer = std::fs::File::options()
+        .write(true)
+        .open(dir.join(file(&layer)));
+    layer.unwrap().set_len(length).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_given_up_ends_and_leaves_nothing() {
+    let node = Node::new("");
+    let dir = node.dir.path().join("endless");
+    endless(&dir);
+    let before = node.on_disk().await;
+    let mut loading = Box::pin(node.images.load(&dir));
+    while node.on_disk().await == before {
+        tokio::select! {
+            loaded = &mut loading => panic!("it has an end: {loaded:?}"),
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    drop(loading);
+    let given_up = async {
+        while node.on_disk().await != before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let given_up = tokio::time::timeout(Duration::from_secs(30), given_up).await;
+    given_up.expect("it ends, and nothing is left of it");
+}
+
 pub async fn load(node: &Node, bytes: &[u8]) -> Result<Vec<Loaded>, ImageError> {
     let path = node.dir.path().join("archive");
     std::fs::write(&path, bytes).unwrap();

@@ -113,7 +113,7 @@ fn sizes() -> Vec<Case> {
         case(
             "truncated layer",
             truncated,
-            "does not resume",
+            "truncated",
             except(layer.clone(), move |_| Reply::Raw(cut.clone())),
         ),
         case(
@@ -289,4 +289,80 @@ async fn a_broken_connection_goes_on_where_it_broke() {
             .unwrap(),
         content.id
     );
+}
+
+/// What a registry answers to a Range from this byte on, of this blob: head and body.
+type Resumed = fn(usize, &[u8]) -> (String, Vec<u8>);
+
+fn part(range: std::ops::Range<usize>, total: &str, blob: &[u8]) -> (String, Vec<u8>) {
+    let (first, last) = (range.start, range.end - 1);
+    let head = format!("206 X\r\nContent-Range: bytes {first}-{last}/{total}");
+    (head, blob[range].to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_goes_on_by_every_answer_that_has_the_rest_and_by_no_other() {
+    let table: [(&str, &str, Resumed); 9] = [
+        ("the whole again", "", |_, blob| {
+            (
+                format!("200 X\r\nContent-Length: {}", blob.len()),
+                blob.to_vec(),
+            )
+        }),
+        ("the whole without a length", "", |_, blob| {
+            ("200 X".to_owned(), blob.to_vec())
+        }),
+        ("two parts", "", |from, blob| {
+            let until = (from + blob.len() / 4 + 1).min(blob.len());
+            part(from..until, &blob.len().to_string(), blob)
+        }),
+        ("the rest of an unknown length", "", |from, blob| {
+            part(from..blob.len(), "*", blob)
+        }),
+        ("a wrong start", "does not resume", |from, blob| {
+            part(from + 1..blob.len(), "*", blob)
+        }),
+        (
+            "a part of something else",
+            "does not resume",
+            |from, blob| part(from..blob.len(), &(blob.len() + 1).to_string(), blob),
+        ),
+        ("a part beyond the end", "does not resume", |from, blob| {
+            let head = format!("206 X\r\nContent-Range: bytes {from}-{}/*", blob.len());
+            (head, blob[from..].to_vec())
+        }),
+        ("more than the part", "longer than it says", |from, blob| {
+            let (head, _) = part(from..from + 3, "*", blob);
+            (head, blob[from..].to_vec())
+        }),
+        ("416", "416", |_, _| {
+            ("416 X\r\nContent-Length: 0".to_owned(), Vec::new())
+        }),
+    ];
+    for (name, says, resumed) in table {
+        let content = good();
+        let layer = content.layer(0);
+        let blob = content.blobs[&layer].clone();
+        let registry = Fixture::start(except(layer, move |request| {
+            let Some(range) = request.headers.get("range") else {
+                return Reply::Raw([head(blob.len()), blob[..blob.len() / 2].to_vec()].concat());
+            };
+            let from = range["bytes=".len()..range.len() - 1].parse().unwrap();
+            let (head, body) = resumed(from, &blob);
+            let head = format!("HTTP/1.1 {head}\r\n\r\n");
+            Reply::Raw([head.into_bytes(), body].concat())
+        }))
+        .await;
+        let node = Node::insecure(&registry.address);
+        let before = node.on_disk().await;
+        let pulled = node.pull(&format!("{}/app:1", registry.address)).await;
+        match says {
+            "" => assert_eq!(pulled.expect(name), content.id, "{name}"),
+            says => {
+                let error = pulled.expect_err(name).to_string();
+                assert!(error.contains(says), "{name}: {error}");
+                assert_eq!(node.on_disk().await, before, "{name}");
+            }
+        }
+    }
 }

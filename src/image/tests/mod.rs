@@ -76,6 +76,11 @@ impl Node {
         self.images.pull(request(reference)).await
     }
 
+    /// Pulls what the fixture serves.
+    async fn pull_of(&self, registry: &fixture::Fixture) -> Result<String, ImageError> {
+        self.pull(&format!("{}/app:1", registry.address)).await
+    }
+
     fn store(&self) -> storage::Store {
         self.images.settings.store.clone()
     }

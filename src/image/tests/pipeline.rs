@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::content::{Content, Pack, image, sha256, tar};
@@ -114,6 +115,59 @@ fn two(first: &Content, second: &Content, request: &Request) -> Reply {
             serve_content(second, &request)
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_images_that_do_not_fit_together_are_not_pulled_together() {
+    let disk = Small::of("16m");
+    // incompressible as far as anybody says: 9 MiB each
+    let content = |seed: u8| {
+        let mut block = Vec::new();
+        for index in 0..(9u32 << 20) / 32 {
+            block.extend(Sha256::digest([[seed; 4], index.to_le_bytes()].concat()));
+        }
+        image(&[(tar(&[("f", &block)]), Pack::Plain)])
+    };
+    let (first, second) = (content(1), content(2));
+    let layer = first.layer(0);
+    let (reached, stalling) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(true)));
+    let registry = {
+        let (reached, stalling) = (Arc::clone(&reached), Arc::clone(&stalling));
+        let (first, second) = (first.clone(), second.clone());
+        Fixture::start(move |request| {
+            if request.path.contains(&layer) && stalling.load(Ordering::SeqCst) {
+                reached.notify_one();
+                return Reply::Stall(Vec::new());
+            }
+            two(&first, &second, request)
+        })
+        .await
+    };
+    let node = node_at(&registry.address, disk.0.path(), 0);
+    let (app, other) = (
+        format!("{}/app:1", registry.address),
+        format!("{}/other:1", registry.address),
+    );
+    let mut stalled = Box::pin(node.pull(&app));
+    tokio::select! {
+        result = &mut stalled => panic!("the pull ended before its layer came: {result:?}"),
+        () = reached.notified() => {}
+    }
+    let error = node.pull(&other).await.unwrap_err();
+    let ImageError::NoSpace {
+        needed, promised, ..
+    } = error.root()
+    else {
+        panic!("{error:?}");
+    };
+    assert!(*needed > 9 << 20 && *promised > 9 << 20, "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("and the pulls in flight"), "{text}");
+    assert_eq!(registry.count(&second.layer(0)), 0);
+    // what was promised to a pull that is given up is free again
+    drop(stalled);
+    assert_eq!(node.pull(&other).await.unwrap(), second.id);
+    node.on_disk().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

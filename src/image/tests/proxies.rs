@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use cricket_harness::certificate;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::access_real::{serve_tls, trust};
@@ -190,4 +190,119 @@ async fn no_proxy_and_loopback_are_asked_directly() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("through the proxy 127.0.0.1:1"), "{error}");
+}
+
+/// A SOCKS5 proxy (RFC 1928, 1929) that wants a password and knows names.
+struct Socks {
+    address: String,
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Socks {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Socks {
+    async fn start(password: &'static str, name: &str, at: &str) -> Socks {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let (name, at) = (name.to_owned(), at.to_owned());
+        let task = tokio::spawn(async move {
+            let mut clients = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (name, at, seen) = (name.clone(), at.clone(), Arc::clone(&seen));
+                // an early end is the client's business
+                clients.spawn(async move {
+                    let _ends = socks(client, password, &name, &at, &seen).await;
+                });
+            }
+        });
+        Socks {
+            address,
+            asked,
+            task,
+        }
+    }
+}
+
+async fn socks(
+    mut client: TcpStream,
+    password: &str,
+    name: &str,
+    at: &str,
+    seen: &std::sync::Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    assert_eq!(client.read_u8().await?, 5);
+    let methods = text(&mut client).await?;
+    let wanted = if password.is_empty() { 0 } else { 2 };
+    if !methods.as_bytes().contains(&wanted) {
+        return client.write_all(&[5, 0xff]).await;
+    }
+    client.write_all(&[5, wanted]).await?;
+    if wanted == 2 {
+        assert_eq!(client.read_u8().await?, 1);
+        let given = format!("{}:{}", text(&mut client).await?, text(&mut client).await?);
+        client.write_all(&[1, u8::from(given != password)]).await?;
+    }
+    let mut head = [0; 4];
+    client.read_exact(&mut head).await?;
+    assert_eq!(head[..3], [5, 1, 0], "connect");
+    // an address instead of a name would mean that we looked the name up
+    assert_eq!(head[3], 3, "a name");
+    let host = text(&mut client).await?;
+    let target = format!("{host}:{}", client.read_u16().await?);
+    seen.lock().unwrap().push(target.clone());
+    let refused = u8::from(target != name) * 4;
+    client
+        .write_all(&[5, refused, 0, 1, 0, 0, 0, 0, 0, 0])
+        .await?;
+    if refused == 0 {
+        let mut server = TcpStream::connect(at).await?;
+        copy_bidirectional(&mut client, &mut server).await?;
+    }
+    Ok(())
+}
+
+/// Bytes with their number before them.
+async fn text(client: &mut TcpStream) -> std::io::Result<String> {
+    let mut bytes = vec![0; client.read_u8().await?.into()];
+    client.read_exact(&mut bytes).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socks5_proxy_is_given_names_and_its_password() {
+    let content = good();
+    let dir = tempfile::tempdir().unwrap();
+    let files = certificate::named(dir.path(), "registry.test");
+    let served = content.clone();
+    let registry = serve_tls(&files, move |request| serve_content(&served, request)).await;
+    for (password, user) in [("", ""), ("u:p@ss", "u:p%40ss@")] {
+        let name = "registry.test:443";
+        let proxy = Socks::start(password, name, &registry.address).await;
+        let node = Node::with("", |settings| {
+            let url = format!("socks5://{user}{}", proxy.address);
+            settings.network.proxies = through(&[("HTTPS_PROXY", url)]);
+            settings.network.certificates = vec![dir.path().join("certs.d")];
+        });
+        trust(&node, "registry.test", &files.authority);
+        let id = node.pull("registry.test/app:1").await.unwrap();
+        assert_eq!(id, content.id);
+        let asked = proxy.asked.lock().unwrap().clone();
+        assert!(
+            !asked.is_empty() && asked.iter().all(|it| it == name),
+            "{asked:?}"
+        );
+        // a name that the proxy does not want
+        let error = node.pull("other.test/app:1").await.unwrap_err();
+        let text = error.to_string();
+        assert!(unavailable(&error), "{text}");
+        let through = format!("through the proxy {}", proxy.address);
+        assert!(text.contains(&through) && !text.contains("p@ss"), "{text}");
+    }
 }

@@ -126,6 +126,65 @@ async fn a_layer_waits_for_a_registry_that_is_away_for_a_moment() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_says_later_is_shown_and_holds_up_no_other_layer() {
+    let content = good();
+    let put_off = [content.layer(0), content.layer(1)];
+    let (served, later_ones) = (content.clone(), put_off.clone());
+    let slow = Fixture::start(move |request| {
+        match later_ones.iter().any(|layer| request.path.contains(layer)) {
+            true => later(429, "3600"),
+            false => serve_content(&served, request),
+        }
+    })
+    .await;
+    let manifests = Fixture::start(except("/manifests/", |_| later(503, "3600"))).await;
+    let conf = [&slow, &manifests].map(|registry| insecure(&registry.address));
+    // one download at a time; and a wait that does not end, however slow this machine is
+    let node = Node::with(&conf.concat(), |settings| {
+        settings.parallel_layers = 1;
+        settings.network.timeouts.retry_after = Duration::from_secs(2 * 3600);
+    });
+    let mut layers = Box::pin(node.pull_of(&slow));
+    let mut resolving = Box::pin(node.pull_of(&manifests));
+    let again = |pull: &PullSeen| {
+        let mut waits = pull.waits_for.iter().filter_map(|wait| wait.again_in);
+        waits.any(|again| again > Duration::from_secs(60))
+    };
+    let phases = |pull: &PullSeen| -> Vec<LayerPhase> {
+        pull.layers.iter().map(|layer| layer.phase).collect()
+    };
+    // the third layer comes although the others have begun before it and are not here
+    let wanted = [LayerPhase::Waiting, LayerPhase::Waiting, LayerPhase::Done];
+    let told = async {
+        loop {
+            let pulls = node.images.pulls_seen();
+            let of = |registry: &Fixture| {
+                let mut pulls = pulls.iter();
+                pulls.find(|pull| pull.reference.starts_with(&registry.address))
+            };
+            if let (Some(first), Some(second)) = (of(&slow), of(&manifests))
+                && again(first)
+                && phases(first) == wanted
+                && again(second)
+            {
+                return second.phase;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        result = &mut layers => panic!("the pull ended: {result:?}"),
+        result = &mut resolving => panic!("the pull ended: {result:?}"),
+        phase = tokio::time::timeout(Duration::from_secs(60), told) => {
+            assert_eq!(phase.expect("the third layer comes"), Phase::Waiting);
+        }
+    }
+    for layer in put_off {
+        assert_eq!(slow.count(&layer), 1, "not asked again before its time");
+    }
+}
+
 /// A token server that gives `t1`, `t2`, … and says that each lives for `expires_in` seconds.
 async fn tokens(expires_in: &'static str) -> Fixture {
     let given = AtomicUsize::new(0);

@@ -6,6 +6,7 @@
 //! at for every decision, so an edit needs no reload; a policy is read only when it changed.
 
 mod cache;
+mod check;
 mod find;
 mod identity;
 #[cfg(feature = "openpgp")]

@@ -1,4 +1,10 @@
-//! Stands in for `openpgp` in a build without it: every signature is refused.
+//! Stands in for `openpgp` in a build without it: every requirement `signedBy` is refused.
+
+/// Why `signedBy` cannot be met here.
+pub const MISSING: Option<&str> = Some(
+    "this build of cricket cannot verify OpenPGP signatures; build it with the feature openpgp, or \
+     write another requirement",
+);
 
 /// The keys that a requirement trusts: none can be read.
 #[derive(Debug, Default, Clone)]
@@ -33,5 +39,5 @@ impl Keys {
 /// # Errors
 /// Always.
 pub fn verify(_keys: &Keys, _message: &[u8]) -> Result<Signed, String> {
-    Err("this build of cricket has no OpenPGP (feature openpgp)".to_owned())
+    Err(MISSING.unwrap_or_default().to_owned())
 }

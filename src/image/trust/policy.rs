@@ -75,6 +75,24 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The requirements that no image can meet because of what they name, with their places: keys
+    /// that are not there, or cannot be read. Blocking.
+    pub fn troubles(&self) -> Vec<(String, String)> {
+        let default = [("default".to_owned(), &self.default)];
+        let scoped = self.transports.iter().flat_map(|(transport, scopes)| {
+            let place = move |scope: &String| format!("transports.{transport} {scope:?}");
+            scopes.iter().map(move |(scope, all)| (place(scope), all))
+        });
+        let mut found = Vec::new();
+        for (place, requirements) in default.into_iter().chain(scoped) {
+            let troubles = requirements.iter().filter_map(Requirement::trouble);
+            found.extend(troubles.map(|reason| (place.clone(), reason)));
+        }
+        found
+    }
+}
+
 fn scopes(transport: &str, value: Value) -> Result<Scopes, String> {
     let place = format!("transports.{transport}");
     let mut scopes = Scopes::new();
@@ -143,6 +161,19 @@ impl Requirement {
         Ok(requirement)
     }
 
+    /// Why no image can meet it, whatever its signatures; `reject` means to be that.
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Requirement::InsecureAcceptAnything | Requirement::Reject => None,
+            Requirement::SignedBaseLayer(_) => {
+                let refused = self.without_evidence()?.err()?;
+                Some(refused.to_string())
+            }
+            Requirement::SignedBy(signed) => signed.trouble(),
+            Requirement::SigstoreSigned(signed) => signed.trouble(),
+        }
+    }
+
     /// The answer that no evidence changes; `None` where there has to be some.
     pub fn without_evidence(&self) -> Option<Result<Accepted, Refusal>> {
         match self {
@@ -154,7 +185,8 @@ impl Requirement {
             Requirement::SignedBaseLayer(_) => Some(Err(Refusal::because(
                 "signedBaseLayer cannot be checked by this or any other program; use signedBy",
             ))),
-            Requirement::SignedBy(_) | Requirement::SigstoreSigned(_) => None,
+            Requirement::SignedBy(signed) => signed.never().map(Err),
+            Requirement::SigstoreSigned(_) => None,
         }
     }
 

@@ -78,16 +78,31 @@ impl SignedBy {
         })
     }
 
+    /// Why no image can meet it, whatever its signatures.
+    pub fn never(&self) -> Option<Refusal> {
+        if let KeyType::Reserved(name) = self.key_type {
+            let reason = format!("keyType {name} is not implemented; use GPGKeys");
+            return Some(Refusal::because(reason));
+        }
+        openpgp::MISSING.map(Refusal::because)
+    }
+
+    /// The same with its keys read: why they cannot be used. Blocking.
+    pub fn trouble(&self) -> Option<String> {
+        match self.never() {
+            Some(refusal) => Some(refusal.to_string()),
+            None => self.load_keys().err(),
+        }
+    }
+
     /// Whether one of the image's simple signatures is by a trusted key, over this manifest and for
     /// this name. Reads the key files: blocking.
     ///
     /// # Errors
     /// Says of every signature why it does not count.
     pub fn check(&self, evidence: &Evidence) -> Result<Accepted, Refusal> {
-        if let KeyType::Reserved(name) = self.key_type {
-            return Err(Refusal::because(format!(
-                "keyType {name} is not implemented; use GPGKeys"
-            )));
+        if let Some(refusal) = self.never() {
+            return Err(refusal);
         }
         let mut signatures: Vec<SignatureVerdict> = Vec::new();
         let simple = evidence.signatures.iter().filter_map(simple);

@@ -150,6 +150,22 @@ fn a_missing_policy_says_what_to_write_where() {
     check(&file, &Origin::Registry(&reference)).unwrap();
 }
 
+/// Only in a build without OpenPGP: `cargo test --no-default-features trust::tests`.
+#[cfg(not(feature = "openpgp"))]
+#[test]
+fn without_openpgp_a_signed_by_is_refused_before_anything_is_asked_for() {
+    let signed = r#"[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/nowhere"}]"#;
+    let policy = format!(r#"{{"default":{signed}}}"#);
+    let error = pull(&policy, "quay.io/a:1").unwrap_err().to_string();
+    assert!(error.contains("feature openpgp"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.json");
+    std::fs::write(&file, policy).unwrap();
+    let reference = Reference::from_str("quay.io/a:1").unwrap();
+    let early = trust(&file).first_look(Origin::Registry(&reference), "");
+    assert!(!early.unwrap().expect("a verdict").accepted());
+}
+
 #[test]
 fn an_empty_policy_of_a_namespace_does_not_leave_it_to_the_one_for_all() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,9 @@ use crate::tools;
 /// How long the daemon may take to say that it is ready. It takes milliseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The variable that arms a fault point.
+const FAULT: &str = "CRICKET_FAULT";
+
 /// Ports of loopback whose registries are spoken to over HTTP: the node's own registry is on the
 /// first, a test's fixtures are on the others.
 pub const INSECURE_PORTS: [u16; 3] = [5000, 5001, 5002];
@@ -30,6 +33,10 @@ pub struct Options {
     pub extra_config: String,
     /// Lines of TOML in its `[crio.image]`.
     pub image_config: String,
+    /// Lines of TOML in its `[crio.runtime]`.
+    pub runtime_config: String,
+    /// Lines of TOML in its `[crio.network]`.
+    pub network_config: String,
     /// policy.json; `None` writes none.
     pub policy: Option<String>,
     /// The file name and text of the CNI configuration; `None` writes none.
@@ -49,6 +56,8 @@ impl Options {
             program: program.to_owned(),
             extra_config: String::new(),
             image_config: String::new(),
+            runtime_config: String::new(),
+            network_config: String::new(),
             policy: Some(r#"{"default": [{"type": "insecureAcceptAnything"}]}"#.into()),
             cni: None,
             runtime: std::env::var_os("CRICKET_TEST_RUNTIME")
@@ -128,6 +137,31 @@ impl Daemon {
     /// Sets an environment variable for the launches from now on.
     pub fn set_env(&mut self, name: &str, value: &Path) {
         self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has the launches from now on kill themselves at a fault point, `NAME[:N]` (`src/sys/fault`),
+    /// or no longer.
+    pub fn arm(&mut self, fault: Option<&str>) {
+        self.env.retain(|(name, _)| name != FAULT);
+        if let Some(fault) = fault {
+            self.set_env(FAULT, Path::new(fault));
+        }
+    }
+
+    /// Waits until it has ended by itself, not for long; `None`: it runs still.
+    pub async fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + patience;
+        loop {
+            let child = self.child.as_mut().expect("the daemon was started");
+            if let Some(status) = child.try_wait().unwrap() {
+                self.child = None;
+                return Some(status);
+            }
+            if Instant::now() >= end {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Its process id, while it runs.
@@ -300,6 +334,7 @@ cgroup_manager = "cgroupfs"
 default_runtime = "runc"
 namespaces_dir = "{dir}/ns"
 log_level = "info"
+{runtime_config}
 [crio.runtime.runtimes.runc]
 runtime_path = "{runtime}"
 runtime_type = "oci"
@@ -312,10 +347,13 @@ signature_policy = "{dir}/policy.json"
 network_dir = "{dir}/cni/net.d"
 plugin_dirs = ["{dir}/cni/bin", {plugins}]
 cni_cache_dir = "{dir}/cni/cache"
+{network}
 {extra}"#,
             runtime = self.options.runtime.display(),
             plugins = plugins.join(", "),
             image = self.options.image_config,
+            runtime_config = self.options.runtime_config,
+            network = self.options.network_config,
             extra = self.options.extra_config,
         )
     }

@@ -42,7 +42,8 @@ pub fn current_runc() -> PathBuf {
     built("runc").unwrap_or_else(|| need("runc"))
 }
 
-/// policy-oracle: what containers/image itself says about an image and a policy.
+/// policy-oracle: what containers/image itself makes of an image and a policy, and of
+/// registries.conf.
 #[track_caller]
 pub fn policy_oracle() -> PathBuf {
     built("policy-oracle").expect("policy-oracle: `make deps` builds it")

@@ -10,6 +10,7 @@ pub(crate) mod number {
     pub(crate) const IOCTL: usize = 29;
     pub(crate) const UNLINKAT: usize = 35;
     pub(crate) const RENAMEAT: usize = 38;
+    pub(crate) const STATFS: usize = 43;
     pub(crate) const FTRUNCATE: usize = 46;
     pub(crate) const FCHMOD: usize = 52;
     pub(crate) const OPENAT: usize = 56;
@@ -30,6 +31,7 @@ pub(crate) mod number {
     pub(crate) const SETSID: usize = 157;
     pub(crate) const UMASK: usize = 166;
     pub(crate) const PRCTL: usize = 167;
+    pub(crate) const GETPID: usize = 172;
     pub(crate) const SOCKET: usize = 198;
     pub(crate) const BIND: usize = 200;
     pub(crate) const LISTEN: usize = 201;
@@ -43,6 +45,9 @@ pub(crate) mod number {
     pub(crate) const ACCEPT4: usize = 242;
     pub(crate) const WAIT4: usize = 260;
     pub(crate) const STATX: usize = 291;
+    pub(crate) const FSOPEN: usize = 430;
+    pub(crate) const FSCONFIG: usize = 431;
+    pub(crate) const FSMOUNT: usize = 432;
 }
 
 /// One system call with six arguments; the others are calls of this one, since loading a register

@@ -24,6 +24,11 @@ use requirement::{Signer, Source};
 use roots::Roots;
 
 impl SigstoreSigned {
+    /// Why the keys and authorities that it names cannot be used. Blocking.
+    pub fn trouble(&self) -> Option<String> {
+        Roots::read(self).err()
+    }
+
     /// Whether one of the image's sigstore signatures is by whom the policy trusts, over this
     /// manifest and for this name. Reads the key files: blocking.
     ///

@@ -1,0 +1,177 @@
+//! What a power cut leaves of attachments where their files have names but no content: neither our
+//! records nor host-local's leases are flushed, since no pod outlives what a cut takes from them.
+//!
+//! A record that cannot be read still says by its name whose it is, so DEL can be run. A lease
+//! without content says nothing: host-local neither gives its address away nor frees it, for it
+//! frees by the sandbox's id, which is what is missing. Only files from before this boot are looked
+//! at: what is being written now may be empty too.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use super::leftover::{HOST_LOCAL_DIR, MAX_LEASE};
+use super::{Networks, bounded, config::Network};
+
+impl Networks {
+    /// The sandboxes of records that cannot be read. Frees leases that have lost their content, and
+    /// removes records that were not yet in their place. Reads the disk.
+    pub(super) fn lost(&self) -> BTreeSet<String> {
+        let Some(booted) = booted() else {
+            tracing::warn!("/proc/uptime not understood, losses of a power cut not looked for");
+            return BTreeSet::new();
+        };
+        self.lost_before(booted)
+    }
+
+    pub(super) fn lost_before(&self, booted: SystemTime) -> BTreeSet<String> {
+        if let Ok(network) = self.current.default_network()
+            && let Some(dir) = leases(&network)
+        {
+            free_blank(&dir, booted);
+        }
+        self.cache
+            .remove_all_unfinished(|path| is_older(path, booted));
+        self.cache
+            .damaged()
+            .into_iter()
+            .filter(|(path, _)| is_older(path, booted))
+            .map(|(_, sandbox_id)| sandbox_id)
+            .collect()
+    }
+}
+
+/// Where the network's leases are, if host-local gives its addresses.
+fn leases(network: &Network) -> Option<PathBuf> {
+    let ipam = network.plugins.iter().find_map(|plugin| plugin.ipam())?;
+    let text = |key: &str| ipam.get(key).and_then(serde_json::Value::as_str);
+    if text("type") != Some("host-local") {
+        return None;
+    }
+    let dir = text("dataDir").filter(|dir| !dir.is_empty());
+    Some(Path::new(dir.unwrap_or(HOST_LOCAL_DIR)).join(&network.name))
+}
+
+fn free_blank(dir: &Path, booted: SystemTime) {
+    // host-local makes the directory with its first lease.
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        // Beside them are `lock` and `last_reserved_ip.<n>`.
+        let is_lease = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.parse::<IpAddr>().is_ok());
+        let is_blank = || {
+            bounded::read(&path, MAX_LEASE).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+        };
+        if is_lease && is_older(&path, booted) && is_blank() {
+            tracing::warn!(lease = %path.display(), "address freed whose lease a power cut has emptied");
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::error!(lease = %path.display(), %error, "lease not removed");
+            }
+        }
+    }
+}
+
+fn is_older(path: &Path, than: SystemTime) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified < than)
+}
+
+/// When this boot began, by today's clock.
+fn booted() -> Option<SystemTime> {
+    let text: io::Result<String> = fs::read_to_string("/proc/uptime");
+    let seconds: f64 = text.ok()?.split_whitespace().next()?.parse().ok()?;
+    SystemTime::now().checked_sub(Duration::try_from_secs_f64(seconds).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Settings;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    const ID: &str = "5f0c3b8e9a4d4d0c8e3e7d1f2a6b9c0d5f0c3b8e9a4d4d0c8e3e7d1f2a6b9c0d";
+
+    fn networks(dir: &Path) -> Arc<Networks> {
+        let conf = format!(
+            r#"{{"cniVersion":"1.0.0","name":"crio","plugins":[{{"type":"bridge",
+                "ipam":{{"type":"host-local","dataDir":"{}"}}}}]}}"#,
+            dir.join("leases").display()
+        );
+        for sub in ["net.d", "bin", "leases/crio", "cni/results"] {
+            fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        fs::write(dir.join("net.d/1.conflist"), conf).unwrap();
+        let plugin = dir.join("bin/bridge");
+        fs::write(&plugin, "").unwrap();
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+        Networks::open(Settings {
+            conf_dir: dir.join("net.d"),
+            plugin_dirs: vec![dir.join("bin")],
+            cache_dir: dir.join("cni"),
+            netns_dir: dir.join("netns"),
+            default_network: None,
+            add_timeout: Duration::from_secs(1),
+            del_timeout: Duration::from_secs(1),
+            concurrency: 1,
+            instance: dir.join("run"),
+        })
+    }
+
+    #[tokio::test]
+    async fn files_of_an_earlier_boot_without_content_are_found_and_no_others() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path();
+        let networks = networks(dir);
+        let files = [
+            ("leases/crio/10.85.0.2", "", false),
+            ("leases/crio/10.85.0.3", "\0\0\0", false),
+            ("leases/crio/fd00::7", "", false),
+            ("leases/crio/10.85.0.4", "some id\r\neth0", true),
+            ("leases/crio/lock", "", true),
+            ("leases/crio/last_reserved_ip.0", "", true),
+            ("cni/.5f0c-eth0.tmp", "", false),
+            ("cni/notes", "", true),
+        ];
+        for (name, text, _) in files {
+            fs::write(dir.join(name), text).unwrap();
+        }
+        let record = |name: String, text: &str| {
+            fs::write(dir.join("cni/results").join(name), text).unwrap();
+        };
+        record(format!("crio-{ID}-eth0"), "");
+        record(
+            format!("crio-{}-eth0", ID.replace('5', "6")),
+            "{\"kind\":\"cniCa\0\0",
+        );
+        record(
+            format!("crio-{}-eth0", ID.replace('5', "7")),
+            "{\"kind\":\"other\"}",
+        );
+        record(format!("crio-{ID}-net1"), "");
+        record("crio-short-eth0".into(), "");
+
+        let long_ago = SystemTime::UNIX_EPOCH;
+        assert_eq!(networks.lost_before(long_ago), BTreeSet::new());
+        for (name, ..) in files {
+            assert!(dir.join(name).exists(), "{name} is of this boot");
+        }
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        let expected = [ID.to_owned(), ID.replace('5', "6")];
+        assert_eq!(networks.lost_before(later), BTreeSet::from(expected));
+        for (name, _, stays) in files {
+            assert_eq!(dir.join(name).exists(), stays, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_boot_was_before_now() {
+        assert!(booted().unwrap() < SystemTime::now());
+    }
+}

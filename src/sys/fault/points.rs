@@ -1,0 +1,93 @@
+//! The fault points: the one list of them. The daemon passes them, and `tests/faults.rs` and
+//! `make faults` include this file to kill the daemon at each. Nothing else is here.
+
+/// A step of an operation with a side effect, passed right after the effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// As `CRICKET_FAULT` names it: what, dot, what has just become true of it.
+    pub name: &'static str,
+    /// The CRI call that passes it. A point of several calls has a row for each.
+    pub operation: &'static str,
+}
+
+const fn at(operation: &'static str, name: &'static str) -> Point {
+    Point { name, operation }
+}
+
+/// All of them, in the order in which an operation passes them.
+pub const POINTS: &[Point] = &[
+    at("RunPodSandbox", "record.written-aside"),
+    at("RunPodSandbox", "pod.recorded"),
+    at("RunPodSandbox", "pod.pin-file-made"),
+    at("RunPodSandbox", "pod.namespace-pinned"),
+    at("RunPodSandbox", "pod.namespaces-made"),
+    at("RunPodSandbox", "pod.files-made"),
+    at("RunPodSandbox", "pod.cgroup-made"),
+    at("RunPodSandbox", "cni.intended"),
+    at("RunPodSandbox", "cni.plugin-added"),
+    at("RunPodSandbox", "cni.result-kept"),
+    at("RunPodSandbox", "pause.bundle-made"),
+    at("RunPodSandbox", "monitor.spawned"),
+    at("RunPodSandbox", "monitor.placed"),
+    at("RunPodSandbox", "monitor.asked-to-create"),
+    at("RunPodSandbox", "monitor.created"),
+    at("RunPodSandbox", "pause.started"),
+    at("RunPodSandbox", "pod.ready-recorded"),
+    at("RunPodSandbox", "pod.published"),
+    at("CreateContainer", "record.written-aside"),
+    at("CreateContainer", "container.recorded"),
+    at("CreateContainer", "root.recorded"),
+    at("CreateContainer", "root.mounted"),
+    at("CreateContainer", "container.volumes-mounted"),
+    at("CreateContainer", "container.files-made"),
+    at("CreateContainer", "container.spec-written"),
+    at("CreateContainer", "monitor.spawned"),
+    at("CreateContainer", "monitor.placed"),
+    at("CreateContainer", "monitor.asked-to-create"),
+    at("CreateContainer", "monitor.created"),
+    at("CreateContainer", "container.created-recorded"),
+    at("CreateContainer", "container.published"),
+    at("StartContainer", "start.asked"),
+    at("StartContainer", "start.done"),
+    at("StartContainer", "start.recorded"),
+    at("UpdateContainerResources", "update.applied"),
+    at("UpdateContainerResources", "update.spec-written"),
+    at("UpdateContainerResources", "update.recorded"),
+    at("ReopenContainerLog", "log.reopen-asked"),
+    at("ReopenContainerLog", "log.reopened"),
+    at("StopContainer", "stop.signalled"),
+    at("StopContainer", "stop.killed"),
+    at("StopContainer", "end.told"),
+    at("StopContainer", "end.recorded"),
+    at("StopContainer", "release.deleted"),
+    at("StopContainer", "release.unmounted"),
+    at("StopContainer", "release.cgroups-removed"),
+    at("RemoveContainer", "remove.ended"),
+    at("RemoveContainer", "remove.root-gone"),
+    at("RemoveContainer", "remove.record-gone"),
+    at("StopPodSandbox", "pod-stop.marked"),
+    at("StopPodSandbox", "pod-stop.containers-ended"),
+    at("StopPodSandbox", "pause.killed"),
+    at("StopPodSandbox", "pause.deleted"),
+    at("StopPodSandbox", "pause.gone"),
+    at("StopPodSandbox", "cni.plugin-deleted"),
+    at("StopPodSandbox", "cni.deleted"),
+    at("StopPodSandbox", "cni.forgotten"),
+    at("StopPodSandbox", "pod-stop.files-gone"),
+    at("StopPodSandbox", "pod-stop.unpinned"),
+    at("StopPodSandbox", "pod-stop.cgroups-gone"),
+    at("StopPodSandbox", "pod-stop.recorded"),
+    at("RemovePodSandbox", "pod-stop.marked"),
+    at("RemovePodSandbox", "pod-remove.stopped"),
+    at("RemovePodSandbox", "pod-remove.containers-gone"),
+    at("RemovePodSandbox", "pod-remove.record-gone"),
+    at("PullImage", "layer.staged"),
+    at("PullImage", "layer.filled"),
+    at("PullImage", "layer.renamed"),
+    at("PullImage", "image.staged"),
+    at("PullImage", "image.name-moved"),
+    at("PullImage", "image.renamed"),
+    at("PullImage", "image.recorded"),
+    at("RemoveImage", "image.taken"),
+    at("RemoveImage", "image.removed"),
+];

@@ -1,0 +1,21 @@
+#!/bin/sh
+# run.sh VERB [ARGUMENT...]: builds cricket, what runs in the virtual machine and its image, and
+# runs `test-node VERB ARGUMENT...`. PROFILE=debug takes a debug build instead of a release. As root.
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+PROFILE=${PROFILE:-release}
+export PROFILE
+contrib/deps/node.sh
+case $PROFILE in
+release) cargo build --release --workspace --locked ;;
+*) cargo build --workspace --locked ;;
+esac
+staged=$(mktemp -d)
+trap 'rm -rf "$staged"' EXIT
+# As a package would be made.
+DESTDIR=$staged/install PREFIX=/usr contrib/install.sh install
+built=${CARGO_TARGET_DIR:-target}/$PROFILE
+install -m755 "$built/node-guest" "$staged/node-guest"
+for program in node-guest install/usr/bin/cricket; do strip "$staged/$program"; done
+"$built/test-node" "$@" --staged "$staged"

@@ -1,0 +1,43 @@
+//! What the tests run inside the virtual machine: the agent, and the programs that it starts.
+
+mod agent;
+mod churn;
+mod daemon;
+mod images;
+mod ledger;
+mod pods;
+mod verify;
+
+use std::process::ExitCode;
+
+/// A failure, in words for the outside.
+type Outcome<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["agent"] => agent::serve().map_err(|error| format!("agent: {error}")),
+        ["pod", ref words @ ..] => wait_for(pods::run(words)),
+        ["serve"] => images::serve(),
+        ["churn", data, seed] => wait_for(churn::run(data, seed)),
+        ["verify", data] => wait_for(verify::run(data)),
+        _ => Err(format!("node-guest: not understood: {words:?}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wait_for(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime: {error}"))?;
+    runtime.block_on(work)
+}

@@ -1,0 +1,97 @@
+//! The short form: cricket as a service on cgroup v2, restarted, killed, the machine rebooted.
+
+use cricket_node::machine::SOON;
+use cricket_node::{Channel, Machine, NodeError, Workshop};
+
+use crate::install::{install, journal};
+
+/// Where what survives a reboot is: the root disk here.
+const DATA: &str = "/var/lib/cricket-test";
+
+pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
+    let machine = Machine::boot(workshop, &[])?;
+    let told = step(machine.inside(), before_reboot)?;
+    machine.reboot()?;
+    let machine = Machine::boot(workshop, &[])?;
+    step(machine.inside(), |inside| after_reboot(inside, &told))?;
+    machine.power_off()?;
+    println!("node: 2 boots, all as it must be");
+    Ok(())
+}
+
+fn step<T>(
+    inside: &Channel,
+    work: impl FnOnce(&Channel) -> Result<T, NodeError>,
+) -> Result<T, NodeError> {
+    work(inside).map_err(|error| {
+        let journal = journal(inside);
+        NodeError::Wrong(format!("{error}\nthe service's journal:\n{journal}"))
+    })
+}
+
+fn before_reboot(inside: &Channel) -> Result<String, NodeError> {
+    let facts = "stat -fc %T /sys/fs/cgroup; cat /sys/module/apparmor/parameters/enabled";
+    expect(
+        "a machine with cgroup v2 and AppArmor",
+        &shell(inside, facts)?,
+        "cgroup2fs\nY",
+    )?;
+    install(inside, DATA)?;
+    shell(inside, "systemctl start cricket.service")?;
+    expect(
+        "the unit has CRI-O's name too",
+        &shell(inside, "systemctl is-active crio.service")?,
+        "active",
+    )?;
+    say("cricket runs as a service");
+    let told = guest(inside, &["pod", "up"])?;
+    say("a pod and a pod with a shared PID namespace run");
+    shell(inside, "systemctl restart cricket.service")?;
+    guest(inside, &["pod", "check", &told])?;
+    say("they run on over a restart of the service");
+    let kill = "old=$(systemctl show -P MainPID cricket.service); kill -9 \"$old\"
+        until new=$(systemctl show -P MainPID cricket.service) && [ \"$new\" != 0 ] &&
+            [ \"$new\" != \"$old\" ]; do sleep 0.2; done
+        systemctl is-active --wait cricket.service || systemctl start cricket.service";
+    shell(inside, kill)?;
+    guest(inside, &["pod", "check", &told])?;
+    say("and over kill -9");
+    Ok(told)
+}
+
+fn after_reboot(inside: &Channel, told: &str) -> Result<(), NodeError> {
+    expect(
+        "the service after a boot",
+        &shell(inside, "systemctl is-active cricket.service")?,
+        "active",
+    )?;
+    guest(inside, &["pod", "gone", told, DATA])?;
+    say("after a reboot: no pod is ready, nothing of them is left, the image is there");
+    let told = guest(inside, &["pod", "up"])?;
+    guest(inside, &["pod", "down", &told, DATA])?;
+    say("pods run again, and leave nothing");
+    Ok(())
+}
+
+fn say(what: &str) {
+    println!("node: {what}");
+}
+
+fn shell(inside: &Channel, script: &str) -> Result<String, NodeError> {
+    inside.good(SOON, &["sh", "-ec", script])
+}
+
+fn guest(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
+    let argv = [&["/opt/node/node-guest"], words].concat();
+    let text = inside.good(SOON, &argv)?;
+    Ok(text.trim().to_owned())
+}
+
+fn expect(what: &str, found: &str, expected: &str) -> Result<(), NodeError> {
+    if found.trim() == expected {
+        return Ok(());
+    }
+    Err(NodeError::Wrong(format!(
+        "{what}: {found:?} instead of {expected:?}"
+    )))
+}

@@ -1,0 +1,97 @@
+//! A node that has run out of inotify instances or of descriptors: the daemon starts all the same,
+//! says what it does instead, and goes on when there is some again.
+
+use std::fs;
+
+use cricket_harness::cri::StatusRequest;
+use cricket_harness::{Node, requests};
+use nix::errno::Errno;
+use nix::sys::inotify::{InitFlags, Inotify};
+use nix::sys::signal::Signal;
+
+use super::CRICKET;
+use super::processes::{allow_descriptors, signal};
+
+/// More than any machine allows by default, so that a machine that allows more fails no test.
+const INSTANCES: usize = 1 << 16;
+
+/// Takes every inotify instance that the kernel gives this user.
+fn take_all() -> Vec<Inotify> {
+    let mut taken = Vec::new();
+    for _ in 0..INSTANCES {
+        match Inotify::init(InitFlags::IN_CLOEXEC) {
+            Ok(instance) => taken.push(instance),
+            Err(Errno::EMFILE) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    taken
+}
+
+async fn network_is_ready(node: &Node) -> bool {
+    let reply = node.cri.status(StatusRequest::default()).await.unwrap();
+    let conditions = reply.status.unwrap().conditions;
+    conditions
+        .iter()
+        .any(|one| one.r#type == "NetworkReady" && one.status)
+}
+
+#[tokio::test]
+async fn without_inotify_the_daemon_starts_says_so_and_still_sees_changes() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    node.daemon.kill();
+    let taken = take_all();
+    assert!(
+        matches!(Inotify::init(InitFlags::IN_CLOEXEC), Err(Errno::EMFILE)),
+        "{} instances were not all",
+        taken.len()
+    );
+    let before = node.daemon.log().len();
+    node.daemon.launch();
+    node.reconnect().await;
+    node.until("it says so", || {
+        node.daemon.log()[before..].contains("fs.inotify.max_user_instances")
+    })
+    .await;
+    // Others on this machine want some too.
+    drop(taken);
+    assert!(network_is_ready(&node).await);
+    let (_, id, _) = node.run("blind", &image, &["sleep", "1000"]).await;
+    assert_eq!(
+        node.cri.exec(&id, &["true"], 60).await.unwrap().exit_code,
+        0
+    );
+    // What inotify would have told is found by looking.
+    let file = node.daemon.cni_conf_dir().join("10-bridge.conflist");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    while network_is_ready(&node).await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    fs::write(&file, text).unwrap();
+    while !network_is_ready(&node).await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn without_descriptors_calls_fail_by_themselves_and_work_again_with_them() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (pod, id, config) = node.run("full", &image, &["sleep", "1000"]).await;
+    allow_descriptors(node.daemon.pid(), false);
+    let failed = node.cri.exec(&id, &["true"], 60).await.unwrap_err();
+    assert!(failed.message().contains("open files"), "{failed}");
+    let late = requests::container("late", &image, &["true"]);
+    let failed = node.cri.create(&pod, &late, &config).await.unwrap_err();
+    assert!(failed.message().contains("open files"), "{failed}");
+    // Ended from outside meanwhile: that is still heard of, over a socket that is open.
+    signal(node.pids_of(&id)[0], Signal::SIGKILL);
+    assert_eq!(node.cri.exited(&id).await.exit_code, 137);
+    allow_descriptors(node.daemon.pid(), true);
+    let late = node.run_in(&pod, &config, &late).await;
+    assert_eq!(node.cri.exited(&late).await.exit_code, 0);
+    node.finish().await;
+}
