@@ -110,28 +110,36 @@ impl Execs {
 /// The files of the exec in one place, in the bundle directory or the scratch one.
 struct Names {
     pid_file: Text<64>,
+    /// What runc calls the pid file until it is written (`createPidFile`), and refuses to begin
+    /// when it is there: a runtime that is killed in that moment leaves it.
+    unfinished_pid_file: Text<64>,
     log: Text<64>,
     console: Text<64>,
 }
 
 impl Names {
     fn of(index: Place, directory: &Directory) -> Self {
-        let name = |ending: &str| {
+        let name = |prefix: &str, ending: &str| {
             let mut path = Text::new();
             path.push(directory.bytes());
             // It fails only where there is no more room, and there is.
-            let _ = write!(path, "exec-{index}.{ending}");
+            let _ = write!(path, "{prefix}exec-{index}.{ending}");
             path
         };
         Self {
-            pid_file: name("pid"),
-            log: name("log"),
-            console: name("sock"),
+            pid_file: name("", "pid"),
+            unfinished_pid_file: name(".", "pid"),
+            log: name("", "log"),
+            console: name("", "sock"),
         }
     }
 
     fn remove(&self) {
-        runtime::remove([self.pid_file.as_path(), self.log.as_path()]);
+        runtime::remove([
+            self.pid_file.as_path(),
+            self.unfinished_pid_file.as_path(),
+            self.log.as_path(),
+        ]);
     }
 }
 

@@ -201,6 +201,22 @@ fn a_hang_up_before_the_process_runs_kills_it_all_the_same() {
 }
 
 #[test]
+fn what_a_runtime_that_was_killed_left_is_in_nobodys_way() {
+    let container = forever();
+    let null = null();
+    // runc's name for a pid file that it has not finished.
+    std::fs::write(container.bundle().join(".exec-0.pid"), "").unwrap();
+    let stdio = [null.as_fd(), null.as_fd(), null.as_fd()];
+    let connection = container.exec(&[b"true"], stdio, false);
+    started(&connection);
+    assert_eq!(exited(&connection), (0, 0));
+    assert_eq!(
+        container.leftovers(),
+        ["conmon.sock", "pidfile", "runtime.log"]
+    );
+}
+
+#[test]
 fn an_exec_with_a_terminal_gets_the_ptys_master() {
     let container = forever();
     let connection = container.connect();
