@@ -153,7 +153,9 @@ complete -c cricket -n "__fish_cricket_needs_command" -l nri-plugin-request-time
 complete -c cricket -n "__fish_cricket_needs_command" -l nri-disable-connections -d 'Refuse plugins that are started by others.' -r
 complete -c cricket -n "__fish_cricket_needs_command" -s v -l version -d 'Print the version'
 complete -c cricket -n "__fish_cricket_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "check" -d 'Verify images, layers and records, and repair by removing what is broken'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "config" -d 'Print the configuration in effect, where each value comes from, or what is wrong'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "doctor" -d 'Look after a node'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "images" -d 'List the images of the node: sizes, users, and what their removal would free'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "load" -d 'Import the images of an OCI layout or `docker save` archive into the daemon'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "operations" -d 'Show what is being done to pods and containers, for how long, and what it waits for'
@@ -163,17 +165,39 @@ complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "rmi" -d 'Remove images with all their names, unless a container uses them'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "save" -d 'Write images of the daemon to an archive or an OCI layout directory'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "version" -d 'Print the version'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "wipe" -d 'Remove all images, containers and pods of this node, after asking'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "complete" -d 'Print completions for bash, fish or zsh'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "completion" -d 'Print completions for bash, fish or zsh'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "man" -d 'Print a manual page in roff'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "markdown" -d 'Print the command line as Markdown'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "md" -d 'Print the command line as Markdown'
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s a -l age -d 'Tell of layers without an image that are older than this' -r
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand check" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s q -l quick -d 'Read records and documents only, not every byte of every layer'
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s r -l repair -d 'Remove damaged images; layers that others share intact stay, and so does what a container uses'
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s f -l force -d 'With --repair: also end and remove damaged containers, and those that use a damaged image; needs the daemon'
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s w -l wipe -d 'Accepted for CRI-O\'s sake and without effect: a failed repair is no reason to remove what is whole; cricket wipe removes everything'
+complete -c cricket -n "__fish_cricket_using_subcommand check" -l json -d 'Print JSON'
+complete -c cricket -n "__fish_cricket_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand config" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand config" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l default -d 'Print every key with its default and its meaning, whatever is configured'
 complete -c cricket -n "__fish_cricket_using_subcommand config" -l check -d 'Only check: files, values, the programs that handlers need, registries.conf, policy.json with its keys, registries.d and certs.d; the exit code is not 0 when there is anything to report'
 complete -c cricket -n "__fish_cricket_using_subcommand config" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and not __fish_seen_subcommand_from leaks" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and not __fish_seen_subcommand_from leaks" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and not __fish_seen_subcommand_from leaks" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and not __fish_seen_subcommand_from leaks" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and not __fish_seen_subcommand_from leaks" -f -a "leaks" -d 'List what pods and containers have left behind, and sweep it'
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and __fish_seen_subcommand_from leaks" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and __fish_seen_subcommand_from leaks" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and __fish_seen_subcommand_from leaks" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and __fish_seen_subcommand_from leaks" -l fix -d 'Sweep what is found; the exit code is 1 when something stays'
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and __fish_seen_subcommand_from leaks" -l json -d 'Print JSON: leaks, swept and problems'
+complete -c cricket -n "__fish_cricket_using_subcommand doctor; and __fish_seen_subcommand_from leaks" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand images" -s o -l output -d 'table, or json with sizes in bytes' -r -f -a "table\t''
 json\t''"
 complete -c cricket -n "__fish_cricket_using_subcommand images" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
@@ -236,6 +260,11 @@ complete -c cricket -n "__fish_cricket_using_subcommand version" -s d -l config-
 complete -c cricket -n "__fish_cricket_using_subcommand version" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s j -l json -d 'Print it as JSON'
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s h -l help -d 'Print help'
+complete -c cricket -n "__fish_cricket_using_subcommand wipe" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand wipe" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand wipe" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand wipe" -s f -l force -d 'Do not ask'
+complete -c cricket -n "__fish_cricket_using_subcommand wipe" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand complete" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand complete" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand complete" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
