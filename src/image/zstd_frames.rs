@@ -6,7 +6,10 @@
 //! zstd:chunked is many frames; each is looked at for itself.
 
 use std::io::{self, BufRead, Read};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -74,21 +77,42 @@ pub(super) struct LargeWindow {
 }
 
 impl LargeWindow {
-    /// Waits until no other has one. Blocking; needs the runtime's context.
+    /// Waits until no other has one. Blocking, on a thread that knows of no runtime: storage reads
+    /// a layer on one of its own.
     fn wait(&self) -> io::Result<OwnedSemaphorePermit> {
         let permits = Arc::clone(&self.permits);
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             return Ok(permit);
         }
-        let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let permit = async {
             tokio::select! {
                 permit = permits.acquire_owned() => permit.ok(),
                 () = self.stop.cancelled() => None,
             }
         };
-        let permit = runtime.block_on(permit);
-        permit.ok_or_else(|| io::Error::other("cancelled while it waited for memory to inflate"))
+        block_on(permit)
+            .ok_or_else(|| io::Error::other("cancelled while it waited for memory to inflate"))
+    }
+}
+
+/// Wakes a thread that waits for a future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future that needs no runtime, only to be woken.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
     }
 }
 
@@ -336,18 +360,23 @@ mod tests {
         read(&[&MAGIC[..], &[0, 18 << 3, 1, 0, 0]].concat()).unwrap_err();
     }
 
-    #[tokio::test]
-    async fn who_waits_for_a_window_can_be_stopped() {
+    #[test]
+    fn who_waits_for_a_window_gets_it_next_or_is_stopped() {
         let windows = Windows::default();
-        let held = windows.of_layer(CancellationToken::new()).wait().unwrap();
-        // an archive's does not wait for a layer's
-        let archive = windows.of_archive(CancellationToken::new()).wait().unwrap();
+        let window = |stop: &CancellationToken| windows.of_layer(stop.clone());
         let stop = CancellationToken::new();
-        let waiting = windows.of_layer(stop.clone());
-        let waiting = tokio::task::spawn_blocking(move || waiting.wait().map(drop));
-        stop.cancel();
-        waiting.await.unwrap().unwrap_err();
+        let held = window(&stop).wait().unwrap();
+        // an archive's does not wait for a layer's
+        let archive = windows.of_archive(stop.clone()).wait().unwrap();
+        let stopped = CancellationToken::new();
+        let [given_up, next] = [&stopped, &stop].map(|stop| {
+            let waiting = window(stop);
+            thread::spawn(move || waiting.wait().map(drop))
+        });
+        stopped.cancel();
+        given_up.join().unwrap().unwrap_err();
         drop((held, archive));
-        drop(windows.of_layer(stop).wait().unwrap());
+        next.join().unwrap().unwrap();
+        drop(window(&stopped).wait().unwrap());
     }
 }

@@ -217,7 +217,7 @@ impl Cache {
                 }
                 Ok(_) => {}
                 Err(problem) => {
-                    tracing::warn!(path = %path.display(), problem, "not a CNI cache record, left in place");
+                    tracing::warn!(path = %path.display(), problem, "CNI cache record cannot be read");
                 }
             }
         }

@@ -31,6 +31,7 @@ mod detach;
 mod error;
 mod leftover;
 mod lost;
+mod orphans;
 mod plugin;
 mod pod;
 mod result;

@@ -1,7 +1,7 @@
 //! Ending a process together with all that it started.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,6 +12,9 @@ use super::pidfd::Process;
 
 /// Most processes that one tree is followed to.
 const MAX_PROCESSES: usize = 4096;
+
+/// Bytes of an environment that are read; the kernel allows more, nobody who is looked for has it.
+const MAX_ENVIRONMENT: u64 = 256 << 10;
 
 /// Kills `root` and its descendants. Each is stopped before its children are listed, so that none
 /// can be started behind our back; who has left the tree by a double fork is not found. Returns those
@@ -48,6 +51,30 @@ pub fn kill_all_in(directory: &Path) -> io::Result<Vec<Process>> {
     let Ok(wanted) = place(directory) else {
         return Ok(Vec::new());
     };
+    // It may have ended meanwhile, or be a kernel thread.
+    kill_where(|process| place(&process.join("cwd")).is_ok_and(|found| found == wanted))
+}
+
+/// Kills every process that has `variable` (`NAME=value`) in the environment that it was started
+/// with, with its descendants. Returns those that were killed, of which some may not be gone yet.
+/// Reads all of /proc.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn kill_all_with(variable: &str) -> io::Result<Vec<Process>> {
+    kill_where(|process| {
+        let mut text = Vec::new();
+        let read = fs::File::open(process.join("environ"))
+            .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut text));
+        read.is_ok()
+            && text
+                .split(|byte| *byte == 0)
+                .any(|one| one == variable.as_bytes())
+    })
+}
+
+/// Kills the trees of the processes whose directories below /proc are `wanted`.
+fn kill_where(wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<Process>> {
     let mut killed = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
@@ -58,8 +85,7 @@ pub fn kill_all_in(directory: &Path) -> io::Result<Vec<Process>> {
         else {
             continue;
         };
-        // It may have ended meanwhile, or be a kernel thread.
-        if place(&entry.path().join("cwd")).is_ok_and(|found| found == wanted) {
+        if wanted(&entry.path()) {
             killed.extend(kill_tree(pid));
         }
     }
@@ -104,6 +130,22 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn what_has_a_variable_goes_and_nothing_else() {
+        let name = format!("CRICKET_TEST_OF={}", std::process::id());
+        let sleeper = |value: &str| {
+            let (name, _) = name.split_once('=').unwrap();
+            Command::new("sleep").arg("1000").env(name, value).spawn()
+        };
+        let mut inside = sleeper(&std::process::id().to_string()).unwrap();
+        let mut outside = sleeper("1").unwrap();
+        assert_eq!(kill_all_with(&name).unwrap().len(), 1);
+        assert!(!inside.wait().unwrap().success());
+        assert_eq!(outside.try_wait().unwrap(), None);
+        outside.kill().unwrap();
+        outside.wait().unwrap();
     }
 
     #[test]

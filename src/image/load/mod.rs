@@ -162,13 +162,8 @@ fn load(
 fn unpack(job: Job, content: &mut dyn Read, source: Source<'_>) -> Result<(), ImageError> {
     let (sender, receiver) = tokio::sync::mpsc::channel(PIECES_IN_FLIGHT);
     let what = job.what.clone();
-    // the layer may have to wait for a window
-    let runtime = tokio::runtime::Handle::current();
     std::thread::scope(|scope| {
-        let unpacked = scope.spawn(move || {
-            let _context = runtime.enter();
-            job.run(Pieces::new(receiver))
-        });
+        let unpacked = scope.spawn(move || job.run(Pieces::new(receiver)));
         loop {
             let mut piece = vec![0; PIECE_BYTES];
             let piece = match content.read(&mut piece) {

@@ -278,7 +278,9 @@ fn command(workshop: &Workshop, disks: &[Disk], socket: &Path) -> Command {
         .arg(images.initrd())
         .args([
             "-append",
-            "root=/dev/vda rw console=ttyS0 apparmor=1 security=apparmor systemd.show_status=1",
+            // A service's start may take longer than 90 s here, when other work goes on beside it.
+            "root=/dev/vda rw console=ttyS0 apparmor=1 security=apparmor systemd.show_status=1 \
+             systemd.default_timeout_start_sec=600",
         ])
         .args(["-object", "rng-random,id=rng,filename=/dev/urandom"])
         .args(["-device", "virtio-rng-pci,rng=rng"])

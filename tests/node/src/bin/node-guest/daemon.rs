@@ -8,8 +8,9 @@ use cricket_harness::{Client, leaks};
 use crate::Outcome;
 
 const SOCKET: &str = "/var/run/crio/crio.sock";
-/// Deleting happens in the background; under emulation and load it takes seconds.
-const SWEPT: Duration = Duration::from_secs(20);
+/// Deleting happens in the background, slowly under emulation; what has not become less for so long
+/// stays.
+const STAYS: Duration = Duration::from_secs(40);
 
 /// A connection to its socket.
 pub async fn connect() -> Outcome<Client> {
@@ -25,7 +26,7 @@ pub fn store(data: &str) -> PathBuf {
 /// What is there that must not be, when no pod is: the files below `dirs`, and the attachments and
 /// addresses of pods. Waits for what is being deleted.
 pub async fn left(data: &str, dirs: &[&str]) -> Vec<String> {
-    let end = Instant::now() + SWEPT;
+    let (mut least, mut since) = (usize::MAX, Instant::now());
     loop {
         let mut found: Vec<PathBuf> = dirs
             .iter()
@@ -38,7 +39,10 @@ pub async fn left(data: &str, dirs: &[&str]) -> Vec<String> {
         };
         let leases = leaks::files(&Path::new(data).join("leases"));
         found.extend(leases.into_iter().filter(address));
-        if found.is_empty() || Instant::now() > end {
+        if found.len() < least {
+            (least, since) = (found.len(), Instant::now());
+        }
+        if found.is_empty() || since.elapsed() > STAYS {
             return found
                 .iter()
                 .map(|path| path.display().to_string())
