@@ -26,20 +26,13 @@ use nix::sys::socket::{
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
-use super::{SandboxError, pins};
+use super::SandboxError;
+use super::pins::{self, KINDS};
 use crate::spec::config::{IdMapping, Mappings};
 use crate::spec::sysctl_file;
 use crate::state::Id;
 use crate::sys::fault;
 use crate::sys::user_namespace::{Holder, Range};
-
-/// The kinds of namespace that a pod's containers may share without a process.
-pub(super) const KINDS: [(&str, &str, CloneFlags); 4] = [
-    ("netns", "net", CloneFlags::CLONE_NEWNET),
-    ("ipcns", "ipc", CloneFlags::CLONE_NEWIPC),
-    ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
-    ("userns", "user", CloneFlags::CLONE_NEWUSER),
-];
 
 /// The directory below `namespaces_dir` that holds network namespaces.
 pub fn netns_dir(directory: &Path) -> PathBuf {

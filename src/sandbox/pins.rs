@@ -8,13 +8,21 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::sched::CloneFlags;
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 
 use super::SandboxError;
-use super::namespaces::KINDS;
 use crate::state::{Id, ids_in};
+
+/// The kinds of namespace that a pod's containers may share without a process.
+pub(super) const KINDS: [(&str, &str, CloneFlags); 4] = [
+    ("netns", "net", CloneFlags::CLONE_NEWNET),
+    ("ipcns", "ipc", CloneFlags::CLONE_NEWIPC),
+    ("utsns", "uts", CloneFlags::CLONE_NEWUTS),
+    ("userns", "user", CloneFlags::CLONE_NEWUSER),
+];
 
 /// The longest run root that is read.
 const MAX_OWNER: u64 = 4096;
