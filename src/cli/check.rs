@@ -14,7 +14,7 @@ use cricket_proto::admin::{CheckReport, CheckStoreRequest, CheckStoreUpdate, Fin
 use serde_json::json;
 
 use super::amount::bytes;
-use super::{CliError, client, exit, load_config, print};
+use super::{CliError, client, converse, exit, load_config, print};
 use crate::admin::check::{so_far, told};
 use crate::config::{Loaded, duration};
 use crate::daemon;
@@ -121,11 +121,11 @@ fn age_of(text: &str) -> Result<Duration, CliError> {
 }
 
 fn check(loaded: &Loaded, request: CheckStoreRequest) -> Result<CheckReport, CliError> {
-    match client::run(ask(&loaded.config.api.listen, request)) {
+    match converse(ask(&loaded.config.api.listen, request)) {
         Err(error @ CliError::NoDaemon { .. }) => {
             match daemon::is_running(loaded).map_err(boxed)? {
                 true => Err(error.silent()),
-                false => client::run(by_itself(loaded, request)),
+                false => converse(by_itself(loaded, request)),
             }
         }
         asked => asked,

@@ -13,17 +13,6 @@ use super::CliError;
 /// long as it takes, and ends with ^C.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs a conversation with the daemon on this thread.
-pub(super) fn run<T>(
-    conversation: impl Future<Output = Result<T, CliError>>,
-) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
-    runtime.block_on(conversation)
-}
-
 /// Connects to the daemon's socket.
 pub(super) async fn connect(socket: &Path) -> Result<Channel, CliError> {
     let path = socket.to_owned();

@@ -13,7 +13,7 @@ use cricket_proto::admin::admin_service_client::AdminServiceClient;
 use cricket_proto::admin::{FindLeaksRequest, FindLeaksResponse, Leak};
 use serde_json::json;
 
-use super::{CliError, client, exit, load_config, print};
+use super::{CliError, client, converse, exit, load_config, print};
 use crate::admin::leaks::{answer, told};
 use crate::config::Loaded;
 use crate::daemon;
@@ -86,11 +86,11 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
 /// Asks the daemon, or looks by itself when none has the places.
 fn find(loaded: &Loaded, fix: bool) -> Result<FindLeaksResponse, CliError> {
     let socket = &loaded.config.api.listen;
-    match client::run(ask(socket, fix)) {
+    match converse(ask(socket, fix)) {
         Err(error @ CliError::NoDaemon { .. }) => {
             match daemon::is_running(loaded).map_err(boxed)? {
                 true => Err(error.silent()),
-                false => client::run(look(loaded, fix)),
+                false => converse(look(loaded, fix)),
             }
         }
         asked => asked,

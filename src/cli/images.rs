@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::amount::bytes;
 use super::client::connect;
-use super::{CliError, converse, exit, load_config, print};
+use super::{CliError, converse, exit, format, load_config, print};
 
 /// Bytes of an answer: a hundred thousand layers.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -35,23 +35,14 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Show the layers of each image, what shares them and what is only its own"),
         )
-        .arg(
-            Arg::new("output")
-                .long("output")
-                .short('o')
-                .value_name("FORMAT")
-                .value_parser(["table", "json"])
-                .default_value("table")
-                .conflicts_with("tree")
-                .help("table, or json with sizes in bytes"),
-        )
+        .arg(format::flag("table, or json with sizes in bytes").conflicts_with("tree"))
 }
 
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let socket = load_config(matches)?.config.api.listen;
     let named = own.get_many::<String>("image").into_iter().flatten();
     let answer = converse(ask(&socket, named.cloned().collect()))?;
-    let is_json = own.get_one::<String>("output").is_some_and(|o| o == "json");
+    let is_json = format::is_json(own);
     let text = match (is_json, own.get_flag("tree")) {
         (true, _) => format!("{:#}\n", as_json(&answer)),
         (false, true) => tree(&answer),

@@ -13,7 +13,7 @@ use cricket_proto::admin::LoadImagesRequest;
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
 
 use super::client;
-use super::{CliError, load_config, print};
+use super::{CliError, converse, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("load")
@@ -64,7 +64,7 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
         path: named,
         source,
     })?;
-    let lines = client::run(load(&socket, &path))?;
+    let lines = converse(load(&socket, &path))?;
     drop(spooled);
     print(lines.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ mod daemon;
 mod doctor;
 mod exit;
 mod flags;
+mod format;
 mod images;
 mod load;
 mod man;

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
 use cricket_proto::admin::{ListOperationsRequest, Operation};
 use serde_json::json;
 
 use super::amount::time;
-use super::{CliError, client, converse, load_config, print};
+use super::{CliError, client, converse, format, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("operations")
@@ -20,20 +20,12 @@ pub(super) fn command() -> Command {
              the stage that each is in, for how long, and what that stage waits for, a CNI plugin \
              and its process for example. Pulls are shown by `cricket pulls`.",
         )
-        .arg(
-            Arg::new("output")
-                .long("output")
-                .short('o')
-                .value_name("FORMAT")
-                .value_parser(["table", "json"])
-                .default_value("table")
-                .help("table, or json with times in milliseconds"),
-        )
+        .arg(format::flag("table, or json with times in milliseconds"))
 }
 
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let socket = load_config(matches)?.config.api.listen;
-    let is_json = own.get_one::<String>("output").is_some_and(|o| o == "json");
+    let is_json = format::is_json(own);
     let operations = converse(async {
         let mut client = AdminServiceClient::new(client::connect(&socket).await?);
         let answer = client.list_operations(ListOperationsRequest {}).await;

@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command};
 use cricket_proto::admin::admin_service_client::AdminServiceClient;
 use cricket_proto::admin::{TestPolicyRequest, TestPolicyResponse};
 
-use super::{CliError, client, exit, load_config, print};
+use super::{CliError, client, converse, exit, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("policy")
@@ -50,7 +50,7 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
         image: text("image"),
         namespace: text("namespace"),
     };
-    let answer = client::run(test(&socket, request))?;
+    let answer = converse(test(&socket, request))?;
     print(told(&answer).as_bytes())?;
     match answer.accepted {
         true => Ok(ExitCode::SUCCESS),

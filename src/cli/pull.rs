@@ -11,7 +11,7 @@ use cricket_proto::admin::admin_service_client::AdminServiceClient;
 use cricket_proto::admin::{PullImageRequest, PullImageUpdate};
 
 use super::progress::View;
-use super::{CliError, client, load_config, print};
+use super::{CliError, client, converse, load_config, print};
 
 pub(super) fn command() -> Command {
     Command::new("pull")
@@ -49,12 +49,8 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let request = request(own)?;
     let socket = load_config(matches)?.config.api.listen;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
     let mut view = View::of_stderr(own.get_flag("quiet"));
-    let pulled = runtime.block_on(pull(&socket, request, &mut view));
+    let pulled = converse(pull(&socket, request, &mut view));
     view.end();
     print(format!("{}\n", pulled?).as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::amount::{bytes, time};
 use super::progress::{Lines, Screen, Totals, is_over, layer_phase, phase, silence, size};
-use super::{CliError, client, load_config, print};
+use super::{CliError, client, converse, format, load_config, print};
 use crate::sys::clock;
 
 /// Bytes of a message: some ten thousand layers.
@@ -27,31 +27,21 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Go on showing them until ^C"),
         )
-        .arg(
-            Arg::new("output")
-                .long("output")
-                .short('o')
-                .value_name("FORMAT")
-                .value_parser(["table", "json"])
-                .default_value("table")
-                .help("table, or json with sizes in bytes (with --watch, a document a line)"),
-        )
+        .arg(format::flag(
+            "table, or json with sizes in bytes (with --watch, a document a line)",
+        ))
 }
 
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let socket = load_config(matches)?.config.api.listen;
-    let is_json = own.get_one::<String>("output").is_some_and(|o| o == "json");
+    let is_json = format::is_json(own);
     let view = match (is_json, own.get_flag("watch")) {
         (true, watch) => View::Json { watch },
         (false, false) => View::Table,
         (false, true) if std::io::stdout().is_terminal() => View::Screen(Screen::default()),
         (false, true) => View::Lines(None),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
-    runtime.block_on(show(&socket, view))?;
+    converse(show(&socket, view))?;
     Ok(ExitCode::SUCCESS)
 }
 

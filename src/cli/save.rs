@@ -14,7 +14,7 @@ use cricket_proto::admin::{LayerPacking, SaveFormat, SaveImagesPart, SaveImagesR
 
 use super::client::connect;
 use super::save_target::Target;
-use super::{CliError, load_config};
+use super::{CliError, converse, load_config};
 
 /// The largest part that is taken; the daemon sends 128 KiB.
 const MAX_PART_BYTES: usize = 4 << 20;
@@ -102,11 +102,7 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
         .into(),
     };
     let target = Target::open(&output, text("format") == "oci-dir")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
-    runtime.block_on(save(&socket, request, target))?;
+    converse(save(&socket, request, target))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::amount::bytes;
-use super::{CliError, client, load_config, print};
+use super::{CliError, converse, load_config, print};
 use crate::config::Loaded;
 use crate::daemon::{self, Wipe};
 
@@ -33,7 +33,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, CliError> {
     let loaded = load_config(matches)?;
-    client::run(wipe(&loaded, own.get_flag("force")))?;
+    converse(wipe(&loaded, own.get_flag("force")))?;
     Ok(ExitCode::SUCCESS)
 }
 
