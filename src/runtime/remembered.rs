@@ -7,38 +7,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::Features;
+use crate::sys::stamp::Stamp;
 
 /// Largest file that is read: a handler's answer takes some 150 bytes.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// Which file it is, and that its content has not changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(program: &Path) -> io::Result<Stamp> {
-        let facts = fs::metadata(program)?;
-        Ok(Stamp {
-            device: facts.dev(),
-            inode: facts.ino(),
-            size: facts.size(),
-            modified: (facts.mtime(), facts.mtime_nsec()),
-            changed: (facts.ctime(), facts.ctime_nsec()),
-        })
-    }
-}
 
 /// Answers by program.
 #[derive(Debug, Default)]
