@@ -181,11 +181,6 @@ impl Plugin {
         })
     }
 
-    /// How it gets addresses, if it says so.
-    pub(super) fn ipam(&self) -> Option<&Map<String, Value>> {
-        self.object.get("ipam").and_then(Value::as_object)
-    }
-
     /// The document for the plugin's stdin.
     pub(super) fn request(
         &self,

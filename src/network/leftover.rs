@@ -1,6 +1,7 @@
 //! What attachments hold on the node: for the account of what has no owner.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use super::cache::Record;
 use super::error::NetworkError;
 
 /// Where host-local keeps its leases when the network does not say.
-pub(super) const HOST_LOCAL_DIR: &str = "/var/lib/cni/networks";
+const HOST_LOCAL_DIR: &str = "/var/lib/cni/networks";
 /// The bridge that the plugin makes when the network does not say.
 const DEFAULT_BRIDGE: &str = "cni0";
 /// Bytes of a lease that are read: a container's id and an interface.
@@ -89,7 +90,7 @@ impl Networks {
 }
 
 /// host-local's directory of a network, if that has one.
-fn lease_place(document: &Value) -> Option<PathBuf> {
+pub(super) fn lease_place(document: &Value) -> Option<PathBuf> {
     let name = document["name"].as_str()?;
     let mut plugins = document["plugins"].as_array()?.iter();
     let ipam = plugins.find_map(|plugin| {
@@ -99,6 +100,13 @@ fn lease_place(document: &Value) -> Option<PathBuf> {
     Some(Path::new(parent.unwrap_or(HOST_LOCAL_DIR)).join(name))
 }
 
+/// Whether a file in host-local's directory is an address that was given away: beside them are `lock`
+/// and `last_reserved_ip.<n>`.
+pub(super) fn is_lease(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| name.parse::<IpAddr>().is_ok())
+}
+
 fn leases_in(place: &Path, ids: &BTreeSet<String>, found: &mut Vec<Lease>) -> std::io::Result<()> {
     let entries = match fs::read_dir(place) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -106,8 +114,7 @@ fn leases_in(place: &Path, ids: &BTreeSet<String>, found: &mut Vec<Lease>) -> st
     };
     for entry in entries {
         let entry = entry?;
-        let is_address = |name: &str| name.parse::<IpAddr>().is_ok();
-        if !entry.file_name().to_str().is_some_and(is_address) {
+        if !is_lease(&entry.file_name()) {
             continue;
         }
         let mut text = String::new();

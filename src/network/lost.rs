@@ -9,13 +9,12 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
-use super::leftover::{HOST_LOCAL_DIR, MAX_LEASE};
-use super::{Networks, bounded, config::Network};
+use super::leftover::{MAX_LEASE, is_lease, lease_place};
+use super::{Networks, bounded};
 
 impl Networks {
     /// The sandboxes of records that cannot be read. Frees leases that have lost their content, and
@@ -30,7 +29,7 @@ impl Networks {
 
     pub(super) fn lost_before(&self, booted: SystemTime) -> BTreeSet<String> {
         if let Ok(network) = self.current.default_network()
-            && let Some(dir) = leases(&network)
+            && let Some(dir) = lease_place(network.document())
         {
             free_blank(&dir, booted);
         }
@@ -45,30 +44,14 @@ impl Networks {
     }
 }
 
-/// Where the network's leases are, if host-local gives its addresses.
-fn leases(network: &Network) -> Option<PathBuf> {
-    let ipam = network.plugins.iter().find_map(|plugin| plugin.ipam())?;
-    let text = |key: &str| ipam.get(key).and_then(serde_json::Value::as_str);
-    if text("type") != Some("host-local") {
-        return None;
-    }
-    let dir = text("dataDir").filter(|dir| !dir.is_empty());
-    Some(Path::new(dir.unwrap_or(HOST_LOCAL_DIR)).join(&network.name))
-}
-
 fn free_blank(dir: &Path, booted: SystemTime) {
     // host-local makes the directory with its first lease.
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        // Beside them are `lock` and `last_reserved_ip.<n>`.
-        let is_lease = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.parse::<IpAddr>().is_ok());
         let is_blank = || {
             bounded::read(&path, MAX_LEASE).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
         };
-        if is_lease && is_older(&path, booted) && is_blank() {
+        if is_lease(&entry.file_name()) && is_older(&path, booted) && is_blank() {
             tracing::warn!(lease = %path.display(), "address freed whose lease a power cut has emptied");
             if let Err(error) = fs::remove_file(&path) {
                 tracing::error!(lease = %path.display(), %error, "lease not removed");

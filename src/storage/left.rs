@@ -20,11 +20,7 @@ pub struct Left {
 /// # Errors
 /// When a directory cannot be listed.
 pub fn left(settings: &Settings) -> Result<Left, StorageError> {
-    let own = settings.root.join("cricket");
-    let base = settings
-        .imagestore
-        .as_ref()
-        .map_or_else(|| own.clone(), |dir| dir.join("cricket"));
+    let (own, base) = settings.directories();
     let mut left = Left::default();
     for path in list(&own.join("containers"))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -40,11 +36,10 @@ pub fn left(settings: &Settings) -> Result<Left, StorageError> {
 
 /// The directories below which everything is a store's.
 pub fn places(settings: &Settings) -> Vec<PathBuf> {
-    let all = [Some(&settings.root), settings.imagestore.as_ref()];
-    all.into_iter()
-        .flatten()
-        .map(|dir| dir.join("cricket"))
-        .collect()
+    let (own, base) = settings.directories();
+    let mut places = vec![own, base];
+    places.dedup();
+    places
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {

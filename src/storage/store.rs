@@ -25,6 +25,16 @@ pub struct Settings {
     pub limits: LayerLimits,
 }
 
+impl Settings {
+    /// The directory of the containers' roots, and that of layers and images, which may be the same.
+    pub(super) fn directories(&self) -> (PathBuf, PathBuf) {
+        let own = self.root.join("cricket");
+        let base = self.imagestore.as_ref();
+        let base = base.map_or_else(|| own.clone(), |dir| dir.join("cricket"));
+        (own, base)
+    }
+}
+
 /// Bounds on unpacking one layer. [`Default`] gives values that honest images do not meet.
 #[derive(Debug, Clone)]
 pub struct LayerLimits {

@@ -130,11 +130,7 @@ fn examine_with(
     depth: Depth,
     watch: &mut Watch<'_>,
 ) -> Result<Examination, StorageError> {
-    let own = settings.root.join("cricket");
-    let base = settings
-        .imagestore
-        .as_ref()
-        .map_or_else(|| own.clone(), |dir| dir.join("cricket"));
+    let (own, base) = settings.directories();
     let places = Places {
         layers: Dir::open(&base.join("layers"))?,
         images: Dir::open(&base.join("images"))?,
