@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::state::{Id, RunDir};
+use crate::sys::process_tree;
 
 /// A process that has to do with a container.
 #[derive(Debug)]
@@ -31,17 +32,8 @@ const SHOWN: usize = 60;
 /// The processes of this PID namespace that carry an id. Those that have ended meanwhile, and zombies,
 /// which hold nothing, are not among them.
 pub(super) fn all(run_dir: &RunDir) -> std::io::Result<Vec<Seen>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let pid = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        if let Some(seen) = pid.and_then(|pid| look(pid, run_dir)) {
-            found.push(seen);
-        }
-    }
-    Ok(found)
+    let pids = process_tree::pids()?.into_iter();
+    Ok(pids.filter_map(|pid| look(pid, run_dir)).collect())
 }
 
 /// Whether the process is a monitor of this bundle now.

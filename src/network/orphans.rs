@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::Networks;
-use crate::sys::blocking;
-use crate::sys::process_tree::kill_all_with;
+use crate::sys::process_tree::{self, kill_all_with};
 
 /// How long a killed plugin may take to be gone. One that hangs in the kernel holds nobody up.
 const GONE: Duration = Duration::from_secs(5);
@@ -16,34 +15,8 @@ impl Networks {
     /// section 2). For pods that were being made; reads all of /proc.
     pub async fn end_plugins(&self, sandbox_id: &str) {
         let variable = format!("CNI_CONTAINERID={sandbox_id}");
-        let gone = async {
-            match blocking(move || kill_all_with(&variable).map_err(PluginsError::Processes)).await
-            {
-                Ok(killed) => {
-                    for process in killed {
-                        // One that cannot be watched has ended.
-                        let _ended = process.ended().await;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(sandbox_id, %error, "plugins of the dead daemon not ended")
-                }
-            }
-        };
-        if tokio::time::timeout(GONE, gone).await.is_err() {
-            tracing::warn!(
-                sandbox_id,
-                "killed, a plugin of the dead daemon does not end"
-            );
+        if let Err(error) = process_tree::end(move || kill_all_with(&variable), GONE).await {
+            tracing::warn!(sandbox_id, %error, "plugins of the dead daemon are not ended");
         }
     }
-}
-
-/// Only told in the log.
-#[derive(Debug, thiserror::Error)]
-enum PluginsError {
-    #[error("list the processes: {0}")]
-    Processes(std::io::Error),
-    #[error("{0}")]
-    ShuttingDown(#[from] crate::sys::ShuttingDown),
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Answer, Connection};
 use super::{Handler, Program, RuntimeError};
 use crate::cgroup::Cgroups;
-use crate::sys::process_tree::{kill_all_in, kill_tree};
+use crate::sys::process_tree::{self, kill_all_in, kill_tree};
 use crate::sys::{blocking, fault};
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
@@ -192,16 +192,8 @@ impl Monitor {
     /// runtime knows yet.
     pub async fn end(&self) {
         let bundle = self.bundle.clone();
-        let killed = blocking(move || Ok::<_, RuntimeError>(kill_all_in(&bundle)));
-        let gone = async {
-            for process in killed.await?.unwrap_or_default() {
-                // One that cannot be watched is waited for by what has to remove its cgroup.
-                let _ended = process.ended().await;
-            }
-            Ok::<_, RuntimeError>(())
-        };
-        if tokio::time::timeout(ANSWER, gone).await.is_err() {
-            tracing::warn!(bundle = %self.bundle.display(), "killed, the container's monitor does not end");
+        if let Err(error) = process_tree::end(move || kill_all_in(&bundle), ANSWER).await {
+            tracing::warn!(bundle = %self.bundle.display(), %error, "the container's monitor is not ended");
         }
     }
 

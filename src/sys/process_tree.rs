@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +42,33 @@ pub fn kill_tree(root: i32) -> Vec<Process> {
     processes
 }
 
+/// Kills by `kill`, on a thread where it may block, and waits until all that it has killed are gone.
+///
+/// # Errors
+/// That of `kill`, and `TimedOut` when one is not gone within `patience`.
+pub async fn end(
+    kill: impl FnOnce() -> io::Result<Vec<Process>> + Send + 'static,
+    patience: Duration,
+) -> io::Result<()> {
+    let gone = async {
+        let killed = tokio::task::spawn_blocking(kill).await;
+        for process in killed.map_err(io::Error::other)?? {
+            // One that cannot be watched has ended, or is waited for by what removes its cgroup.
+            let _ended = process.ended().await;
+        }
+        Ok(())
+    };
+    let late = |_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "killed, it does not end",
+        ))
+    };
+    tokio::time::timeout(patience, gone)
+        .await
+        .unwrap_or_else(late)
+}
+
 /// Kills every process whose working directory is `directory`, with its descendants. Returns those
 /// that were killed, of which some may not be gone yet. Reads all of /proc.
 ///
@@ -76,20 +104,29 @@ pub fn kill_all_with(variable: &str) -> io::Result<Vec<Process>> {
 /// Kills the trees of the processes whose directories below /proc are `wanted`.
 fn kill_where(wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<Process>> {
     let mut killed = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        if wanted(&entry.path()) {
+    for pid in pids()? {
+        if wanted(&Path::new("/proc").join(pid.to_string())) {
             killed.extend(kill_tree(pid));
         }
     }
     Ok(killed)
+}
+
+/// The processes of this PID namespace.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn pids() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i32>().ok()),
+        );
+    }
+    Ok(pids)
 }
 
 /// The children of all threads of a process: proc_tid_children(5).
@@ -112,7 +149,6 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     #[test]
     fn what_works_in_a_directory_goes_and_nothing_else() {
