@@ -104,6 +104,7 @@ mod tests {
             del_timeout: Duration::from_secs(1),
             concurrency: 1,
             instance: dir.join("run"),
+            host_ports_table: "cricket-test".into(),
         })
     }
 

@@ -29,8 +29,10 @@ mod counters;
 mod current;
 mod detach;
 mod error;
+mod hostport;
 mod leftover;
 mod lost;
+mod netlink;
 mod orphans;
 mod plugin;
 mod pod;
@@ -54,6 +56,7 @@ pub use admission::InFlight;
 pub use bandwidth::Bandwidth;
 pub use counters::Interface;
 pub use error::{NetworkError, NotReady};
+pub use hostport::{Former, HostPorts, Owner};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 
 use admission::Admission;
@@ -86,6 +89,8 @@ pub struct Settings {
     pub add_timeout: Duration,
     /// Time for one pod's DEL, all plugins together; as long again it may wait for its turn.
     pub del_timeout: Duration,
+    /// The table of nf_tables for host ports, in family `inet`.
+    pub host_ports_table: String,
     /// How many pods may be attached at once; as many may be detached at the same time.
     pub concurrency: usize,
 }
@@ -107,6 +112,7 @@ pub struct Networks {
     admission: Arc<Admission>,
     cache: Cache,
     counters: Counters,
+    host_ports: Arc<HostPorts>,
     _watcher: Option<Watcher>,
 }
 
@@ -119,6 +125,7 @@ impl Networks {
             admission: Admission::new(settings.concurrency),
             cache: Cache::new(settings.cache_dir.clone()),
             counters: Counters::default(),
+            host_ports: HostPorts::new(settings.host_ports_table.clone()),
             _watcher: Watcher::start(Arc::clone(&current)),
             current,
             settings,
@@ -143,6 +150,11 @@ impl Networks {
             let _ = tokio::time::timeout(patience, wait).await;
         }
         self.readiness()
+    }
+
+    /// Ports of the node that lead to pods.
+    pub fn host_ports(&self) -> &Arc<HostPorts> {
+        &self.host_ports
     }
 
     /// What is under way, oldest first. From memory.

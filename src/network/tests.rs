@@ -142,6 +142,7 @@ impl Scratch {
             cache_dir: self.path("cache"),
             netns_dir: self.path("netns"),
             instance: "/run/one".into(),
+            host_ports_table: "cricket-test".into(),
             default_network: None,
             add_timeout: LONG,
             del_timeout: LONG,
