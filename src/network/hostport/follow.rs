@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{MsgFlags, SockProtocol, recv, setsockopt};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use super::HostPorts;
 use super::batch::{GENERAL_HEADER, NEW_GENERATION};
 use crate::network::netlink::{ANSWER, find, listen, messages};
+use crate::sys::readiness;
 
 /// NFNLGRP_NFTABLES as a mask.
 const GROUP: u32 = 1 << 6;
@@ -54,7 +56,7 @@ impl Ears {
         // With less, something may be missed, and the kernel says so.
         let _ = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER);
         Ok(Self {
-            socket: AsyncFd::register(socket)?,
+            socket: readiness::watch(socket, Interest::READABLE)?,
             buffer: vec![0; ANSWER],
             touched: false,
         })
