@@ -145,6 +145,7 @@ pub(super) fn network(config: &Config) -> network::Settings {
         default_network: Some(default).filter(|name| !name.is_empty()),
         add_timeout: or(config.network.cni_add_timeout, CNI_ADD),
         del_timeout: or(config.network.cni_del_timeout, A_MINUTE),
+        status_grace: config.network.cni_status_grace_period,
         concurrency: CNI_AT_ONCE,
     }
 }

@@ -24,6 +24,10 @@ pub enum Command {
     Add,
     /// Detach the pod and release what it held.
     Del,
+    /// Say whether pods can be attached (CNI 1.1).
+    Status,
+    /// Release what belongs to no attachment (CNI 1.1).
+    Gc,
 }
 
 impl Command {
@@ -32,6 +36,8 @@ impl Command {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
+            Self::Status => "STATUS",
+            Self::Gc => "GC",
         }
     }
 }

@@ -39,6 +39,7 @@ mod pod;
 mod result;
 mod version;
 mod watch;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,9 @@ pub struct Settings {
     pub del_timeout: Duration,
     /// The table of nf_tables for host ports, in family `inet`.
     pub host_ports_table: String,
+    /// How long plugins that were ready may say that they are not, before that counts
+    /// (`cni_status_grace_period`).
+    pub status_grace: Duration,
     /// How many pods may be attached at once; as many may be detached at the same time.
     pub concurrency: usize,
 }
@@ -113,6 +117,7 @@ pub struct Networks {
     cache: Cache,
     counters: Counters,
     host_ports: Arc<HostPorts>,
+    health: whole::Health,
     _watcher: Option<Watcher>,
 }
 
@@ -121,20 +126,26 @@ impl Networks {
     /// the reason why the network is not ready.
     pub fn open(settings: Settings) -> Arc<Self> {
         let current = Arc::new(Current::read(&settings));
-        Arc::new(Self {
+        let this = Arc::new(Self {
             admission: Admission::new(settings.concurrency),
             cache: Cache::new(settings.cache_dir.clone()),
             counters: Counters::default(),
             host_ports: HostPorts::new(settings.host_ports_table.clone()),
             _watcher: Watcher::start(Arc::clone(&current)),
             current,
+            health: whole::Health::default(),
             settings,
-        })
+        });
+        // Without a runtime there is only somebody who looks at what was left.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(whole::follow(Arc::downgrade(&this)));
+        }
+        this
     }
 
     /// Whether pods can get a network now. From memory.
     pub fn readiness(&self) -> Result<(), NotReady> {
-        self.current.default_network().map(drop)
+        self.health.of(&self.current.default_network()?)
     }
 
     /// Waits until pods can get a network, for at most `patience`.
@@ -144,7 +155,10 @@ impl Networks {
                 self.refresh().await;
                 self.current
                     .until(patience, |catalog| catalog.default.is_ok())
-                    .await
+                    .await;
+                self.health
+                    .until(patience, || self.readiness().is_ok())
+                    .await;
             };
             // Reading the disk is a part of the wait.
             let _ = tokio::time::timeout(patience, wait).await;

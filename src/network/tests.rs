@@ -145,6 +145,7 @@ impl Scratch {
             netns_dir: self.path("netns"),
             instance: "/run/one".into(),
             host_ports_table: "cricket-test".into(),
+            status_grace: Duration::ZERO,
             default_network: None,
             add_timeout: LONG,
             del_timeout: LONG,

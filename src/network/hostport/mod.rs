@@ -133,6 +133,11 @@ impl HostPorts {
         })
     }
 
+    /// The table's name, in family `inet`.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
     /// Claims a pod's host ports, before anything is made for it. Claiming none does nothing.
     ///
     /// # Errors
