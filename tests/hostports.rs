@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cricket_harness::cri::*;
 use cricket_harness::net::Net;
@@ -22,6 +22,8 @@ use nix::sched::{CloneFlags, setns};
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 /// How long an answer that does not come is waited for.
 const SILENCE: Duration = Duration::from_millis(300);
+/// How long an answer that must come is waited for; a port that nobody has is refused at once.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The node's addresses on its outer interface, and its client's.
 const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const CLIENT: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
@@ -38,7 +40,15 @@ async fn dual_stack(change: impl FnOnce(&mut cricket_harness::daemon::Options)) 
             r#"[{"dst": "0.0.0.0/0"}]"#,
             r#"[{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]"#,
         );
-        assert!(text.contains("fd00:88"), "{text}");
+        // Without it a bridge sends nothing back to where it came from.
+        let text = text.replace(
+            r#""isGateway": true"#,
+            r#""isGateway": true, "hairpinMode": true"#,
+        );
+        assert!(
+            text.contains("fd00:88") && text.contains("hairpin"),
+            "{text}"
+        );
         options.cni = Some(("10-bridge.conflist".into(), text));
         change(options);
     })
@@ -147,23 +157,44 @@ impl Drop for Server {
     }
 }
 
+/// What a server says by TCP; `None`: nobody is there.
 fn tcp(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, SILENCE).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
 }
 
-fn udp_by(socket: &UdpSocket, address: SocketAddr) -> Option<String> {
+/// The same of a server that must be there: an IPv6 address of the bridge needs a second until it is
+/// known to be nobody else's.
+fn tcp_at_last(address: SocketAddr) -> Option<String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = tcp(address);
+        if answer.is_some() || Instant::now() > end {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What a server says by UDP, which is asked again and again.
+fn udp_by(socket: &UdpSocket, address: SocketAddr, patience: Duration) -> Option<String> {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
-    socket.send_to(b"?", address).ok()?;
-    let mut answer = [0; 64];
-    let (length, from) = socket.recv_from(&mut answer).ok()?;
-    assert_eq!(from, address, "the answer comes from where it was asked");
-    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+    let end = Instant::now() + patience;
+    loop {
+        // It fails when an earlier question was refused.
+        let _ = socket.send_to(b"?", address);
+        let mut answer = [0; 64];
+        if let Ok((length, from)) = socket.recv_from(&mut answer) {
+            assert_eq!(from, address, "the answer comes from where it was asked");
+            return Some(String::from_utf8_lossy(&answer[..length]).into_owned());
+        }
+        if Instant::now() > end {
+            return None;
+        }
+    }
 }
 
 fn udp(address: SocketAddr) -> Option<String> {
@@ -172,7 +203,7 @@ fn udp(address: SocketAddr) -> Option<String> {
     } else {
         "[::]:0"
     };
-    udp_by(&UdpSocket::bind(any).unwrap(), address)
+    udp_by(&UdpSocket::bind(any).unwrap(), address, PATIENCE)
 }
 
 fn at(ip: &str, port: u16) -> SocketAddr {
@@ -237,7 +268,7 @@ async fn a_host_port_is_reached_by_every_way_in_both_families() {
     ] {
         let address = at(to, 8080);
         for (way, answer) in [
-            ("TCP", inside(from, move || tcp(address))),
+            ("TCP", inside(from, move || tcp_at_last(address))),
             ("UDP", inside(from, move || udp(address))),
         ] {
             let what = format!("{way} from {} to {address}", from.display());
@@ -338,7 +369,7 @@ async fn what_a_dead_daemon_has_left_of_a_pod_that_is_gone_goes_at_the_start() {
     node.daemon.kill();
     let record = node.daemon.runroot().join("sandboxes").join(&web);
     assert!(record.exists(), "{}", record.display());
-    std::fs::remove_dir_all(&record).unwrap();
+    std::fs::remove_file(record.join("record.json")).unwrap();
     assert!(nft(&node, "list ruleset").contains(&web));
     node.daemon.launch();
     node.reconnect().await;
@@ -472,20 +503,21 @@ async fn a_udp_client_that_goes_on_sending_reaches_the_pod_that_has_the_port_now
             };
             Arc::new(UdpSocket::bind(any).unwrap())
         });
-        let ask = || udp_by(&socket, address);
+        let ask = |patience| udp_by(&socket, address, patience);
         assert_eq!(
-            ask(),
+            ask(SILENCE),
             None,
             "nobody is there yet, and the kernel remembers that"
         );
         for name in ["first", "second"] {
             let one = pod(&node, name, vec![mapping(5353, Protocol::Udp)]).await;
             let server = Server::start(&node, &one, 80, name);
-            let answer = ask().unwrap_or_else(|| panic!("{name} at {address} does not answer"));
+            let answer =
+                ask(PATIENCE).unwrap_or_else(|| panic!("{name} at {address} does not answer"));
             assert!(answer.starts_with(name), "{answer}");
             node.cri.remove_pod(&one).await.unwrap();
             drop(server);
-            assert_eq!(ask(), None);
+            assert_eq!(ask(SILENCE), None);
         }
     }
     finish(node, Some(client)).await;
@@ -509,7 +541,7 @@ async fn a_host_ip_has_its_ports_for_itself() {
     ];
     let outside = client.net.file().to_owned();
     for (to, name) in [(NODE[0], "one"), ("192.0.2.7", "two"), (NODE[1], "two")] {
-        let answer = inside(&outside, move || tcp(at(to, 8080))).unwrap();
+        let answer = inside(&outside, move || tcp_at_last(at(to, 8080))).unwrap();
         assert!(answer.starts_with(name), "{to}: {answer}");
     }
     let own = node.net().file().to_owned();
@@ -521,7 +553,9 @@ async fn a_host_ip_has_its_ports_for_itself() {
 async fn nothing_from_outside_gets_to_the_nodes_loopback() {
     let mut node = dual_stack(|_| ()).await;
     let web = pod(&node, "web", vec![mapping(8080, Protocol::Tcp)]).await;
-    let secret = node.net().listen(9999);
+    let secret = node
+        .net()
+        .enter(|| UdpSocket::bind("127.0.0.1:9999").unwrap());
     let bridge = node::BRIDGE;
     let localnet = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
     let own = node.net().file().to_owned();
@@ -539,19 +573,27 @@ async fn nothing_from_outside_gets_to_the_nodes_loopback() {
         nsenter.arg(format!("--net={}", netns.display())).arg("--");
         tools::run(nsenter.args(command.split(' ')));
     }
-    let gets_in = || {
-        inside(&netns, || {
-            TcpStream::connect_timeout(&at("127.0.0.1", 9999), SILENCE).is_ok()
-        })
+    let gets_in = |patience: Duration| {
+        let end = Instant::now() + patience;
+        secret.set_read_timeout(Some(SILENCE)).unwrap();
+        while Instant::now() < end {
+            inside(&netns, || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                let _ = socket.send_to(b"!", "127.0.0.1:9999");
+            });
+            if secret.recv_from(&mut [0; 8]).is_ok() {
+                return true;
+            }
+        }
+        false
     };
     node.daemon.kill();
-    assert!(!gets_in(), "the guard keeps it out");
+    assert!(!gets_in(SILENCE), "the guard keeps it out");
     let table = own_table(&node).unwrap();
     nft(&node, &format!("flush chain inet {table} guard"));
-    assert!(gets_in(), "without the guard it gets in");
+    assert!(gets_in(PATIENCE), "without the guard it gets in");
     node.daemon.launch();
     node.reconnect().await;
-    assert!(!gets_in(), "the guard is there again");
-    drop(secret);
+    assert!(!gets_in(SILENCE), "the guard is there again");
     node.finish().await;
 }

@@ -1,4 +1,5 @@
-//! Pod networks by CNI: configuration, plugin execution, cached attachments, readiness.
+//! Pod networks by CNI: configuration, plugin execution, cached attachments, readiness. Ports of the
+//! node that lead to pods (`hostport`).
 //!
 //! `Networks` is the door. It knows the configured networks, watches for changes, attaches pods
 //! (`attach`) and detaches them (`detach`) by running external plugins, and keeps a record of each
@@ -7,7 +8,7 @@
 //! what becomes of its addresses (sandbox), and which attachments are still wanted.
 //!
 //! ```text
-//!   conf_dir, plugin_dirs ──watch──▶ current: catalog ──▶ readiness
+//!   conf_dir, plugin_dirs ──watch──▶ current: catalog ──▶ readiness ◀── STATUS (whole)
 //!                                          │ default network
 //!   attach / detach ──admission──▶ chain of plugins ──▶ plugin processes
 //!            │

@@ -4,6 +4,7 @@
 
 mod bridge;
 mod faults;
+mod whole;
 
 use std::{
     fs,

@@ -159,7 +159,7 @@ impl Networks {
     }
 
     /// Collects the network's garbage when nothing runs. Whether that is done, or not to be done.
-    async fn collect(&self, network: &Network) -> bool {
+    pub(super) async fn collect(&self, network: &Network) -> bool {
         if !network.has_status_and_gc() || network.disables_gc {
             return true;
         }

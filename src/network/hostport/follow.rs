@@ -45,8 +45,8 @@ pub(super) struct Ears {
 /// A change that was not ours.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Who has made it, as far as the kernel says.
-    by: String,
+    /// Who has made it; `None`: there were too many changes to hear all.
+    by: Option<String>,
 }
 
 impl Ears {
@@ -77,11 +77,7 @@ impl Ears {
                     continue;
                 }
                 Err(Errno::EINTR) => continue,
-                // It had no room for all: anything may have happened.
-                Err(Errno::ENOBUFS) => {
-                    let by = "somebody among many changes".to_owned();
-                    return Ok(Change { by });
-                }
+                Err(Errno::ENOBUFS) => return Ok(Change { by: None }),
                 read => read?,
             };
             let answer = self.buffer.get(..read).unwrap_or_default();
@@ -122,7 +118,7 @@ fn changed(
                 let name = String::from_utf8_lossy(find(body, 3).unwrap_or_default());
                 let name = name.trim_end_matches('\0');
                 let by = format!("`{name}`, process {}", number.unwrap_or_default());
-                change = Some(Change { by });
+                change = Some(Change { by: Some(by) });
             }
             continue;
         }
@@ -165,7 +161,10 @@ pub(super) async fn follow(keeper: Weak<HostPorts>, mut ears: Ears) {
                 };
                 sleep(patience).await;
                 ears.forget(&table, |port| ports.is_own(port)).await;
-                ports.put_back(&change.by).await;
+                match change.by {
+                    Some(by) => ports.put_back(&by).await,
+                    None => ports.look().await,
+                }
                 last = Some(Instant::now());
             }
         }
@@ -224,7 +223,7 @@ mod tests {
         ] {
             let mut touched = false;
             let change = changed(&events.concat(), &mut touched, "cricket", &own);
-            let by = "`nft`, process 4242".to_owned();
+            let by = Some("`nft`, process 4242".to_owned());
             assert_eq!(change, heard.then_some(Change { by }));
         }
         let mut touched = false;
