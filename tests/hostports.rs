@@ -181,6 +181,10 @@ fn tcp_at_last(address: SocketAddr) -> Option<String> {
 
 /// What a server says by UDP, which is asked again and again.
 fn udp_by(socket: &UdpSocket, address: SocketAddr, patience: Duration) -> Option<String> {
+    // Answers to earlier questions that were asked twice.
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut [0; 64]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     let end = Instant::now() + patience;
     loop {
