@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cricket_harness::cri::*;
 use cricket_harness::{Node, leaks, requests, tools};
@@ -97,16 +97,25 @@ impl World {
         }
     }
 
-    /// Starts the daemon so that it dies at `fault` while it recovers; whether it did.
+    /// Starts the daemon so that it dies at `fault` while it recovers, which goes on after it serves;
+    /// whether it did.
     pub async fn killed_in_recovery(&mut self, fault: &str) -> bool {
         self.node.daemon.arm(Some(fault));
         let launched = self.node.daemon.try_launch();
         self.node.daemon.arm(None);
-        match launched {
-            Err(status) => was_killed(status),
-            Ok(()) => {
+        if let Err(status) = launched {
+            return was_killed(status);
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let recovered = self.left_now().is_empty() || Instant::now() > end;
+            // What died before there was nothing left is seen now at the latest.
+            if let Some(status) = self.node.daemon.ended(Duration::from_millis(20)).await {
+                return was_killed(status);
+            }
+            if recovered {
                 self.node.daemon.kill();
-                false
+                return false;
             }
         }
     }
@@ -168,15 +177,20 @@ impl World {
 
     /// What is there that was not before, once it has had time to go.
     pub async fn left_behind(&self) -> Vec<String> {
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE;
         loop {
-            let mut left: Vec<String> = self.present().difference(&self.usual).cloned().collect();
-            left.extend(self.not_deleted());
-            if left.is_empty() || tokio::time::Instant::now() > end {
+            let left = self.left_now();
+            if left.is_empty() || Instant::now() > end {
                 return left;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    fn left_now(&self) -> Vec<String> {
+        let mut left: Vec<String> = self.present().difference(&self.usual).cloned().collect();
+        left.extend(self.not_deleted());
+        left
     }
 
     pub async fn finish(self) {
