@@ -85,7 +85,10 @@ impl World {
         let made = tokio::spawn(call.clone().make(self.node.cri.clone()));
         let patience = if later { PATIENCE / 5 } else { PATIENCE };
         let ended = self.node.daemon.ended(patience).await;
-        // The connection has gone with the daemon, or the daemon never came to the point.
+        if ended.is_none() {
+            // It may come to the point still, in the middle of what is asked of it next.
+            self.node.daemon.kill();
+        }
         let answer = made.await.unwrap();
         self.node.daemon.arm(None);
         match ended {
