@@ -196,7 +196,8 @@ impl Leaks {
     /// # Errors
     /// When it cannot be found out what there is.
     pub async fn fix(&self) -> Result<Swept, LeakError> {
-        let found = self.looked().await?;
+        // Looked at twice: what somebody is just removing is neither swept nor called so.
+        let found = self.find().await?;
         let mut swept = Swept::default();
         if found.is_empty() {
             return Ok(swept);
