@@ -261,7 +261,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
 
 async fn restore(house: &House) -> Result<(), DaemonError> {
     house.containers.restore().await?;
-    Ok(house.sandboxes.restore().await?)
+    house.sandboxes.restore().await?;
+    house.networks.collect_garbage();
+    Ok(())
 }
 
 async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
