@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 
-use super::{DaemonError, House, host, security, settings};
+use super::{DaemonError, House, host, security, service, settings};
 use crate::config::{self, Config, ConfigError, Loaded};
 use crate::container::Profiles;
 use crate::cri::{Shown, Texts};
@@ -42,9 +42,13 @@ impl Reloader {
     pub(super) async fn run(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
             tracing::info!("SIGHUP: reading the configuration again");
-            if let Err(error) = self.reload().await {
-                tell(&error);
+            service::reloading();
+            let refused = self.reload().await.err();
+            if let Some(error) = &refused {
+                tell(error);
             }
+            let reason = refused.map(|error| error.to_string());
+            service::reloaded(&self.loaded.config.api.listen, reason.as_deref());
         }
     }
 
