@@ -181,8 +181,14 @@ pub(super) async fn handlers(
 
 /// The configuration as it is shown.
 pub(super) fn texts(loaded: &Loaded) -> Texts {
+    let mut json = serde_json::to_value(&loaded.config).unwrap_or_default();
+    if let Some(object) = json.as_object_mut() {
+        // Where kubeadm looks for it, to compare it with its own (CRI-O has it there too).
+        let pause = loaded.config.image.pause_image.as_str();
+        object.insert("sandboxImage".into(), pause.into());
+    }
     Texts {
-        json: serde_json::to_string(&loaded.config).unwrap_or_default(),
+        json: json.to_string(),
         toml: config::effective_file(loaded).into(),
         pause_image: loaded.config.image.pause_image.clone(),
     }
