@@ -75,12 +75,13 @@ runs() {
     local run=("$root/usr/bin/cricket")
     [ "$arch" = "$(uname -m)" ] || run=("qemu-$arch-static" -L "/usr/$arch-linux-gnu" "${run[@]}")
     local version; version=$("${run[@]}" --version)
+    mkdir -p "$scratch/crio.conf.d"
     [[ $version == "cricket "* ]] || fail "--version: $version"
-    "${run[@]}" --config "$root/etc/crio/crio.conf" --config-dir "$scratch/none" config \
+    "${run[@]}" --config "$root/etc/crio/crio.conf" --config-dir "$scratch/crio.conf.d" config \
         >"$scratch/effective" 2>"$scratch/warnings" || fail "the installed crio.conf is refused"
     [ ! -s "$scratch/warnings" ] || { cat "$scratch/warnings"; fail "crio.conf has warnings"; }
     "${run[@]}" config --default | cmp - "$root/etc/crio/crio.conf"
-    echo 'crio = 1' >"$scratch/wrong.conf"
+    printf '[crio.runtime]\nlog_level = "loud"\n' >"$scratch/wrong.conf"
     "${run[@]}" --config "$scratch/wrong.conf" config >/dev/null 2>&1 && fail "a wrong one is taken"
     say "$version runs: configuration, completions, manual page"
 }
