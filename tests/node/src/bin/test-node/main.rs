@@ -3,6 +3,7 @@
 mod cuts;
 mod install;
 mod options;
+mod service;
 mod short;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn run(options: &Options) -> Result<(), NodeError> {
     eprintln!("node: console and disks in {}", workshop.dir().display());
     let done = match options.verb.as_str() {
         "cuts" => cuts::run(&workshop, options),
+        "service" => service::run(&workshop),
         _ => short::run(&workshop),
     };
     if done.is_err() && std::env::var_os("CRICKET_KEEP_SCRATCH").is_some() {

@@ -19,14 +19,14 @@ pub struct Options {
     pub seed: Option<u64>,
 }
 
-const USAGE: &str = "usage: test-node image|short|cuts --staged DIR [--cuts N] [--kills N] \
+const USAGE: &str = "usage: test-node image|short|service|cuts --staged DIR [--cuts N] [--kills N] \
                      [--seconds N] [--seed N]";
 
 impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let verb = words.next().unwrap_or_default();
-        if !["image", "short", "cuts"].contains(&verb.as_str()) {
+        if !["image", "short", "service", "cuts"].contains(&verb.as_str()) {
             return Err(USAGE.into());
         }
         let mut options = Options {
