@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -61,15 +62,18 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Bus {
     pub(super) endpoints: Vec<Endpoint>,
+    /// How long an unused connection stays.
+    pub(super) idle: Duration,
     link: Mutex<Option<mpsc::Sender<Order>>>,
     turns: Semaphore,
 }
 
 impl Bus {
     /// The endpoints are tried in this order.
-    pub(super) fn new(endpoints: Vec<Endpoint>) -> Arc<Bus> {
+    pub(super) fn new(endpoints: Vec<Endpoint>, idle: Duration) -> Arc<Bus> {
         Arc::new(Bus {
             endpoints,
+            idle,
             link: Mutex::new(None),
             turns: Semaphore::new(AT_ONCE),
         })
@@ -117,6 +121,11 @@ impl Bus {
     /// For the connection, when it has broken: the next call makes another one.
     pub(super) fn break_off(&self) {
         *self.link() = None;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_connected(&self) -> bool {
+        self.link().is_some()
     }
 
     fn link(&self) -> MutexGuard<'_, Option<mpsc::Sender<Order>>> {

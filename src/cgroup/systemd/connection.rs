@@ -16,8 +16,6 @@ use super::{BUS, MANAGER, greeting};
 
 /// How long connecting, or handing over a message, may take.
 const SOON: Duration = Duration::from_secs(5);
-/// How long an unused connection stays: pods come in bursts.
-const IDLE: Duration = Duration::from_secs(10);
 /// Which signals a bus is to pass on.
 const MATCH: &str = "type='signal',sender='org.freedesktop.systemd1',\
      interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
@@ -88,7 +86,7 @@ impl Desk {
                     Ok(0) => return Err(Fault::Lost("the other side has hung up".to_owned())),
                     Err(error) => return Err(Fault::Lost(format!("read from it: {error}"))),
                 },
-                () = tokio::time::sleep_until(used + IDLE) => {
+                () = tokio::time::sleep_until(used + bus.idle) => {
                     used = Instant::now();
                     self.forget_the_gone();
                     if self.is_done() && bus.retire(orders) {

@@ -374,6 +374,12 @@ fn put_variant(bytes: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
+/// The other side, for tests.
+#[cfg(test)]
+mod other_side;
+#[cfg(test)]
+pub(super) use other_side::{asked, job_removed, refusal, reply};
+
 #[cfg(test)]
 mod tests {
     use super::super::{BUS, MANAGER};
@@ -416,86 +422,44 @@ mod tests {
         assert_eq!(&bytes[56..], [0; 8], "no auxiliary units");
     }
 
-    fn message(kind: u8, fields: &[(u8, &str, &str)], reply: Option<u32>, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![LITTLE, kind, 0, VERSION];
-        put_number(&mut bytes, size(body));
-        put_number(&mut bytes, 9);
-        put_array(&mut bytes, 8, |bytes| {
-            for (code, kind, text) in fields {
-                put_field(bytes, *code, kind, text);
-            }
-            if let Some(reply) = reply {
-                align(bytes, 8);
-                bytes.push(REPLY_SERIAL);
-                put_signature(bytes, "u");
-                put_number(bytes, reply);
-            }
-        });
-        align(&mut bytes, 8);
-        bytes.extend(body);
-        bytes
-    }
-
-    fn job_removed() -> Vec<u8> {
-        let mut body = Vec::new();
-        put_number(&mut body, 12);
-        for text in ["/org/freedesktop/systemd1/job/12", "a.scope", "done"] {
-            put_text(&mut body, text);
-        }
-        let fields = [
-            (PATH, "o", "/org/freedesktop/systemd1"),
-            (INTERFACE, "s", MANAGER.interface),
-            (MEMBER, "s", "JobRemoved"),
-            (SENDER, "s", ":1.2"),
-            (SIGNATURE, "g", "uoss"),
-        ];
-        message(SIGNAL, &fields, None, &body)
-    }
-
     #[test]
     fn answers_refusals_and_ends_of_jobs_are_understood() {
-        let mut body = Vec::new();
-        put_text(&mut body, "/a/b");
-        let bytes = message(
-            REPLY,
-            &[(SIGNATURE, "g", "o"), (SENDER, "s", ":1.2")],
-            Some(3),
-            &body,
-        );
-        let (sender, object) = (Some(":1.2".to_owned()), Some("/a/b".to_owned()));
-        assert_eq!(
-            parse(&bytes),
-            Ok(Incoming::Reply {
-                serial: 3,
-                sender: sender.clone(),
-                object
-            })
-        );
-        let fields = [(ERROR_NAME, "s", "x.Y"), (SIGNATURE, "g", "s")];
-        let refusal = Incoming::Refusal {
-            serial: 4,
-            name: "x.Y".into(),
-            text: "/a/b".into(),
-        };
-        assert_eq!(parse(&message(ERROR, &fields, Some(4), &body)), Ok(refusal));
-        let (job, result) = (
-            "/org/freedesktop/systemd1/job/12".to_owned(),
-            "done".to_owned(),
-        );
-        assert_eq!(
-            parse(&job_removed()),
-            Ok(Incoming::JobRemoved {
-                sender,
-                job,
-                result
-            })
-        );
-        assert_eq!(parse(&message(SIGNAL, &[], None, b"")), Ok(Incoming::Other));
+        let text = |text: &str| text.to_owned();
+        let table = [
+            (
+                reply(3, ":1.2", Some("/a/b")),
+                Incoming::Reply {
+                    serial: 3,
+                    sender: Some(text(":1.2")),
+                    object: Some(text("/a/b")),
+                },
+            ),
+            (
+                refusal(4, "x.Y", "no"),
+                Incoming::Refusal {
+                    serial: 4,
+                    name: text("x.Y"),
+                    text: text("no"),
+                },
+            ),
+            (
+                job_removed(":1.2", "/job/12", "done"),
+                Incoming::JobRemoved {
+                    sender: Some(text(":1.2")),
+                    job: text("/job/12"),
+                    result: text("done"),
+                },
+            ),
+            (call(1, BUS, "Hello", &Body::default()), Incoming::Other),
+        ];
+        for (bytes, wanted) in table {
+            assert_eq!(parse(&bytes), Ok(wanted));
+        }
     }
 
     #[test]
     fn what_is_cut_short_or_changed_is_refused_and_never_believed() {
-        let good = job_removed();
+        let good = job_removed(":1.2", "/job/12", "done");
         for end in 0..good.len() {
             assert!(parse(&good[..end]).is_err(), "{end}");
         }

@@ -26,6 +26,8 @@ use message::{Body, Target, Value};
 /// How long systemd may take for one unit. It needs milliseconds; when it is late, so is the OCI
 /// runtime's own call, for which there is a deadline of minutes.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an unused connection stays: pods come in bursts.
+const IDLE: Duration = Duration::from_secs(10);
 /// How often somebody who waits looks at the outcome itself.
 const LOOK: Duration = Duration::from_secs(1);
 /// The pause before a call is made again that met a PID 1 or a bus on its way up.
@@ -85,7 +87,7 @@ impl Systemd {
     }
 
     fn at(endpoints: Vec<Endpoint>, patience: Duration) -> Systemd {
-        let bus = Bus::new(endpoints);
+        let bus = Bus::new(endpoints, IDLE);
         Systemd { bus, patience }
     }
 

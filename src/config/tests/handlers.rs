@@ -196,3 +196,18 @@ fn a_file_that_cannot_be_executed_is_no_program() {
     let error = pause_binary(&node.load().unwrap()).unwrap_err().to_string();
     assert_eq!(error, "pause_path: /etc/passwd is not an executable file");
 }
+
+#[test]
+fn systemd_is_the_default_where_it_runs_and_what_the_file_says_counts_everywhere() {
+    let of = |node: Node| {
+        let config = node.load().unwrap().config;
+        let monitors = ready(&node).unwrap().ready[0].monitor_cgroup.clone();
+        (config.runtime.cgroup_manager.as_str(), monitors)
+    };
+    let asked = |name: &str| Node::with(&format!("[crio.runtime]\ncgroup_manager = \"{name}\"\n"));
+    assert_eq!(of(Node::new()), ("cgroupfs", String::new()));
+    let slice = || "system.slice".to_owned();
+    assert_eq!(of(Node::new().with_systemd()), ("systemd", slice()));
+    assert_eq!(of(asked("systemd")), ("systemd", slice()));
+    assert_eq!(of(asked("cgroupfs").with_systemd()), ("cgroupfs", String::new()));
+}

@@ -71,6 +71,12 @@ impl Node {
         self
     }
 
+    /// systemd runs the machine.
+    pub(super) fn with_systemd(mut self) -> Self {
+        self.sources.systemd = true;
+        self
+    }
+
     pub(super) fn flag(&mut self, name: &str, texts: &[&str]) {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
         self.sources.flags.insert(name.to_owned(), texts);
