@@ -382,7 +382,7 @@ pub(super) use other_side::{asked, job_removed, refusal, reply};
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BUS, MANAGER};
+    use super::super::BUS;
     use super::*;
 
     /// As `busctl` sends it, taken from the specification's rules by hand.

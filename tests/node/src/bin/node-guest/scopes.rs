@@ -7,7 +7,9 @@ use cricket_harness::cri::{self, ContainerConfig, PodSandboxConfig, PodSandboxSt
 use cricket_harness::{Client, requests};
 
 use crate::pods::{self, IMAGE, LOGS, said};
-use crate::units::{self, cgroup, file, holds, ours, output, property, systemctl, until};
+use crate::units::{
+    self, cgroup, file, holds, ours, output, processes, property, systemctl, until,
+};
 use crate::{Outcome, daemon};
 
 const MIB: i64 = 1 << 20;
@@ -26,15 +28,26 @@ pub async fn run() -> Outcome {
     let mut cri = daemon::connect().await?;
     pods::image(&cri).await?;
     let before = ours()?;
-    driver(&cri).await?;
-    places(&cri).await?;
-    restarts(&mut cri).await?;
-    limits(&cri).await?;
-    out_of_memory(&cri).await?;
-    stubborn(&cri).await?;
-    wrong_parents(&cri).await?;
-    slice_vanishes(&cri).await?;
-    without_bus(&cri).await?;
+    // All is tried, so that one run under emulation tells everything.
+    let mut wrong = Vec::new();
+    for (part, outcome) in [
+        ("driver", driver(&cri).await),
+        ("places", places(&cri).await),
+        ("restarts", restarts(&mut cri).await),
+        ("limits", limits(&cri).await),
+        ("out of memory", out_of_memory(&cri).await),
+        ("stubborn", stubborn(&cri).await),
+        ("wrong parents", wrong_parents(&cri).await),
+        ("slice vanishes", slice_vanishes(&cri).await),
+        ("without D-Bus", without_bus(&cri).await),
+    ] {
+        if let Err(error) = outcome {
+            wrong.push(format!("{part}: {error}"));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n"));
+    }
     until("the units of removed pods are forgotten", || {
         Ok(ours()?.len() <= before.len())
     })
@@ -150,6 +163,7 @@ fn is_in_place(made: &Made) -> Outcome {
             return Err(format!("{unit}: {name}={found} instead of {wanted}"));
         }
     }
+    processes(&made.scope())?;
     let monitors = file(&made.monitor(), "cgroup.procs")?;
     let name = std::fs::read_to_string(format!("/proc/{monitors}/comm")).unwrap_or_default();
     if name.trim() != "conmon" {
@@ -165,19 +179,11 @@ fn is_in_place(made: &Made) -> Outcome {
 /// What ends or restarts the service or PID 1 leaves monitors and containers alone.
 async fn restarts(cri: &mut Client) -> Outcome {
     let made = make(cri, "restarts", sleeping()).await?;
-    let before = (
-        file(&made.scope(), "cgroup.procs")?,
-        file(&made.monitor(), "cgroup.procs")?,
-    );
-    let unmoved = || -> Outcome {
-        let now = (
-            file(&made.scope(), "cgroup.procs")?,
-            file(&made.monitor(), "cgroup.procs")?,
-        );
-        match now == before {
-            true => Ok(()),
-            false => Err(format!("processes {now:?} instead of {before:?}")),
-        }
+    let now = || -> Outcome<_> { Ok((processes(&made.scope())?, processes(&made.monitor())?)) };
+    let before = now()?;
+    let unmoved = || match now()? {
+        same if same == before => Ok(()),
+        now => Err(format!("processes {now:?} instead of {before:?}")),
     };
     systemctl(&["stop", SERVICE])?;
     unmoved()?;

@@ -53,13 +53,49 @@ pub fn file(unit: &str, name: &str) -> Outcome<String> {
     Ok(text.trim().to_owned())
 }
 
-/// The file of a unit's cgroup holds this.
-pub fn holds(unit: &str, name: &str, wanted: &str) -> Outcome {
-    let found = file(unit, name)?;
-    if found == wanted {
+/// The limit in force in a container's scope is this: crun puts a cgroup `container` into it, and
+/// writes limits into either or both.
+pub fn holds(scope: &str, name: &str, wanted: &str) -> Outcome {
+    let scope_dir = cgroup(scope)?;
+    let read = |dir: &Path| std::fs::read_to_string(dir.join(name)).ok();
+    let mut found: Vec<String> = [read(&scope_dir), read(&scope_dir.join("container"))]
+        .into_iter()
+        .flatten()
+        .map(|text| text.trim().to_owned())
+        .collect();
+    // Of two limits the smaller one counts.
+    if let Some(least) = found
+        .iter()
+        .filter_map(|text| text.parse::<u64>().ok())
+        .min()
+        && !["memory.min", "memory.oom.group"].contains(&name)
+    {
+        found = vec![least.to_string()];
+    }
+    if found.iter().any(|text| text == wanted) {
         return Ok(());
     }
-    Err(format!("{unit}: {name} is {found:?} instead of {wanted:?}"))
+    Err(format!(
+        "{scope}: {name} is {found:?} instead of {wanted:?}"
+    ))
+}
+
+/// The processes in a unit's cgroup and in those below it.
+pub fn processes(unit: &str) -> Outcome<Vec<String>> {
+    let mut pids = Vec::new();
+    let mut pending = vec![cgroup(unit)?];
+    while let Some(dir) = pending.pop() {
+        let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().map(str::to_owned));
+        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        pending.extend(entries.filter(is_dir).map(|entry| entry.path()));
+    }
+    pids.sort();
+    match pids.is_empty() {
+        true => Err(format!("{unit} holds no process")),
+        false => Ok(pids),
+    }
 }
 
 /// All units of cricket's pods and containers that systemd knows, the failed ones too.

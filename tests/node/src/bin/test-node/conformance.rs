@@ -45,7 +45,10 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<(), NodeError> {
     running.succeed(SOON)?;
     for name in ["report.json", "features.json"] {
         let file = format!("/opt/node/critest/{name}");
-        write(&options.report.join(name), &inside.good(SOON, &["cat", &file])?)?;
+        write(
+            &options.report.join(name),
+            &inside.good(SOON, &["cat", &file])?,
+        )?;
     }
     write(&options.report.join("journal.log"), &journal(inside))?;
     let failed = inside.good(SOON, &["systemctl", "--failed", "--plain", "--no-legend"])?;
