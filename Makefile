@@ -17,7 +17,7 @@ demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)
 	tests/run.sh
-faults: ## kills, full disks and hangs in their long forms, and the table of what was lost (as root)
+faults: ## kills, full disks, hangs, a soak and power cuts, long, and the table of what was lost (as root); ARGS=faults_monitor for some
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && tests/faults.sh $(ARGS)
 conformance: ## all of critest, the CRI's own test suite (as root); ARGS="--focus REGEX" for some of it
 	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/critest.sh && tests/conformance/run.sh $(ARGS)

@@ -287,3 +287,35 @@ async fn a_wipe_is_refused_while_anything_runs_and_without_a_word_of_a_person() 
     assert!(!pulled.is_empty());
     node.finish().await;
 }
+
+#[tokio::test]
+async fn a_wipe_ends_what_was_set_aside_and_no_daemon_can_end() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (pod, container, _) = node.run("aside", &image, &["sleep", "1000"]).await;
+    node.daemon.kill();
+    let bundle = node.daemon.runroot().join("containers").join(&container);
+    fs::write(bundle.join("record.json"), "{").unwrap();
+    node.daemon.launch();
+    node.reconnect().await;
+    node.cri.remove_pod(&pod).await.unwrap();
+    let lives = !node.pids_of(&container).is_empty();
+    assert!(lives, "a daemon ends nothing that it does not understand");
+    let (code, text) = cricket(&node, &["check"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains("`cricket wipe` or a reboot ends it"),
+        "{text}"
+    );
+    assert!(node.daemon.stop().await.success());
+    let (code, text) = cricket(&node, &["wipe"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("whose record was set aside"), "{text}");
+    assert!(!node.pids_of(&container).is_empty());
+    let (code, text) = cricket(&node, &["wipe", "--force"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(node.processes(&container), []);
+    node.daemon.launch();
+    node.reconnect().await;
+    node.finish().await;
+}

@@ -40,7 +40,9 @@ case " $* " in
 esac
 [ "$({real} "$1" "$2" state "$9" | grep -c '"paused"')" = 1 ] || {{ echo 'not frozen' >&2; exit 1; }}
 [ -e {doubles}/fail ] && {{ echo 'criu failed: type NOTIFY' >&2; exit 1; }}
-echo pages > "$6/pages-1.img"; echo log > "$8/dump.log"
+echo pages > "$6/pages-1.img"; touch {doubles}/dumping
+while [ -e {doubles}/hold ]; do sleep 0.02; done
+echo log > "$8/dump.log"
 "#,
         doubles = doubles.path().display()
     );
@@ -161,6 +163,46 @@ async fn a_checkpoint_holds_processes_changes_and_log_and_the_container_goes_on(
     node.cri.stop(&id, 0).await.unwrap();
     let ended = checkpoint(&node, &id, &place.join("a.tar")).await;
     assert_eq!(ended.unwrap_err().code(), Code::FailedPrecondition);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_in_a_checkpoint_leaves_no_memory_and_no_frozen_container() {
+    let (mut node, doubles) = node(true).await;
+    let image = node.busybox().await;
+    let (_, id, _) = node.run("killed", &image, &["sleep", "1000"]).await;
+    let place = node.dir().join("checkpoints");
+    std::fs::create_dir(&place).unwrap();
+    let archive = place.join("one.tar");
+    let hold = doubles.path().join("hold");
+    std::fs::write(&hold, "").unwrap();
+    let call = tokio::spawn({
+        let (cri, id, location) = (node.cri.clone(), id.clone(), archive.display().to_string());
+        async move {
+            let request = CheckpointContainerRequest {
+                container_id: id,
+                location,
+                timeout: 60,
+            };
+            cri.checkpoint_container(request).await.map(drop)
+        }
+    });
+    let dumping = doubles.path().join("dumping");
+    node.until("the dump", || dumping.exists()).await;
+    node.daemon.kill();
+    assert!(call.await.unwrap().is_err());
+    assert_eq!(in_directory(&place).len(), 1, "the memory of its processes");
+    node.daemon.launch();
+    node.reconnect().await;
+    node.until("nothing is left", || in_directory(&place).is_empty())
+        .await;
+    // Thawed soon: the restart does not wait for the runtime.
+    while node.cri.exec(&id, &["true"], 20).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    std::fs::remove_file(&hold).unwrap();
+    checkpoint(&node, &id, &archive).await.unwrap();
+    assert_eq!(in_directory(&place), [archive]);
     node.finish().await;
 }
 

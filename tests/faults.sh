@@ -1,6 +1,7 @@
 #!/bin/sh
 # make faults: the long forms of all integration tests that write rows (tests/harness/src/faults.rs)
-# of a table; it is printed, and written into docs/faults.md.
+# of a table, a soak, and power cuts of the virtual machine; the table is printed, and written into
+# docs/faults.md. With names of tests it is only these, and nothing is written down.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
@@ -16,6 +17,10 @@ status=0
 rows=$(grep -lE 'faults::(\{|Row)' tests/*.rs tests/*/*.rs | sed 's#^tests/##; s#/.*##; s#\.rs$##' | sort -u)
 # shellcheck disable=SC2046,SC2086
 cargo test --locked --no-fail-fast $(printf -- '--test %s ' ${*:-$rows}) || status=$?
+if [ $# -eq 0 ]; then
+	target/debug/soak --minutes 10 || status=$?
+	PROFILE=debug tests/node/run.sh cuts --cuts 55 --kills 3 || status=$?
+fi
 
 table() {
 	echo '| fault | times tried | lost | left behind |'

@@ -407,3 +407,26 @@ async fn a_process_that_no_signal_ends_is_told_of_and_goes_once_its_file_system_
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_process_that_works_on_a_dead_file_system_holds_up_nothing_that_is_undone() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (pod, _, config) = node.run("beside", &image, &["sleep", "1000"]).await;
+    let place = tempfile::tempdir().unwrap();
+    let mut dead = DeadFs::mount(place.path());
+    let mut command = std::process::Command::new("sleep");
+    let command = command.arg("1000").current_dir(place.path());
+    let mut works_there = command.spawn().unwrap();
+    dead.stop();
+    let container = requests::container("bad", &image, &["/no/such/program"]);
+    let failed = node.cri.create(&pod, &container, &config).await;
+    assert!(failed.unwrap_err().message().contains("/no/such/program"));
+    // Its monitor is looked for among all processes of the node.
+    let log = node.daemon.log();
+    assert!(!log.contains("monitor is not ended"), "{log}");
+    dead.end();
+    works_there.kill().unwrap();
+    works_there.wait().unwrap();
+    node.finish().await;
+}

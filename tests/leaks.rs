@@ -166,8 +166,11 @@ async fn nothing_that_is_just_being_made_or_removed_is_called_a_leak() {
     }
     let mut looked = 0;
     while looked == 0 || lives.iter().any(|life| !life.is_finished()) {
-        let (code, text) = tokio::task::block_in_place(|| doctor(&node, &[]));
-        assert_eq!((code, text.as_str()), (0, "nothing without an owner\n"));
+        for flags in [&[][..], &["--fix"]] {
+            let (code, text) = tokio::task::block_in_place(|| doctor(&node, flags));
+            let told = (flags, code, text.as_str());
+            assert_eq!(told, (flags, 0, "nothing without an owner\n"));
+        }
         looked += 1;
     }
     for life in lives {

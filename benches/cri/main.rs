@@ -6,8 +6,8 @@
 //!
 //! Options: `--socket FILE`, `--cgroup-parent PATH`, `--rounds N` (default 40), `--pods N` (default
 //! 50), `--pulls N` (of 1 GB, default 5), and names of measurements to do only those: floor, pods,
-//! exec, stream, burst, many, restart, pull, gigabyte, log. `gigabyte` starts a containerd of its own beside the
-//! daemon, where one is installed.
+//! exec, stream, burst, many, hangs, restart, pull, gigabyte, log. `gigabyte` starts a containerd of its
+//! own beside the daemon, where one is installed.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,7 @@ mod disk;
 mod execs;
 mod floor;
 mod gigabyte;
+mod hangs;
 mod images;
 mod logs;
 mod many;
@@ -124,6 +125,9 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
     if arguments.wants("many") {
         many::measure(&mut target, &image, arguments.pods, &mut table).await;
     }
+    if arguments.wants("hangs") && arguments.socket.is_none() {
+        missed.extend(hangs::measure(&mut table).await);
+    }
     if arguments.wants("restart") && arguments.socket.is_none() {
         restart::measure(&mut table).await;
     }
@@ -131,7 +135,7 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
         images::measure(&mut target, &mut table).await;
     }
     if arguments.wants("gigabyte") {
-        missed = gigabyte::measure(&mut target, arguments.pulls, &mut table).await;
+        missed.extend(gigabyte::measure(&mut target, arguments.pulls, &mut table).await);
     }
     if arguments.wants("log") {
         logs::measure(&target, &image, &mut table).await;

@@ -18,7 +18,8 @@ pub(super) fn command() -> Command {
         .long_about(
             "Removes everything that cricket keeps on this node: images, layers, containers and \
              pods with what is left of them in the kernel, and what was set aside. Lists it first \
-             and asks. Neither the daemon nor a container may run.\n\nOther than CRI-O's, this \
+             and asks. Neither the daemon nor a container may run, but for those whose record was \
+             set aside, which are ended.\n\nOther than CRI-O's, this \
              command looks at no version file: without a person at a terminal or --force it \
              removes nothing.",
         )
@@ -114,6 +115,9 @@ fn listed(wipe: &Wipe) -> String {
     }
     for image in &wipe.images {
         line(format_args!("    {image}"));
+    }
+    for process in &wipe.ending {
+        line(format_args!("  ends {process}, whose record was set aside"));
     }
     line(format_args!("{} on disk in all", bytes(wipe.bytes)));
     out

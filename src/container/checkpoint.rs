@@ -3,10 +3,12 @@
 //!
 //! It is frozen from before the dump until its files are read, so that both fit together and
 //! nothing moves under the reader. The record says so first: a daemon that is killed meanwhile
-//! leaves a frozen container, which the next one thaws.
+//! leaves a frozen container, which the next one thaws, and the half of an archive and the memory of
+//! processes beside the location, which the next one removes.
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -24,6 +26,9 @@ use crate::sys::{ShuttingDown, blocking};
 const DUMP: Duration = Duration::from_secs(300);
 /// How long criu may take to say whether it works here.
 const PROBE: Duration = Duration::from_secs(20);
+/// What is beside the archive while it is made: the memory of processes, and the unfinished archive.
+const WORK: &str = "work";
+const PARTIAL: &str = "partial";
 
 impl Containers {
     /// Writes the state of a running container to the archive `location`; within `limit` for the
@@ -67,15 +72,41 @@ impl Containers {
                 id: record.id.clone(),
             });
         };
-        let scratch = beside(&location, "work");
-        make_scratch(&scratch)?;
-        self.update(container, |record| record.frozen = true)?;
+        let scratch = beside(&location, WORK);
+        self.update(container, |record| {
+            record.frozen = true;
+            record.checkpoint = Some(location.clone());
+        })?;
+        if let Err(error) = make_scratch(&scratch) {
+            // What is there may be another checkpoint's.
+            self.update(container, |record| {
+                record.frozen = false;
+                record.checkpoint = None;
+            })?;
+            return Err(error);
+        }
         let written = self.dump(&record, &scratch, &location, limit).await;
         let thawed = self.thaw(container).await;
         let removed =
             blocking(move || fs::remove_dir_all(&scratch).map_err(io_error("remove", &scratch)));
         let removed = removed.await;
-        written.and(thawed).and(removed)
+        let forgotten = self.update(container, |record| record.checkpoint = None);
+        written.and(thawed).and(removed).and(forgotten)
+    }
+
+    /// Removes what a daemon that was killed has left of a checkpoint.
+    pub(super) async fn forget_checkpoint(&self, record: &mut Record) {
+        let Some(location) = record.checkpoint.take() else {
+            return;
+        };
+        let removed = blocking(move || {
+            let (scratch, partial) = (beside(&location, WORK), beside(&location, PARTIAL));
+            gone(fs::remove_dir_all(&scratch)).map_err(io_error("remove", &scratch))?;
+            gone(fs::remove_file(&partial)).map_err(io_error("remove", &partial))
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(id = %record.id, %error, "what a checkpoint has left is not removed");
+        }
     }
 
     async fn dump(
@@ -98,7 +129,7 @@ impl Containers {
             diff: self.rooms.store.root_diff(id)?,
             scratch: scratch.to_owned(),
         };
-        let (partial, location) = (beside(location, "partial"), location.to_owned());
+        let (partial, location) = (beside(location, PARTIAL), location.to_owned());
         blocking(move || {
             let written = archive.write(&partial).and_then(|()| {
                 fs::rename(&partial, &location).map_err(io_error("replace", &location))
@@ -125,6 +156,14 @@ impl Containers {
             }
         }
         self.update(container, |record| record.frozen = false)
+    }
+}
+
+/// Gone already is fine.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

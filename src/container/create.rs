@@ -177,6 +177,7 @@ impl Containers {
             own_pid_namespace: pid_mode == NamespaceMode::Container,
             runs_as: RunsAs::default(),
             frozen: false,
+            checkpoint: None,
             half_made: false,
             unknown: Default::default(),
         })

@@ -143,6 +143,9 @@ pub struct Record {
     /// Whether it may be frozen for a checkpoint, and has to be thawed after a crash.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub frozen: bool,
+    /// The archive that a checkpoint is being written to: what is beside it goes after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<PathBuf>,
     /// Whether it was never made to the end and could not be undone: listed so that it is removed,
     /// and in nobody's way, for its name may have been given again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -207,6 +210,7 @@ mod tests {
             own_pid_namespace: true,
             runs_as: RunsAs::default(),
             frozen: false,
+            checkpoint: None,
             half_made: false,
             unknown: BTreeMap::new(),
         }

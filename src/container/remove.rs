@@ -63,7 +63,8 @@ impl Containers {
         self.monitor(&record.id).gone().await;
         fault::point("remove.ended");
         stage.enter("remove the writable layer and the record");
-        self.forget(&record).await?;
+        self.forget_root(&record).await?;
+        container.record.remove(&self.records, &record.id)?;
         fault::point("remove.record-gone");
         // From both at once and last: the kubelet asks for the status right before the removal,
         // and a container that is listed must have one.

@@ -25,7 +25,8 @@ impl Containers {
         Ok(())
     }
 
-    async fn restore_one(self: &Arc<Self>, record: Record) {
+    async fn restore_one(self: &Arc<Self>, mut record: Record) {
+        self.forget_checkpoint(&mut record).await;
         match record.phase {
             Phase::Making => {
                 // Nobody waits for it: it is listed nowhere, and its name is free.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::record::{Exit, Reason};
-use super::{Container, ContainerError, Containers, Phase};
+use super::{Container, ContainerError, Containers, Phase, Record};
+use crate::runtime::RuntimeError;
 use crate::state::{Happening, Stage};
 use crate::sys::{clock, fault};
 
@@ -57,6 +58,13 @@ impl Containers {
                 self.announce(container, Happening::Started);
                 Ok(())
             }
+            // A daemon that was killed had asked already, and the container has ended since: its
+            // monitor has written that down and gone, and who follows it records it.
+            Err(RuntimeError::MonitorGone | RuntimeError::Monitor { .. })
+                if self.has_been_started(&record) =>
+            {
+                Ok(())
+            }
             Err(error) => {
                 let message = error.to_string();
                 if let Err(left) = self.fail_to_start(container, &message, stage).await {
@@ -66,6 +74,11 @@ impl Containers {
                 Err(error.into())
             }
         }
+    }
+
+    fn has_been_started(&self, record: &Record) -> bool {
+        let exit = self.monitor(&record.id).exit_record();
+        exit.is_ok_and(|exit| exit.is_some_and(|exit| exit.started_at_ns > 0))
     }
 
     /// The container that could not be started has ended, as the kubelet sees it.

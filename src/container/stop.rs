@@ -15,6 +15,10 @@ use crate::sys::{blocking, fault, pidfd};
 /// How long the OCI runtime may take to send a signal before the daemon sends it itself: stopping
 /// must not hang with a runtime that hangs.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the end of a container may take to be known once its stuck monitor was killed.
+const TOLD: Duration = Duration::from_secs(10);
+/// How long looking whether a process has ended may take: the kernel knows at once.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Containers {
     /// Stops a container: its stop signal first, SIGKILL after `grace`. Returns when it has ended
@@ -138,6 +142,15 @@ impl Containers {
         if timeout(waited, container.ended()).await.is_ok() {
             return Ok(());
         }
+        if has_ended(record).await {
+            // Only its monitor keeps it: stopped, or held by the disk of the log. Without it the end
+            // is told as that of any container whose monitor was killed.
+            tracing::warn!(id = %record.id, "killed, and its monitor does not say so: that is killed too");
+            self.monitor(&record.id).end().await;
+            if timeout(TOLD, container.ended()).await.is_ok() {
+                return Ok(());
+            }
+        }
         let pid = record.init.map_or(0, |init| init.pid);
         let state = record
             .init
@@ -193,6 +206,15 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
     tracing::warn!(id = %record.id, signal, why, "signal sent by the daemon itself");
     process.signal(signal);
     Ok(true)
+}
+
+/// Whether the container's first process runs no more, waited for by its parent or not.
+async fn has_ended(record: &Record) -> bool {
+    let alive = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
+    match record.init.and_then(alive) {
+        Some(process) => timeout(LOOK, process.ended()).await.is_ok(),
+        None => true,
+    }
 }
 
 /// The container's first process, in words.

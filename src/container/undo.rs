@@ -35,7 +35,8 @@ impl Containers {
         self.release(record, true).await?;
         // What it writes into the bundle would be in the way of removing that.
         self.monitor(&record.id).gone().await;
-        self.forget(record).await
+        self.forget_root(record).await?;
+        Ok(self.records.remove(&record.id)?)
     }
 
     /// Removes what the runtime and the kernel keep of a container that has ended, or, with
@@ -67,11 +68,11 @@ impl Containers {
         .await
     }
 
-    /// Removes the writable layer and, last, the record with the bundle.
-    pub(super) async fn forget(&self, record: &Record) -> Result<(), ContainerError> {
+    /// Removes the writable layer. The record with the bundle goes after it, and last.
+    pub(super) async fn forget_root(&self, record: &Record) -> Result<(), ContainerError> {
         let (store, id) = (self.rooms.store.clone(), record.id.clone());
         blocking(move || store.remove_root(id.as_str()).map_err(ContainerError::from)).await?;
         fault::point("remove.root-gone");
-        Ok(self.records.remove(&record.id)?)
+        Ok(())
     }
 }

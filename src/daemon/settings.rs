@@ -16,6 +16,7 @@ use crate::security::seccomp::Target;
 use crate::security::selinux::Selinux;
 use crate::spec::inputs::{Host, Ulimit};
 use crate::storage::Store;
+use crate::sys::resolved::resolved;
 use crate::{cgroup, container, image, leaks, network, sandbox, spec, storage, streaming};
 
 /// How long CNI may take for one pod's ADD when the configuration does not say: longer than the
@@ -36,8 +37,9 @@ const MIN_KILL_WAIT: i64 = 30;
 
 pub(super) fn storage(config: &Config) -> storage::Settings {
     storage::Settings {
-        root: config.root.clone(),
-        imagestore: config.imagestore.clone(),
+        // A link is what people make of a root that is to be on another disk.
+        root: resolved(&config.root),
+        imagestore: config.imagestore.as_deref().map(resolved),
         limits: storage::LayerLimits::default(),
     }
 }

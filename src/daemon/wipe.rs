@@ -15,6 +15,8 @@ pub struct Wipe {
     pub places: Vec<String>,
     /// Processes of pods and containers that run, in words: nothing can be wiped then.
     pub running: Vec<String>,
+    /// Processes of what was set aside, in words. No daemon can end them: a wipe does.
+    pub ending: Vec<String>,
     /// Images by name.
     pub images: Vec<String>,
     /// How many layers.
@@ -58,12 +60,14 @@ impl Wipe {
         let count = |path| Ok::<_, DaemonError>(doctor::ids_in(path)?.len());
         let mut places: Vec<_> = storage::places(&storage);
         places.push(run_dir.root().to_owned());
+        let running = doctor::alone(loaded, false)?.leaks.running()?;
         Ok(Self {
             places: places
                 .iter()
                 .map(|place| place.display().to_string())
                 .collect(),
-            running: doctor::alone(loaded, false)?.leaks.running()?,
+            running: running.listed,
+            ending: running.set_aside,
             images: names.collect(),
             layers: found.layers,
             roots: storage::left(&storage)?.roots.len(),

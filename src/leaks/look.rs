@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::processes::{self, Seen};
-use super::{Kind, Leak, LeakError, Leaks};
+use super::{Kind, Leak, LeakError, Leaks, Running};
 use crate::cgroup::Named;
 use crate::sandbox;
 use crate::state::{Id, Owners, ids_in};
@@ -61,24 +61,31 @@ impl Leaks {
     }
 
     /// The processes of those who exist.
-    pub(super) fn owned_processes(&self) -> Result<Vec<String>, LeakError> {
+    pub(super) fn owned_processes(&self) -> Result<Running, LeakError> {
         let all = self.processes()?;
         let owners = self.owners()?;
-        let owned = all.iter().filter_map(|seen| {
+        let mut running = Running::default();
+        for seen in &all {
             let bundle = seen.bundle.as_ref().filter(|bundle| bundle.is_ours);
             let mut ids = bundle
                 .map(|bundle| &bundle.id)
                 .into_iter()
                 .chain(&seen.cgroup_ids);
-            let id = ids.find(|id| owners.owns(id) || bundle.is_some())?;
-            Some(format!(
+            let Some(id) = ids.find(|id| owners.owns(id) || bundle.is_some()) else {
+                continue;
+            };
+            let place = match owners.is_set_aside(id) {
+                true => &mut running.set_aside,
+                false => &mut running.listed,
+            };
+            place.push(format!(
                 "{} ({}, process {})",
                 id.short(),
                 seen.command,
                 seen.pid
-            ))
-        });
-        Ok(owned.collect())
+            ));
+        }
+        Ok(running)
     }
 
     fn owners(&self) -> Result<Owners, LeakError> {

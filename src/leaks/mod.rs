@@ -133,6 +133,15 @@ pub struct Swept {
     pub problems: Vec<String>,
 }
 
+/// Processes of those who exist, in words.
+#[derive(Debug, Default)]
+pub struct Running {
+    /// Of pods and containers that a daemon lists, and ends when it is asked.
+    pub listed: Vec<String>,
+    /// Of those whose records were set aside, which no daemon lists.
+    pub set_aside: Vec<String>,
+}
+
 /// The account. Clones are one.
 #[derive(Debug, Clone)]
 pub struct Leaks {
@@ -196,7 +205,8 @@ impl Leaks {
     /// # Errors
     /// When it cannot be found out what there is.
     pub async fn fix(&self) -> Result<Swept, LeakError> {
-        let found = self.looked().await?;
+        // Looked at twice: what somebody is just removing is neither swept nor called so.
+        let found = self.find().await?;
         let mut swept = Swept::default();
         if found.is_empty() {
             return Ok(swept);
@@ -243,11 +253,11 @@ impl Leaks {
         }
     }
 
-    /// The processes of those who exist, in words. Blocks.
+    /// The processes of those who exist. Blocks.
     ///
     /// # Errors
     /// When processes or records cannot be listed.
-    pub fn running(&self) -> Result<Vec<String>, LeakError> {
+    pub fn running(&self) -> Result<Running, LeakError> {
         self.owned_processes()
     }
 

@@ -52,9 +52,10 @@ impl Program {
             &["delete", id]
         };
         match self.run(arguments, self.call_timeout).await {
-            Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => Ok(()),
-            outcome => outcome,
+            Err(RuntimeError::Failed { stderr, .. }) if means_gone(&stderr) => {}
+            outcome => outcome?,
         }
+        self.clear_deleted(id)
     }
 
     /// Sets the limits of a created or running container; what `limits` does not name stays.

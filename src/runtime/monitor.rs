@@ -183,8 +183,8 @@ impl Monitor {
         }
     }
 
-    /// Waits until the monitor has gone, and so writes nothing into the bundle any more; not for
-    /// ever, because one that is stuck must not hold up a removal.
+    /// Waits until the monitor of what has ended has gone, and so writes nothing into the bundle any
+    /// more; not for ever, because one that is stuck must not hold up a removal: it is killed.
     pub async fn gone(&self) {
         let gone = async {
             if let Ok(mut watch) = self.watch().await {
@@ -192,7 +192,8 @@ impl Monitor {
             }
         };
         if tokio::time::timeout(ANSWER, gone).await.is_err() {
-            tracing::warn!(bundle = %self.bundle.display(), "the container's monitor does not end");
+            tracing::warn!(bundle = %self.bundle.display(), "the container's monitor does not end, killed");
+            self.end().await;
         }
     }
 

@@ -4,7 +4,10 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::Program;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+
+use super::{Program, RuntimeError};
 use crate::state::{Id, ids_in};
 
 /// Files in which a container's state is, with its bundle: runc's and crun's.
@@ -22,6 +25,39 @@ impl Program {
         let mut found = ids_in(&self.root)?;
         found.retain(|(_, path)| is_of(path, bundles));
         Ok(found)
+    }
+
+    /// Removes what a deleted container's directory still has in it: runc before 1.2 mounts itself
+    /// there for a moment with each exec, and one that is killed in that moment leaves the mount, over
+    /// which `runc delete` stumbles without an error.
+    ///
+    /// # Errors
+    /// When a mount or a file cannot be removed. A container that the runtime still knows is not
+    /// touched.
+    pub(super) fn clear_deleted(&self, id: &str) -> Result<(), RuntimeError> {
+        let state = self.root.join(id);
+        let known = |name: &&str| state.join(name).exists();
+        if !state.exists() || STATE_FILES.iter().any(|name| known(&name)) {
+            return Ok(());
+        }
+        let clear = || -> io::Result<()> {
+            for entry in fs::read_dir(&state)? {
+                let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+                match umount2(&entry?.path(), flags) {
+                    // Not a mount.
+                    Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            fs::remove_dir_all(&state)
+        };
+        match clear() {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RuntimeError::Spawn {
+                step: format!("removal of {}, which `delete` left", state.display()),
+                source,
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -54,15 +90,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_containers_with_a_bundle_of_ours_are_found() {
+    fn what_delete_left_goes_with_its_mounts_unless_the_runtime_knows_the_container() {
         let scratch = tempfile::tempdir().unwrap();
-        let program = Program {
+        let program = program(scratch.path().join("runc"));
+        program.clear_deleted("never").unwrap();
+        let state = program.root.join("killed");
+        let mounted = state.join("runc.abcdef");
+        fs::create_dir_all(&state).unwrap();
+        fs::write(&mounted, "").unwrap();
+        let this = std::env::current_exe().unwrap();
+        let (none, bind) = (None::<&str>, nix::mount::MsFlags::MS_BIND);
+        nix::mount::mount(Some(&this), &mounted, none, bind, none).unwrap();
+        fs::write(state.join("state.json"), "{}").unwrap();
+        program.clear_deleted("killed").unwrap();
+        assert!(fs::metadata(&mounted).unwrap().len() > 0, "mounted still");
+        fs::remove_file(state.join("state.json")).unwrap();
+        program.clear_deleted("killed").unwrap();
+        assert!(!state.exists());
+    }
+
+    fn program(root: PathBuf) -> Program {
+        Program {
             handler: "runc".into(),
             path: "/usr/bin/runc".into(),
-            root: scratch.path().join("runc"),
+            root,
             systemd_cgroup: false,
             call_timeout: std::time::Duration::from_secs(60),
-        };
+        }
+    }
+
+    #[test]
+    fn only_containers_with_a_bundle_of_ours_are_found() {
+        let scratch = tempfile::tempdir().unwrap();
+        let program = program(scratch.path().join("runc"));
         let bundles = Path::new("/run/a/cricket");
         assert_eq!(program.states_of(bundles).unwrap(), []);
         let mut ours = Vec::new();

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,8 @@ use crate::sys::{blocking, fault, passage, pidfd};
 
 /// Directory of the pause process's bundle within the sandbox's directory.
 const BUNDLE: &str = "pause";
+/// How long a killed pause process may take to be gone.
+const KILL_WAIT: Duration = Duration::from_secs(30);
 
 /// Makes the bundle and starts the process. Returns it with a watch on its end.
 ///
@@ -73,10 +76,14 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
         && let Some(process) = pidfd::Process::open(pid, Some(start_time))
     {
         process.kill();
-        process
-            .ended()
+        // A frozen cgroup above keeps even this one.
+        tokio::time::timeout(KILL_WAIT, process.ended())
             .await
-            .map_err(SandboxError::io("wait for the pause process of", &bundle))?;
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(SandboxError::io(
+                "wait for the killed pause process of",
+                &bundle,
+            ))?;
         fault::point("pause.killed");
     }
     if record.pause.is_none() {

@@ -44,7 +44,7 @@ impl Sandboxes {
         }
         fault::point("pod-remove.containers-gone");
         stage.enter("remove the record");
-        self.records.remove(&record.id)?;
+        sandbox.record.remove(&self.records, &record.id)?;
         fault::point("pod-remove.record-gone");
         self.table.remove(&record.id, &record.config.name);
         self.announce(sandbox, Happening::Deleted);

@@ -21,6 +21,8 @@ const UNFINISHED: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Owners {
     known: BTreeSet<Id>,
+    /// Those of them that are known by nothing but what was set aside.
+    aside: BTreeSet<Id>,
     /// Directories of ids that have no record, and will have none.
     pub abandoned: Vec<PathBuf>,
 }
@@ -29,6 +31,11 @@ impl Owners {
     /// Whether this is the id of something that exists, is being made, or was set aside.
     pub fn owns(&self, id: &Id) -> bool {
         self.known.contains(id)
+    }
+
+    /// Whether all that is known of it was set aside: no daemon lists it, so none can end it.
+    pub fn is_set_aside(&self, id: &Id) -> bool {
+        self.aside.contains(id)
     }
 }
 
@@ -49,9 +56,9 @@ impl RunDir {
             }
         }
         // What is kept for a person to look at may still run.
-        owners
-            .known
-            .extend(ids_in(&self.quarantine())?.into_iter().map(|(id, _)| id));
+        let aside = ids_in(&self.quarantine())?.into_iter().map(|(id, _)| id);
+        owners.aside = aside.filter(|id| !owners.known.contains(id)).collect();
+        owners.known.extend(owners.aside.iter().cloned());
         Ok(owners)
     }
 }
@@ -115,6 +122,7 @@ mod tests {
         );
         for id in [&pod, &container, &aside] {
             assert!(alone.owns(id) && busy.owns(id));
+            assert_eq!(alone.is_set_aside(id), *id == aside);
         }
         assert!(!alone.owns(&empty) && busy.owns(&empty));
         assert_eq!(alone.abandoned, [run_dir.containers().join(empty.as_str())]);

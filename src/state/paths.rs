@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use super::records::create_private;
 use super::{Id, RecordError};
 use crate::sys::lock;
+use crate::sys::resolved::resolved;
 
 /// The daemon's own directory below `runroot`.
 #[derive(Debug, Clone)]
@@ -28,10 +29,11 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// The directory `cricket` below the configured `runroot`.
+    /// The directory `cricket` below the configured `runroot`, which may be a link: by its real path
+    /// processes and mounts are known again, and runc takes no other for a root filesystem.
     pub fn new(runroot: &Path) -> Self {
         Self {
-            root: runroot.join("cricket"),
+            root: resolved(runroot).join("cricket"),
         }
     }
 

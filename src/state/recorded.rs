@@ -10,8 +10,9 @@ use super::{Id, RecordError, Records, Versioned};
 #[derive(Debug)]
 pub struct Recorded<R> {
     current: watch::Sender<Arc<R>>,
-    /// Held while the record is changed, so that no change is lost; never while waiting.
-    changing: Mutex<()>,
+    /// Held while the record is changed, so that no change is lost; never while waiting. Whether the
+    /// record was removed: a change that comes late must not make it again.
+    removed: Mutex<bool>,
 }
 
 impl<R: Versioned + Clone> Recorded<R> {
@@ -19,7 +20,7 @@ impl<R: Versioned + Clone> Recorded<R> {
     pub fn new(record: R) -> Self {
         Self {
             current: watch::Sender::new(Arc::new(record)),
-            changing: Mutex::default(),
+            removed: Mutex::default(),
         }
     }
 
@@ -38,10 +39,12 @@ impl<R: Versioned + Clone> Recorded<R> {
         id: &Id,
         change: impl FnOnce(&mut R),
     ) -> Result<(), RecordError> {
-        let _changing = self.lock();
+        let removed = self.lock();
         let mut record = R::clone(&self.get());
         change(&mut record);
-        records.write(id, &record)?;
+        if !*removed {
+            records.write(id, &record)?;
+        }
         self.current.send_replace(Arc::new(record));
         Ok(())
     }
@@ -57,12 +60,27 @@ impl<R: Versioned + Clone> Recorded<R> {
         id: &Id,
         change: impl FnOnce(&mut R),
     ) -> Result<(), RecordError> {
-        let _changing = self.lock();
+        let removed = self.lock();
         let mut record = R::clone(&self.get());
         change(&mut record);
-        let written = records.write(id, &record);
+        let written = match *removed {
+            true => Ok(()),
+            false => records.write(id, &record),
+        };
         self.current.send_replace(Arc::new(record));
         written
+    }
+
+    /// Removes the record with the object's directory. Later changes are known in memory alone, to
+    /// those who have the object still: on disk it is gone.
+    ///
+    /// # Errors
+    /// As [`Records::remove`]: the object is there still, and so are its changes.
+    pub fn remove(&self, records: &Records<R>, id: &Id) -> Result<(), RecordError> {
+        let mut removed = self.lock();
+        records.remove(id)?;
+        *removed = true;
+        Ok(())
     }
 
     /// Waits until what is known is as wanted.
@@ -73,8 +91,8 @@ impl<R: Versioned + Clone> Recorded<R> {
     }
 
     // A panic aborts the process, so a poisoned lock cannot be seen.
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,6 +138,18 @@ mod tests {
         assert_eq!(*number.get(), Number(2));
         assert!(number.note(&records, &id, |number| number.0 = 4).is_err());
         assert_eq!(*number.get(), Number(4));
+    }
+
+    #[test]
+    fn a_change_that_comes_after_the_removal_makes_no_record() {
+        let (directory, records, id) = scratch();
+        let number = Recorded::new(Number(1));
+        number.update(&records, &id, |number| number.0 = 2).unwrap();
+        number.remove(&records, &id).unwrap();
+        number.update(&records, &id, |number| number.0 = 3).unwrap();
+        number.note(&records, &id, |number| number.0 += 1).unwrap();
+        assert_eq!(*number.get(), Number(4));
+        assert!(!directory.path().join("numbers").join(id.as_str()).exists());
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ pub mod passage;
 pub mod pidfd;
 pub mod process_tree;
 pub mod readiness;
+pub mod resolved;
 pub mod stamp;
 pub mod terminal;
 pub mod user_namespace;

@@ -73,14 +73,23 @@ pub async fn end(
 /// that were killed, of which some may not be gone yet. Reads all of /proc.
 ///
 /// # Errors
-/// When /proc cannot be listed. A directory that is not there is nobody's.
+/// When /proc cannot be listed. A directory that is not there is nobody's; one that is reached by a
+/// link of another name is not found.
 pub fn kill_all_in(directory: &Path) -> io::Result<Vec<Process>> {
     let place = |path: &Path| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
     let Ok(wanted) = place(directory) else {
         return Ok(Vec::new());
     };
-    // It may have ended meanwhile, or be a kernel thread.
-    kill_where(|process| place(&process.join("cwd")).is_ok_and(|found| found == wanted))
+    // The name comes from the kernel; the rest the file system is asked for, and one that is dead, where
+    // any process of the node may be, never answers.
+    let is_named = |cwd: &Path| {
+        // It may have ended meanwhile, or be a kernel thread.
+        fs::read_link(cwd).is_ok_and(|target| target.file_name() == directory.file_name())
+    };
+    kill_where(|process| {
+        let cwd = process.join("cwd");
+        is_named(&cwd) && place(&cwd).is_ok_and(|found| found == wanted)
+    })
 }
 
 /// Kills every process that has `variable` (`NAME=value`) in the environment that it was started

@@ -187,13 +187,10 @@ impl Call {
             "RunPodSandbox" => after.starts_with("pod SandboxReady"),
             "CreateContainer" => after == "container ContainerCreated 0 ",
             "StartContainer" => after == "container ContainerRunning 0 ",
-            "StopContainer" | "RemovePodSandbox" | "StopPodSandbox" => [
-                "container ContainerExited 137 Error",
-                "pod SandboxNotready",
-                "gone",
-            ]
-            .contains(&after.as_str()),
-            "RemoveContainer" | "RemoveImage" => after == "gone",
+            // Not gone: a kubelet asks for the exit code still.
+            "StopContainer" => after == "container ContainerExited 137 Error",
+            "StopPodSandbox" => after == "pod SandboxNotready",
+            "RemoveContainer" | "RemovePodSandbox" | "RemoveImage" => after == "gone",
             "UpdateContainerResources" => after == format!("limit {NEW_LIMIT}"),
             "ReopenContainerLog" => after == "reopened",
             "PullImage" => after == format!("image {}", self.marker),

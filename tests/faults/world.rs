@@ -5,18 +5,24 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cricket_harness::cri::*;
 use cricket_harness::{Node, leaks, requests, tools};
+
+use tokio::task::JoinHandle;
 
 use super::CRICKET;
 use super::operations::Call;
 use super::points::Point;
 
 /// How long a daemon may take to come to the point at which it is to die, and things to go that go
-/// in the background.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// in the background. A daemon that is well takes milliseconds, on a machine that has nothing else to
+/// do.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long, after the call was answered, what goes on in the background may take to come to a pass
+/// that not every call comes to.
+const AFTERWARDS: Duration = Duration::from_secs(4);
 
 /// See the module.
 pub struct World {
@@ -83,9 +89,11 @@ impl World {
         self.node.daemon.launch();
         self.node.reconnect().await;
         let made = tokio::spawn(call.clone().make(self.node.cri.clone()));
-        let patience = if later { PATIENCE / 5 } else { PATIENCE };
-        let ended = self.node.daemon.ended(patience).await;
-        // The connection has gone with the daemon, or the daemon never came to the point.
+        let ended = self.ended_at(&made, later).await;
+        if ended.is_none() {
+            // It may come to the point still, in the middle of what is asked of it next.
+            self.node.daemon.kill();
+        }
         let answer = made.await.unwrap();
         self.node.daemon.arm(None);
         match ended {
@@ -97,16 +105,43 @@ impl World {
         }
     }
 
-    /// Starts the daemon so that it dies at `fault` while it recovers; whether it did.
+    /// How the daemon ended; `None` when it has not, though there was time.
+    async fn ended_at<T>(&mut self, call: &JoinHandle<T>, later: bool) -> Option<ExitStatus> {
+        let end = Instant::now() + PATIENCE;
+        let mut answered = None;
+        loop {
+            if let Some(status) = self.node.daemon.ended(Duration::from_millis(20)).await {
+                return Some(status);
+            }
+            if call.is_finished() && answered.is_none() {
+                answered = Some(Instant::now());
+            }
+            let enough = later && answered.is_some_and(|since| since.elapsed() > AFTERWARDS);
+            if enough || Instant::now() > end {
+                return None;
+            }
+        }
+    }
+
+    /// Starts the daemon so that it dies at `fault` while it recovers, which goes on after it serves;
+    /// whether it did.
     pub async fn killed_in_recovery(&mut self, fault: &str) -> bool {
         self.node.daemon.arm(Some(fault));
         let launched = self.node.daemon.try_launch();
         self.node.daemon.arm(None);
-        match launched {
-            Err(status) => was_killed(status),
-            Ok(()) => {
+        if let Err(status) = launched {
+            return was_killed(status);
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let recovered = self.left_now().is_empty() || Instant::now() > end;
+            // What died before there was nothing left is seen now at the latest.
+            if let Some(status) = self.node.daemon.ended(Duration::from_millis(20)).await {
+                return was_killed(status);
+            }
+            if recovered {
                 self.node.daemon.kill();
-                false
+                return false;
             }
         }
     }
@@ -168,15 +203,20 @@ impl World {
 
     /// What is there that was not before, once it has had time to go.
     pub async fn left_behind(&self) -> Vec<String> {
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE;
         loop {
-            let mut left: Vec<String> = self.present().difference(&self.usual).cloned().collect();
-            left.extend(self.not_deleted());
-            if left.is_empty() || tokio::time::Instant::now() > end {
+            let left = self.left_now();
+            if left.is_empty() || Instant::now() > end {
                 return left;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    fn left_now(&self) -> Vec<String> {
+        let mut left: Vec<String> = self.present().difference(&self.usual).cloned().collect();
+        left.extend(self.not_deleted());
+        left
     }
 
     pub async fn finish(self) {

@@ -48,10 +48,11 @@ async fn whoever_is_killed_for_memory_the_container_says_so_every_time() {
         });
         let ends = Box::pin(join_all(ends)).await;
         for (status, (kind, _, code, reason)) in ends.iter().zip(kinds) {
-            assert_eq!(
-                (status.exit_code, status.reason.as_str()),
-                (code, reason),
-                "{kind} in round {round}"
+            // Before the first victim's memory is free the kernel may take the shell as a second.
+            let shell_too = reason == "OOMKilled" && status.exit_code == 137;
+            assert!(
+                (status.exit_code == code || shell_too) && status.reason == reason,
+                "{kind} in round {round}: {status:?}"
             );
             node.cri.remove(&status.id).await.unwrap();
         }

@@ -1,13 +1,11 @@
-//! Fault points: places where a test has the daemon kill itself, or wait.
+//! Fault points: places where a test has the daemon kill itself.
 //!
 //! Only builds with debug assertions have them, which all tests run; in a release [`point`] is
-//! nothing, and the variables below mean nothing. What is done to a daemon there, and what has to
+//! nothing, and the variable below means nothing. What is done to a daemon there, and what has to
 //! be true afterwards, is the business of `tests/faults.rs`.
 //!
 //! - `CRICKET_FAULT=NAME[:N]`: at the N-th pass (the first without N) the daemon kills itself with
 //!   SIGKILL: no destructor runs, no buffer is written, as with a kill from outside.
-//! - `CRICKET_FAULT_HOLD=FILE` with it: instead it makes `FILE.reached` and goes on when there is
-//!   FILE. For races: a test does something else meanwhile.
 
 #[cfg(debug_assertions)]
 mod points;
@@ -31,10 +29,8 @@ pub fn point(name: &'static str) {
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
@@ -45,7 +41,6 @@ mod armed {
         name: String,
         /// How many passes there still are to the one that counts.
         left: AtomicU32,
-        hold: Option<PathBuf>,
     }
 
     pub(super) fn fault() -> Option<&'static Fault> {
@@ -53,19 +48,17 @@ mod armed {
         FAULT
             .get_or_init(|| {
                 let asked = std::env::var("CRICKET_FAULT").ok()?;
-                let hold = std::env::var_os("CRICKET_FAULT_HOLD").map(PathBuf::from);
-                Some(Fault::parse(&asked, hold))
+                Some(Fault::parse(&asked))
             })
             .as_ref()
     }
 
     impl Fault {
-        pub(super) fn parse(asked: &str, hold: Option<PathBuf>) -> Self {
+        pub(super) fn parse(asked: &str) -> Self {
             let (name, number) = asked.split_once(':').unwrap_or((asked, "1"));
             Self {
                 name: name.to_owned(),
                 left: AtomicU32::new(number.parse().unwrap_or(1)),
-                hold,
             }
         }
 
@@ -75,22 +68,8 @@ mod armed {
         }
 
         pub(super) fn strike(&self) {
-            let Some(file) = &self.hold else {
-                let killed = kill(Pid::this(), Signal::SIGKILL);
-                unreachable!("SIGKILL to oneself returns: {killed:?}");
-            };
-            let reached = std::fs::write(file.with_extension("reached"), "");
-            assert!(reached.is_ok(), "{reached:?}");
-            let wait = || {
-                while !file.exists() {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            };
-            // The other tasks of this thread must go on.
-            match tokio::runtime::Handle::try_current() {
-                Ok(_) => tokio::task::block_in_place(wait),
-                Err(_) => wait(),
-            }
+            let killed = kill(Pid::this(), Signal::SIGKILL);
+            unreachable!("SIGKILL to oneself returns: {killed:?}");
         }
     }
 }
@@ -102,7 +81,7 @@ mod tests {
     #[test]
     fn the_pass_that_is_asked_for_is_the_one_that_counts() {
         let dues = |asked: &str| {
-            let fault = armed::Fault::parse(asked, None);
+            let fault = armed::Fault::parse(asked);
             let names = ["other", "pod.recorded", "pod.recorded", "pod.recorded"];
             names.map(|name| fault.is_due(name))
         };

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 pub const DIRECTORY: &str = "CRICKET_FAULTS";
 
 /// Whether the long form is asked for, `make faults`.
-pub fn is_long() -> bool {
+fn is_long() -> bool {
     std::env::var_os(DIRECTORY).is_some()
 }
 

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use cricket_harness::faults::Row;
 use cricket_harness::{Node, leaks, sweep};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -77,6 +78,8 @@ async fn main() {
         "soak: {} minutes, seed {} (--seed {})",
         asked.minutes, asked.seed, asked.seed
     );
+    let mut row =
+        Row::new("kill -9 of the daemon and of monitors in a churn of pods (`make soak`)");
     let mut node = Node::start(&asked.program).await;
     LOG.get_or_init(|| node.dir().join("daemon.log"));
     let lives = Lives::prepare(&mut node, WORKERS).await;
@@ -99,6 +102,9 @@ async fn main() {
     let (daemons, monitors) = chaos(&mut node, &mut witness, &mut random, half).await;
     rest(&shared).await;
     shared.chaos.store(false, Ordering::SeqCst);
+    for _ in 0..daemons + monitors {
+        row.tried();
+    }
     println!("chaos is over: the daemon was killed {daemons} times, monitors {monitors} times");
     steady(&mut witness, half / 3).await;
     let warm = at_rest(&node, &shared).await;
@@ -117,6 +123,7 @@ async fn main() {
     let lived = shared.lives.load(Ordering::SeqCst);
     let failed = shared.failed.load(Ordering::SeqCst);
     node.finish().await;
+    row.end();
     println!("soak: {lived} pods lived, {failed} of them into a kill; nothing is left");
 }
 

@@ -2,7 +2,7 @@
 //! one run's disk is looked at as cuts at many moments would have left it, had it lost what was not
 //! flushed. After each, the daemon is asked and the store is verified inside.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cricket_node::channel::Running;
@@ -58,7 +58,7 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<(), NodeError> {
             (&mut chance, &mut cuts),
         )?;
     }
-    table(&[("power cut", &kills), ("power cut, disk cache lost", &cuts)]);
+    table(&[("power cut", &kills), ("power cut, disk cache lost", &cuts)])?;
     if kills.is_good() && cuts.is_good() {
         return Ok(());
     }
@@ -277,18 +277,26 @@ impl Row {
     }
 }
 
-/// The table that `make faults` prints: an image that is not whole, or that durability promised and
-/// is not there, is lost; a store that does not do its work any more counts as left behind.
-fn table(rows: &[(&str, &Row)]) {
+/// The rows of the table that `make faults` prints (`tests/harness/src/faults.rs`): an image that is
+/// not whole, or that durability promised and is not there, is lost; a store that does not do its work
+/// any more counts as left behind.
+fn table(rows: &[(&str, &Row)]) -> Result<(), NodeError> {
+    let directory = std::env::var_os("CRICKET_FAULTS").map(PathBuf::from);
     println!("\n| fault | times tried | lost | left behind |\n|---|---|---|---|");
     for (fault, row) in rows.iter().filter(|(_, row)| row.times > 0) {
         let (lost, left) = (row.lost + row.damaged, row.left + row.unusable);
-        println!(
-            "| {fault}: {} images verified, {} of them promised | {} | {lost} | {left} |",
+        let line = format!(
+            "| {fault}: {} images verified, {} of them promised | {} | {lost} | {left} |\n",
             row.images, row.certain, row.times
         );
+        print!("{line}");
+        if let Some(directory) = &directory {
+            let write = std::fs::write(directory.join(fault), line);
+            write.map_err(NodeError::io("write a row of the table"))?;
+        }
     }
     println!();
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), NodeError> {
