@@ -77,7 +77,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l rdt-config-file -d 'Fil
 complete -c cricket -n "__fish_cricket_needs_command" -l cdi-spec-dirs -d 'Directories of CDI device specifications; later ones win. [env: CONTAINER_CDI_SPEC_DIRS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l irqbalance-config-file -d 'Configuration of irqbalance that is edited for pods that ask for CPUs without interrupts.' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l irqbalance-config-restore-file -d 'File with the mask to restore when the daemon starts; disable restores none.' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who creates cgroups. CRI-O\'s default is systemd; this version has cgroupfs alone and refuses the other. The kubelet asks for it and follows. [env: CONTAINER_CGROUP_MANAGER]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who creates cgroups; the kubelet asks for it and follows. Where the key is not set and systemd does not run the host, it is cgroupfs. [env: CONTAINER_CGROUP_MANAGER]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-capabilities -d 'Capabilities of a container before what its pod adds and drops. [env: CONTAINER_DEFAULT_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l add-inheritable-capabilities -d 'Put capabilities into the inheritable set too, as runtimes before Kubernetes 1.24 did. [env: CONTAINER_ADD_INHERITABLE_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-sysctls -d 'Kernel parameters of every pod, as net.ipv4.ping_group_range=0 0; the pod\'s own win. [env: CONTAINER_DEFAULT_SYSCTLS]' -r

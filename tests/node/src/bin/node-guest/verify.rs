@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::images::{self, COUNT};
 use crate::ledger::Ledger;
 use crate::pods::said;
-use crate::{Outcome, daemon};
+use crate::{Outcome, daemon, scopes};
 
 /// Where an image is saved to be hashed.
 const SAVED: &str = "/var/tmp/saved";
@@ -144,7 +144,7 @@ async fn reuse(cri: &Client, data: &str) -> Outcome {
     }
     let config = requests::pod(
         "after",
-        "/kubepods/besteffort/after",
+        &scopes::parent("after"),
         &Path::new(data).join("log"),
     );
     let pod = cri.run_pod(&config).await.map_err(said("RunPodSandbox"))?;

@@ -1,5 +1,6 @@
 //! `make test-node` and `make test-power`: cricket installed in a virtual machine.
 
+mod conformance;
 mod cuts;
 mod install;
 mod options;
@@ -36,6 +37,7 @@ fn run(options: &Options) -> Result<(), NodeError> {
     let mut workshop = Workshop::open(&images, &options.staged)?;
     eprintln!("node: console and disks in {}", workshop.dir().display());
     let done = match options.verb.as_str() {
+        "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
         "service" => service::run(&workshop),
         _ => short::run(&workshop),
