@@ -41,6 +41,12 @@ impl Leaks {
         let failed = self.rooms.networks.detach_unknown(keep).await;
         problems.extend(failed.into_iter().map(|error| error.to_string()));
         problems.extend(self.off_thread(found, Leaks::release).await);
+        let scopes: BTreeSet<&Id> = of(found, Kind::Cgroup)
+            .filter_map(|leak| leak.id.as_ref())
+            .collect();
+        for id in scopes {
+            problems.extend(text(self.rooms.cgroups.forget_scopes(id.as_str()).await));
+        }
         problems
     }
 

@@ -63,7 +63,7 @@ impl Sandboxes {
         let found = self.rooms.handlers.get(&handler)?;
         config.fits(&found)?;
         let runtime = found.program.clone();
-        self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
+        self.rooms.cgroups.check_parent(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
             stage.enter("wait for the network to be ready");
             self.rooms.networks.ready(NETWORK_WAIT).await?;
@@ -114,6 +114,11 @@ impl Sandboxes {
         mut record: Record,
         stage: &Stage,
     ) -> Result<(Record, Option<Watch>), SandboxError> {
+        stage.enter_for("make the pod's slice", record.config.cgroup_parent.clone());
+        self.rooms
+            .cgroups
+            .ensure_slice(&record.config.cgroup_parent)
+            .await?;
         stage.enter("make namespaces, files and cgroup");
         let this = Arc::clone(self);
         record = blocking(move || this.make_kernel_objects(record)).await?;

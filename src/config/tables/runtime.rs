@@ -128,9 +128,9 @@ table! {
         irqbalance_config_restore_file: String = "/etc/sysconfig/orig_irq_banned_cpus",
             flag = "irqbalance-config-restore-file", status = Accepted(NO_IRQBALANCE);
 
-        /// Who creates cgroups. CRI-O's default is `systemd`; this version has `cgroupfs` alone and
-        /// refuses the other. The kubelet asks for it and follows.
-        cgroup_manager: CgroupManager = CgroupManager::Cgroupfs,
+        /// Who creates cgroups; the kubelet asks for it and follows. Where the key is not set and
+        /// systemd does not run the host, it is `cgroupfs`.
+        cgroup_manager: CgroupManager = CgroupManager::Systemd,
             flag = "cgroup-manager", env = "CONTAINER_CGROUP_MANAGER";
 
         /// Capabilities of a container before what its pod adds and drops.
