@@ -16,8 +16,8 @@ use crate::wire::PORT;
 const BOOT: Duration = Duration::from_secs(480);
 /// Units have 90 seconds to stop; then systemd kills them.
 const SHUTDOWN: Duration = Duration::from_secs(240);
-/// For a program that takes a moment.
-pub const SOON: Duration = Duration::from_secs(120);
+/// For a program that takes a moment; much more than one where other machines work beside it.
+pub const SOON: Duration = Duration::from_secs(300);
 /// How many lines of the console an error shows.
 const TAIL: usize = 40;
 /// What the kernel says when it will not go on or cannot be believed any more.
