@@ -63,7 +63,11 @@ pub(super) async fn feed_watchdog(socket: PathBuf) {
         let refused = match tokio::time::timeout(round, round_trip(&socket)).await {
             Ok(Ok(())) => {
                 // Fails only while the daemon ends.
-                let _ending = blocking(|| Ok::<_, ShuttingDown>(notify::send("WATCHDOG=1"))).await;
+                let feed = || {
+                    notify::send("WATCHDOG=1");
+                    Ok::<_, ShuttingDown>(())
+                };
+                let _ending = blocking(feed).await;
                 continue;
             }
             Ok(Err(error)) => error,

@@ -209,6 +209,12 @@ impl Leaks {
     /// # Errors
     /// When it cannot be found out what there is.
     pub async fn fix(&self) -> Result<Swept, LeakError> {
+        let networks = self.rooms.networks.clone();
+        blocking(move || {
+            networks.free_lost();
+            Ok::<_, LeakError>(())
+        })
+        .await?;
         // Looked at twice: what somebody is just removing is neither swept nor called so.
         let found = self.find().await?;
         let mut swept = Swept::default();

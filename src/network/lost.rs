@@ -8,9 +8,8 @@
 //! at: what is being written now may be empty too.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -18,17 +17,21 @@ use super::leftover::{MAX_LEASE, is_lease, lease_place};
 use super::{Networks, bounded};
 
 impl Networks {
-    /// The sandboxes of records that cannot be read. Frees leases that have lost their content, and
-    /// removes records that were not yet in their place. Reads the disk.
-    pub(super) fn lost(&self) -> BTreeSet<String> {
-        let Some(booted) = booted() else {
-            tracing::warn!("/proc/uptime not understood, losses of a power cut not looked for");
-            return BTreeSet::new();
-        };
-        self.lost_before(booted)
+    /// Frees addresses that a power cut has left without an owner, and removes records that were not
+    /// yet in their place. Reads the disk.
+    pub fn free_lost(&self) {
+        if let Some(booted) = booted() {
+            self.free_lost_before(booted);
+        }
     }
 
-    pub(super) fn lost_before(&self, booted: SystemTime) -> BTreeSet<String> {
+    /// The records of an earlier boot that cannot be read, with the sandboxes that their names say.
+    /// Reads the disk.
+    pub(super) fn damaged(&self) -> Vec<(PathBuf, String)> {
+        booted().map_or_else(Vec::new, |booted| self.damaged_before(booted))
+    }
+
+    fn free_lost_before(&self, booted: SystemTime) {
         if let Ok(network) = self.current.default_network()
             && let Some(dir) = lease_place(network.document())
         {
@@ -36,12 +39,12 @@ impl Networks {
         }
         self.cache
             .remove_all_unfinished(|path| is_older(path, booted));
-        self.cache
-            .damaged()
-            .into_iter()
-            .filter(|(path, _)| is_older(path, booted))
-            .map(|(_, sandbox_id)| sandbox_id)
-            .collect()
+    }
+
+    fn damaged_before(&self, booted: SystemTime) -> Vec<(PathBuf, String)> {
+        let mut damaged = self.cache.damaged();
+        damaged.retain(|(path, _)| is_older(path, booted));
+        damaged
     }
 
     /// Frees leases of an earlier boot that no record, of whatever runtime, speaks of: what had them
@@ -86,14 +89,20 @@ fn is_older(path: &Path, than: SystemTime) -> bool {
 /// When this boot began, by today's clock.
 fn booted() -> Option<SystemTime> {
     let text: io::Result<String> = fs::read_to_string("/proc/uptime");
-    let seconds: f64 = text.ok()?.split_whitespace().next()?.parse().ok()?;
-    SystemTime::now().checked_sub(Duration::try_from_secs_f64(seconds).ok()?)
+    let seconds = || -> Option<f64> { text.ok()?.split_whitespace().next()?.parse().ok() };
+    let booted = || SystemTime::now().checked_sub(Duration::try_from_secs_f64(seconds()?).ok()?);
+    let booted = booted();
+    if booted.is_none() {
+        tracing::warn!("/proc/uptime not understood, losses of a power cut not looked for");
+    }
+    booted
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::network::Settings;
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
@@ -169,14 +178,18 @@ mod tests {
         let ownerless = lease("10.85.0.6", &ID.replace('5', "8"));
 
         let long_ago = SystemTime::UNIX_EPOCH;
-        assert_eq!(networks.lost_before(long_ago), BTreeSet::new());
+        networks.free_lost_before(long_ago);
+        assert_eq!(networks.damaged_before(long_ago), []);
         for (name, ..) in files {
             assert!(dir.join(name).exists(), "{name} is of this boot");
         }
         let later = SystemTime::now() + Duration::from_secs(3600);
         assert!(ownerless.exists(), "it is of this boot");
+        networks.free_lost_before(later);
+        let damaged = networks.damaged_before(later).into_iter();
         let expected = [ID.to_owned(), ID.replace('5', "6")];
-        assert_eq!(networks.lost_before(later), BTreeSet::from(expected));
+        let damaged: BTreeSet<String> = damaged.map(|(_, id)| id).collect();
+        assert_eq!(damaged, BTreeSet::from(expected));
         assert!(owned.exists() && !ownerless.exists());
         for (name, _, stays) in files {
             assert_eq!(dir.join(name).exists(), stays, "{name}");

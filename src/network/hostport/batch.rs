@@ -34,6 +34,9 @@ pub(super) const GENERAL_HEADER: usize = 4;
 const CHUNK: usize = 128;
 /// What the table says of itself.
 const COMMENT: &str = "host ports of pods, kept by cricket: changes are undone";
+/// With the byte that ends it.
+#[expect(clippy::cast_possible_truncation, reason = "it is shorter than that")]
+const COMMENT_LENGTH: u8 = COMMENT.len() as u8 + 1;
 
 // enum nft_set_flags
 const INTERVAL: u32 = 0x4;
@@ -135,7 +138,7 @@ impl<'a> Batch<'a> {
         self.add(DELETE_TABLE, 0, &named);
         let table = about(self.table, |table| {
             table.number(2, 0);
-            let text = [&[0, COMMENT.len() as u8 + 1], COMMENT.as_bytes(), &[0]].concat();
+            let text = [&[0, COMMENT_LENGTH], COMMENT.as_bytes(), &[0]].concat();
             table.bytes(6, &text);
         });
         self.add(NEW_TABLE, CREATE, &table);

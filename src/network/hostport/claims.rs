@@ -182,8 +182,8 @@ mod tests {
         for (first, second, taken) in cases {
             let mut claims = Claims::default();
             let (one, two) = (owner("a", "default/web"), owner("b", "other/web"));
-            claims.claim(&one, &[first.clone()]).unwrap();
-            let said = claims.claim(&two, &[second.clone()]);
+            claims.claim(&one, std::slice::from_ref(&first)).unwrap();
+            let said = claims.claim(&two, std::slice::from_ref(&second));
             assert_eq!(said.is_err(), taken, "{first:?} {second:?}");
             if let Err(said) = said {
                 assert!(said.to_string().contains("default/web"), "{said}");
@@ -201,7 +201,7 @@ mod tests {
         let port = mapping(80, Protocol::Tcp, "");
         claims.claim(&web, &[port.clone(), port.clone()]).unwrap();
         assert_eq!(claims.of("a").unwrap().mappings.len(), 1);
-        claims.claim(&web, &[port.clone()]).unwrap();
+        claims.claim(&web, std::slice::from_ref(&port)).unwrap();
         let elsewhere = PortMapping {
             container_port: 81,
             ..port.clone()
