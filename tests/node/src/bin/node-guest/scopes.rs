@@ -291,7 +291,7 @@ async fn figures(cri: &Client, made: &Made) -> Outcome {
         .await
         .map_err(said("ContainerStats"))?;
     let stats = stats.stats.unwrap_or_default();
-    let memory = stats.memory.clone().unwrap_or_default();
+    let memory = stats.memory.unwrap_or_default();
     let has_psi = stats.cpu.as_ref().is_some_and(|cpu| cpu.psi.is_some());
     let used = memory.usage_bytes.map_or(0, |value| value.value);
     let kernel = Path::new("/proc/pressure/cpu").exists();
