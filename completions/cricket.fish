@@ -164,6 +164,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -f -a "pull" -d 'Pull an i
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the pulls in flight, what they wait for, and how the last ones ended'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "rmi" -d 'Remove images with all their names, unless a container uses them'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "save" -d 'Write images of the daemon to an archive or an OCI layout directory'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "stop" -d 'Stop the containers of all pods, static pods last, for a node that goes down'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "version" -d 'Print the version'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "wipe" -d 'Remove all images, containers and pods of this node, after asking'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "complete" -d 'Print completions for bash, fish or zsh'
@@ -255,6 +256,12 @@ complete -c cricket -n "__fish_cricket_using_subcommand save" -s c -l config -d 
 complete -c cricket -n "__fish_cricket_using_subcommand save" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand save" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand save" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -l timeout -d 'Kill what has not ended then, whatever its pod\'s grace period' -r
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -l all -d 'The containers of all pods; there is no other choice, and no default'
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

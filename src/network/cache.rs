@@ -230,6 +230,35 @@ impl Cache {
             .join(format!(".{sandbox_id}-{interface}{UNFINISHED}"))
     }
 
+    /// All attachments to a network, whoever has made them: sandbox and interface. A record that
+    /// cannot be read counts by its name.
+    pub(super) fn attachments_of(
+        &self,
+        network: &str,
+    ) -> Result<Vec<(String, String)>, NetworkError> {
+        let files = self.files()?.into_iter();
+        let attachments = files.filter_map(|path| match read(&path) {
+            Ok(Some(record)) if record.network_name == network => {
+                Some((record.container_id, record.if_name))
+            }
+            Ok(_) => None,
+            Err(_) => Some((
+                sandbox_of(&file_name(&path))?.to_owned(),
+                INTERFACE.to_owned(),
+            )),
+        });
+        Ok(attachments.collect())
+    }
+
+    /// Whether there is a file with this sandbox in its name.
+    pub(super) fn mentions(&self, sandbox_id: &str) -> Result<bool, NetworkError> {
+        let part = format!("-{sandbox_id}-");
+        Ok(self
+            .files()?
+            .iter()
+            .any(|path| file_name(path).contains(&part)))
+    }
+
     /// Removes what a daemon left that was killed while it wrote a record.
     pub(super) fn remove_unfinished(
         &self,

@@ -286,10 +286,11 @@ table! {
         hostnetwork_disable_selinux: bool = true,
             flag = "hostnetwork-disable-selinux", env = "CONTAINER_HOSTNETWORK_DISABLE_SELINUX";
 
-        /// Leave host ports to the CNI plugins.
+        /// Leave host ports to the CNI plugins: they get them as capability `portMappings`.
+        /// Otherwise cricket leads them to pods itself, by a table of nftables, and plugins do not
+        /// get them. A pod keeps what it was made with.
         disable_hostport_mapping: bool = false,
-            flag = "disable-hostport-mapping", env = "DISABLE_HOSTPORT_MAPPING",
-            status = Accepted("host ports are always left to the CNI plugin portmap");
+            flag = "disable-hostport-mapping", env = "DISABLE_HOSTPORT_MAPPING";
 
         /// Time zone of containers: a name such as `Europe/Berlin`, or `Local` for the node's. Empty
         /// leaves it to the image.

@@ -41,6 +41,10 @@ pub async fn run(data: &str) -> Outcome {
     let mut left = alive(&cri).await?;
     left.extend(daemon::left(data, &["containers", "staging", "trash", "quarantine"]).await);
     let swept = since.elapsed();
+    // All of them are removed now.
+    for name in &names {
+        ledger.remove(name)?;
+    }
     let mut unusable = Vec::new();
     if let Err(error) = reuse(&cri, data).await {
         unusable.push(error);

@@ -4,6 +4,7 @@ mod conformance;
 mod cuts;
 mod install;
 mod options;
+mod service;
 mod short;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn run(options: &Options) -> Result<(), NodeError> {
     let done = match options.verb.as_str() {
         "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
+        "service" => service::run(&workshop),
         _ => short::run(&workshop),
     };
     if done.is_err() && std::env::var_os("CRICKET_KEEP_SCRATCH").is_some() {

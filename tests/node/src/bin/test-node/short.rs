@@ -23,7 +23,7 @@ pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
     Ok(())
 }
 
-fn step<T>(
+pub(crate) fn step<T>(
     inside: &Channel,
     work: impl FnOnce(&Channel) -> Result<T, NodeError>,
 ) -> Result<T, NodeError> {
@@ -81,15 +81,15 @@ fn after_reboot(inside: &Channel, told: &str) -> Result<(), NodeError> {
     Ok(())
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     println!("node: {what}");
 }
 
-fn shell(inside: &Channel, script: &str) -> Result<String, NodeError> {
+pub(crate) fn shell(inside: &Channel, script: &str) -> Result<String, NodeError> {
     inside.good(SOON, &["sh", "-ec", script])
 }
 
-fn guest(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
+pub(crate) fn guest(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
     let argv = [&["/opt/node/node-guest"], words].concat();
     let text = inside.good(SOON, &argv)?;
     Ok(text.trim().to_owned())
@@ -101,7 +101,7 @@ fn long(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
     inside.good(LONG, &argv)
 }
 
-fn expect(what: &str, found: &str, expected: &str) -> Result<(), NodeError> {
+pub(crate) fn expect(what: &str, found: &str, expected: &str) -> Result<(), NodeError> {
     if found.trim() == expected {
         return Ok(());
     }
