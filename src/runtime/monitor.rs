@@ -293,9 +293,7 @@ async fn place(
     };
     let placed = if cgroups.uses_scopes() {
         let (id, parent) = (new.id, new.cgroup_parent);
-        cgroups
-            .scope_monitor(monitor, id, parent, &handler.monitor_cgroup)
-            .await
+        Box::pin(cgroups.scope_monitor(monitor, id, parent, &handler.monitor_cgroup)).await
     } else {
         let (handler, cgroups) = (Arc::clone(handler), Arc::clone(cgroups));
         let (id, parent) = (new.id.to_owned(), new.cgroup_parent.to_owned());

@@ -115,10 +115,12 @@ impl Sandboxes {
         stage: &Stage,
     ) -> Result<(Record, Option<Watch>), SandboxError> {
         stage.enter_for("make the pod's slice", record.config.cgroup_parent.clone());
-        self.rooms
-            .cgroups
-            .ensure_slice(&record.config.cgroup_parent)
-            .await?;
+        Box::pin(
+            self.rooms
+                .cgroups
+                .ensure_slice(&record.config.cgroup_parent),
+        )
+        .await?;
         stage.enter("make namespaces, files and cgroup");
         let this = Arc::clone(self);
         record = blocking(move || this.make_kernel_objects(record)).await?;

@@ -199,12 +199,24 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 }
 
 /// Creates a directory that is root's alone: records and bundles hold environments with secrets.
+/// What is missing farther up, such as /run/containers after a boot, is not ours alone, and everyone
+/// may pass through it: the root of a pod with a user namespace has to.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    let create = |path: &Path, mode| {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+    };
+    if let Some(above) = path
+        .ancestors()
+        .nth(2)
+        .filter(|above| *above != Path::new(""))
+    {
+        create(above, 0o711)?;
+    }
+    create(path, 0o700)
 }
 
 pub(super) fn io_error(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> RecordError {
@@ -321,6 +333,20 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o700);
         }
+    }
+
+    #[test]
+    fn what_is_missing_above_the_run_root_can_be_passed_by_everyone() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        create_private(&scratch.path().join("containers/storage/cricket/things")).unwrap();
+        let mode = |path: &str| {
+            let metadata = fs::metadata(scratch.path().join(path)).unwrap();
+            metadata.permissions().mode() & 0o777
+        };
+        assert_eq!(mode("containers"), 0o711);
+        assert_eq!(mode("containers/storage/cricket"), 0o700);
+        assert_eq!(mode("containers/storage/cricket/things"), 0o700);
     }
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
