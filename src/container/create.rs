@@ -83,7 +83,7 @@ impl Containers {
         let image = self.image(&config)?;
         let volumes = self.image_volumes(&config)?;
         let _using = self.use_images(&name, &image, &volumes)?;
-        pod.handler = for_platform(pod.handler, &image);
+        pod.handler = for_platform(pod.handler, &image).await?;
         self.check_trust(&pod, &config, (&image, &volumes)).await?;
         pod.spec.target_pidns = self.target(&config)?;
         let mut record = self.first_record(&pod, name, config, &image)?;
@@ -336,17 +336,30 @@ impl Containers {
     }
 }
 
-/// The handler with the program that it has for the image's platform.
-fn for_platform(handler: Arc<Handler>, image: &ImageRecord) -> Arc<Handler> {
+/// The handler with the program that it has for the image's platform. One that is not there is
+/// told before anything is made, which it would have to remove.
+async fn for_platform(
+    handler: Arc<Handler>,
+    image: &ImageRecord,
+) -> Result<Arc<Handler>, ContainerError> {
     let config = &image.config;
     let platform = format!("{}/{}", config.os(), config.architecture());
     match handler.platform_paths.get(&platform) {
         Some(path) if *path != handler.program.path => {
             let mut other = Handler::clone(&handler);
             other.program.path.clone_from(path);
-            Arc::new(other)
+            let program = path.clone();
+            blocking(move || {
+                let facts = fs::metadata(&program);
+                facts.map_err(io_error(
+                    "find the runtime for the image's platform",
+                    &program,
+                ))
+            })
+            .await?;
+            Ok(Arc::new(other))
         }
-        _ => handler,
+        _ => Ok(handler),
     }
 }
 
