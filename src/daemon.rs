@@ -33,6 +33,7 @@ use crate::cgroup::{CgroupError, Cgroups, Manager};
 use crate::config::{self, ConfigError, Loaded};
 use crate::container::{self, ContainerError, Containers};
 use crate::cri::{self, Identity, ImageApi, RuntimeApi, SocketError};
+use crate::hooks;
 use crate::image::{ImageError, Images};
 use crate::leaks::{self, LeakError, Leaks};
 use crate::network::Networks;
@@ -132,6 +133,11 @@ pub enum DaemonError {
 /// read them, each in one line. Blocks.
 pub fn check_image_files(loaded: &Loaded) -> Vec<String> {
     settings::image_files(loaded).check()
+}
+
+/// What is wrong with the node's hook files, each in one line. Blocks.
+pub fn check_hook_files(loaded: &Loaded) -> Vec<String> {
+    hooks::Directories::new(loaded.config.runtime.hooks_dir.clone()).problems()
 }
 
 /// Runs the daemon with this configuration until SIGTERM or SIGINT.

@@ -9,6 +9,7 @@ mod config;
 mod container;
 mod cri;
 mod daemon;
+mod hooks;
 mod image;
 mod leaks;
 mod network;

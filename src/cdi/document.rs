@@ -10,8 +10,9 @@ use oci_spec::runtime::{Hook, LinuxDeviceType, LinuxIntelRdt};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Mount;
 use super::name::{check_device, check_kind};
-use super::{HookStep, Mount};
+use crate::hooks::HookStep;
 use crate::yaml;
 
 /// The versions whose fields are known.
@@ -357,15 +358,8 @@ impl WireMount {
 
 impl WireHook {
     fn check(self) -> Result<(HookStep, Hook), String> {
-        let step = match self.hook_name.as_str() {
-            "prestart" => HookStep::Prestart,
-            "createRuntime" => HookStep::CreateRuntime,
-            "createContainer" => HookStep::CreateContainer,
-            "startContainer" => HookStep::StartContainer,
-            "poststart" => HookStep::Poststart,
-            "poststop" => HookStep::Poststop,
-            other => return Err(format!("hookName: `{}` is no hook", other.escape_debug())),
-        };
+        let step = HookStep::of(&self.hook_name)
+            .ok_or_else(|| format!("hookName: `{}` is no hook", self.hook_name.escape_debug()))?;
         absolute("path", &self.path)?;
         if self.timeout.is_some_and(|seconds| seconds <= 0) {
             return Err("timeout: it is not above 0".to_owned());

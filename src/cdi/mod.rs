@@ -20,6 +20,8 @@ pub use registry::Registry;
 
 use oci_spec::runtime::{Hook, LinuxDevice, LinuxIntelRdt};
 
+use crate::hooks::HookStep;
+
 /// What the asked-for devices change in a container's configuration, in the order to apply it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Edits {
@@ -49,23 +51,6 @@ pub struct Mount {
     pub kind: String,
     /// Options.
     pub options: Vec<String>,
-}
-
-/// When a hook runs (OCI runtime specification, "POSIX-platform Hooks").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookStep {
-    /// Deprecated by the three after it.
-    Prestart,
-    /// In the runtime's namespaces, before the root is changed.
-    CreateRuntime,
-    /// In the container's namespaces, before the root is changed.
-    CreateContainer,
-    /// In the container, before its process.
-    StartContainer,
-    /// After the process has started.
-    Poststart,
-    /// After the container is deleted.
-    Poststop,
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn every_kind_of_edit_is_read_from_json_and_from_yaml() {
             (Some(7), Some(8), "rwm")
         );
         assert_eq!(edits.mounts[0].kind, "bind");
-        assert_eq!(edits.hooks[0].0, HookStep::CreateContainer);
+        assert_eq!(edits.hooks[0].0, crate::hooks::HookStep::CreateContainer);
         assert_eq!(edits.hooks[0].1.timeout(), Some(5));
         assert_eq!(edits.intel_rdt.unwrap().clos_id().as_deref(), Some("gold"));
     }

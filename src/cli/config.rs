@@ -23,7 +23,7 @@ pub(super) fn command() -> Command {
                 .conflicts_with("default")
                 .help(
                     "Only check: files, values, the programs that handlers need, registries.conf, \
-                     policy.json with its keys, registries.d and certs.d; the exit code is not 0 \
+                     policy.json with its keys, registries.d, certs.d and OCI hooks; the exit code is not 0 \
                      when there is anything to report",
                 ),
         )
@@ -47,7 +47,8 @@ fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
     warn(&loaded.warnings);
     let handlers = config::handlers(loaded)?;
     warn(&handlers.warnings);
-    let files = crate::daemon::check_image_files(loaded);
+    let mut files = crate::daemon::check_image_files(loaded);
+    files.extend(crate::daemon::check_hook_files(loaded));
     for problem in &files {
         eprintln!("warning: {problem}");
     }

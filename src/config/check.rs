@@ -1,5 +1,7 @@
 //! Checks that need more than one key, and what has no effect.
 
+use std::collections::BTreeMap;
+
 use super::choice::CgroupManager;
 use super::document::Findings;
 use super::place::{Origin, Origins, Problem};
@@ -46,9 +48,23 @@ pub(super) fn whole(config: &Config, origins: &Origins, findings: &mut Findings)
             refuse(origins.of_table(&path), text);
         }
     }
+    workloads(config, origins, findings);
+}
+
+fn workloads(config: &Config, origins: &Origins, findings: &mut Findings) {
+    let mut activated = BTreeMap::new();
     for (name, workload) in &config.runtime.workloads {
+        let path = format!("crio.runtime.workloads.{name}");
+        let annotation = &workload.activation_annotation;
+        if let Some(first) = activated.get(annotation) {
+            let text = format!(
+                "[{path}] has no effect: `{annotation}` activates the workload `{first}` already"
+            );
+            let origin = origins.of(&format!("{path}.activation_annotation"));
+            findings.warnings.push(Problem::new(origin.clone(), text));
+        }
+        activated.entry(annotation).or_insert(name);
         if workload.activation_annotation.is_empty() {
-            let path = format!("crio.runtime.workloads.{name}");
             let text = format!("[{path}] has no `activation_annotation`");
             findings
                 .errors

@@ -48,7 +48,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     read_file(&mut config, &options, &mut origins, &mut findings)?;
     read_drop_ins(&mut config, &options, &mut origins, &mut findings)?;
     apply_texts(&mut config, "crio", sources, &mut origins, &mut findings);
-    apply_runtimes(&mut config, &options, &mut origins);
+    apply_runtimes(&mut config, &options, &mut origins, &mut findings);
     choose_default(&mut config, &mut origins, sources);
     choose_manager(&mut config, &mut origins, sources);
 
@@ -161,9 +161,21 @@ fn apply_texts(
 }
 
 /// Adds the handlers of `--runtimes`.
-fn apply_runtimes(config: &mut Config, options: &Options, origins: &mut Origins) {
+fn apply_runtimes(
+    config: &mut Config,
+    options: &Options,
+    origins: &mut Origins,
+    findings: &mut Findings,
+) {
     let origin = origins.of("options.runtimes").clone();
-    for flag in &options.runtimes {
+    for (index, flag) in options.runtimes.iter().enumerate() {
+        if options.runtimes[..index]
+            .iter()
+            .any(|one| one.name == flag.name)
+        {
+            let text = format!("there are two runtime handlers `{}`", flag.name);
+            findings.errors.push(Problem::new(origin.clone(), text));
+        }
         let path = format!("crio.runtime.runtimes.{}", flag.name);
         origins.forget_below(&path);
         for key in ["runtime_path", "runtime_root"] {

@@ -43,5 +43,5 @@ pub use quantity::parse_duration as duration;
 pub use quantity::{Device, Ulimit};
 pub use schema::{Key, Status, Table};
 pub use sources::Sources;
-pub use tables::{Config, Options};
+pub use tables::{Config, Options, Workload};
 pub use value::Shape;

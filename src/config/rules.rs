@@ -138,6 +138,45 @@ pub(super) fn exec_affinity(name: &str) -> Verdict {
     }
 }
 
+/// As the kernel takes them (`MAX_SHARES`); 0 sets none.
+pub(super) fn cpu_shares(shares: &u64) -> Verdict {
+    if *shares > 262_144 {
+        return refuse(format!(
+            "expected shares from 2 to 262144, or 0, found {shares}"
+        ));
+    }
+    Ok(())
+}
+
+/// As the kernel takes it; 0 sets none.
+pub(super) fn cpu_period(period: &u64) -> Verdict {
+    if *period != 0 && !(1_000..=1_000_000).contains(period) {
+        return refuse(format!(
+            "expected microseconds from 1000 to 1000000, or 0, found {period}"
+        ));
+    }
+    Ok(())
+}
+
+/// As the kernel takes it; 0 sets none.
+pub(super) fn cpu_quota(quota: &i64) -> Verdict {
+    if !matches!(quota, -1 | 0 | 1_000..) {
+        return refuse(format!(
+            "expected microseconds, 1000 or more, -1 or 0, found {quota}"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn cpu_limit(thousandths: &i64) -> Verdict {
+    if *thousandths < 0 {
+        return refuse(format!(
+            "expected thousandths of a CPU, found {thousandths}"
+        ));
+    }
+    Ok(())
+}
+
 /// Keys are `os/architecture`, values absolute paths.
 pub(super) fn platforms(paths: &BTreeMap<String, String>) -> Verdict {
     for (platform, path) in paths {

@@ -56,7 +56,7 @@ impl Containers {
         self: &Arc<Self>,
         mut pod: Pod,
         name: ContainerName,
-        config: Config,
+        mut config: Config,
         stage: &Stage,
     ) -> Result<Id, ContainerError> {
         if let Some(existing) = self.table.named(&name) {
@@ -75,13 +75,15 @@ impl Containers {
         }
         let registered = self.making.register(&pod.id, &name);
         stage.enter("validate");
-        let settings = self.spec_settings(&pod.handler);
+        self.heed_annotations(&mut pod, &mut config)?;
+        let settings = self.spec_settings(&pod);
         spec::check(&config, &pod.spec, &settings, &self.settings.host)?;
         cdi::requested(&config.cdi_devices, &config.annotations)?;
         stage.enter("find the image and ask the trust policy");
         let image = self.image(&config)?;
         let volumes = self.image_volumes(&config)?;
         let _using = self.use_images(&name, &image, &volumes)?;
+        pod.handler = for_platform(pod.handler, &image).await?;
         self.check_trust(&pod, &config, (&image, &volumes)).await?;
         pod.spec.target_pidns = self.target(&config)?;
         let mut record = self.first_record(&pod, name, config, &image)?;
@@ -240,7 +242,7 @@ impl Containers {
         let host_devices = all_devices.then(sources::of_host).transpose()?;
         let host_devices = host_devices.unwrap_or_default();
         let localhost = self.localhost_profile(config)?;
-        let given = self.given(pod, config)?;
+        let given = self.given(pod, config, &record.image)?;
 
         stage.enter("mount the root filesystem");
         let id = record.id.as_str();
@@ -270,7 +272,7 @@ impl Containers {
         fault::point("container.files-made");
         stage.enter("write the spec");
         let profiles = self.profiles.load();
-        let mut settings = self.spec_settings(&pod.handler);
+        let mut settings = self.spec_settings(pod);
         settings.apparmor_default.clone_from(&profiles.apparmor);
         let inputs = Inputs {
             id,
@@ -285,6 +287,7 @@ impl Containers {
             devices: &devices,
             host_devices: &host_devices,
             node_devices: &given.devices,
+            hooks: &given.hooks,
             cdi: &given.cdi,
             selinux: given.labels.as_ref(),
             own_files: &own_files,
@@ -314,9 +317,11 @@ impl Containers {
         Ok(record)
     }
 
-    /// What the configuration says, with what it says about the handler.
-    fn spec_settings(&self, handler: &Handler) -> spec::inputs::Settings {
+    /// What the configuration says, with what it says about the pod's handler and workload.
+    fn spec_settings(&self, pod: &Pod) -> spec::inputs::Settings {
+        let handler = &pod.handler;
         spec::inputs::Settings {
+            allowed_annotations: self.allowed_annotations(pod),
             container_min_memory: handler.min_memory_bytes,
             privileged_without_host_devices: handler.privileged_without_host_devices,
             recursive_read_only: handler.features.recursive_read_only,
@@ -328,6 +333,33 @@ impl Containers {
         let path = spec::localhost_profile(&config.security)?;
         let load = |path| Profile::load(Path::new(path), self.settings.seccomp_target);
         Ok(path.map(load).transpose()?)
+    }
+}
+
+/// The handler with the program that it has for the image's platform. One that is not there is
+/// told before anything is made, which it would have to remove.
+async fn for_platform(
+    handler: Arc<Handler>,
+    image: &ImageRecord,
+) -> Result<Arc<Handler>, ContainerError> {
+    let config = &image.config;
+    let platform = format!("{}/{}", config.os(), config.architecture());
+    match handler.platform_paths.get(&platform) {
+        Some(path) if *path != handler.program.path => {
+            let mut other = Handler::clone(&handler);
+            other.program.path.clone_from(path);
+            let program = path.clone();
+            blocking(move || {
+                let facts = fs::metadata(&program);
+                facts.map_err(io_error(
+                    "find the runtime for the image's platform",
+                    &program,
+                ))
+            })
+            .await?;
+            Ok(Arc::new(other))
+        }
+        _ => Ok(handler),
     }
 }
 

@@ -34,25 +34,16 @@ pub struct NodeDevice {
 }
 
 impl NodeDevices {
-    /// The device nodes that a container of a pod with these annotations gets, where its handler
-    /// allows `allowed_annotations`.
+    /// The device nodes that a container gets that sees these annotations of its pod.
     ///
     /// # Errors
     /// When an annotation asks for what is not allowed, or a device is not on the host.
     pub(super) fn of(
         &self,
         annotations: &BTreeMap<String, String>,
-        allowed_annotations: &[String],
     ) -> Result<Vec<(DeviceNode, String)>, ContainerError> {
-        // the two names are one annotation: allowing either allows both
-        let allowed = ANNOTATIONS.iter().any(|key| {
-            allowed_annotations
-                .iter()
-                .any(|prefix| key.starts_with(prefix.as_str()))
-        });
         let asked = ANNOTATIONS
             .iter()
-            .filter(|_| allowed)
             .find_map(|key| annotations.get(*key).map(|text| (*key, text.as_str())));
         let asked = match asked {
             Some((key, text)) => self.asked(key, text)?,
@@ -128,6 +119,7 @@ fn parse(entry: &str) -> Option<NodeDevice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::effective_annotations;
 
     fn node() -> NodeDevices {
         NodeDevices {
@@ -154,7 +146,8 @@ mod tests {
                 node.minor
             )
         };
-        match node().of(&annotations, &allowed) {
+        let seen = effective_annotations(&annotations, &BTreeMap::new(), &allowed, "main");
+        match node().of(&seen) {
             Ok(nodes) => Ok(nodes.iter().map(shown).collect()),
             Err(error) => Err(error.to_string()),
         }

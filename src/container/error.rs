@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cdi::CdiError;
 use crate::cgroup::CgroupError;
+use crate::hooks::HookError;
 use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::security::apparmor::AppArmorError;
@@ -166,6 +167,9 @@ pub enum ContainerError {
     /// A CDI device cannot be had.
     #[error("{0}")]
     Cdi(#[from] CdiError),
+    /// A hook that is for it cannot be used.
+    #[error("{0}")]
+    Hook(#[from] HookError),
     /// The user to run as cannot be found.
     #[error("{0}")]
     Users(#[from] UserError),

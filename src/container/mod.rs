@@ -4,6 +4,7 @@
 //! what it tells. Nothing here polls, and nothing that a read needs is locked while something
 //! outside is waited for.
 
+mod annotations;
 mod announce;
 mod archive;
 mod attach;
@@ -65,6 +66,7 @@ pub use volumes::DeclaredVolumes;
 
 use crate::cdi::{self};
 use crate::cgroup::{Cgroups, History};
+use crate::hooks;
 use crate::image::Images;
 use crate::runtime::{Handler, Monitor};
 use crate::security::apparmor::AppArmor;
@@ -96,6 +98,10 @@ pub struct Settings {
     pub selinux: Option<Arc<Selinux>>,
     /// CDI devices.
     pub cdi: cdi::Registry,
+    /// The node's OCI hooks.
+    pub hooks: hooks::Directories,
+    /// What pods that carry an annotation get of the processors.
+    pub workloads: Vec<spec::Workload>,
     /// Devices that the configuration gives.
     pub devices: NodeDevices,
     /// Files that the configuration gives.

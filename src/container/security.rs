@@ -1,16 +1,21 @@
 //! What the node's security modules, device specifications and configuration make of a container:
 //! found out before anything is made for it, and given to its files afterwards.
 
+use oci_spec::runtime::Hook;
+
 use super::{Config, ContainerError, Containers, Pod};
 use crate::cdi::{self, Edits};
+use crate::hooks::{HookStep, Scene};
 use crate::security::selinux::{self, Labels};
 use crate::spec;
-use crate::spec::inputs::{DeclaredVolume, DeviceNode, MountSource, OwnFile};
+use crate::spec::inputs::{DeclaredVolume, DeviceNode, Image, MountSource, OwnFile};
 
 /// What the node gives a container.
 pub(super) struct Given {
     /// Device nodes by the configuration and by annotation.
     pub(super) devices: Vec<(DeviceNode, String)>,
+    /// The hooks that are for it.
+    pub(super) hooks: Vec<(HookStep, Hook)>,
     /// What its CDI devices change.
     pub(super) cdi: Edits,
     /// Its SELinux labels, where the node separates pods by them.
@@ -22,15 +27,42 @@ impl Containers {
     ///
     /// # Errors
     /// When a device, label or profile that is asked for is not to be had.
-    pub(super) fn given(&self, pod: &Pod, config: &Config) -> Result<Given, ContainerError> {
+    pub(super) fn given(
+        &self,
+        pod: &Pod,
+        config: &Config,
+        image: &Image,
+    ) -> Result<Given, ContainerError> {
         self.check_apparmor(config)?;
-        let (annotations, allowed) = (&pod.annotations, &pod.handler.allowed_annotations);
         let cdi_devices = cdi::requested(&config.cdi_devices, &config.annotations)?;
         Ok(Given {
-            devices: self.settings.devices.of(annotations, allowed)?,
+            devices: self.settings.devices.of(&pod.spec.annotations)?,
+            hooks: self.hooks(pod, config, image)?,
             cdi: self.settings.cdi.resolve(&cdi_devices)?,
             labels: self.labels(pod, config)?,
         })
+    }
+
+    /// The hooks that are for a container, by what it and its pod say.
+    fn hooks(
+        &self,
+        pod: &Pod,
+        config: &Config,
+        image: &Image,
+    ) -> Result<Vec<(HookStep, Hook)>, ContainerError> {
+        // what both say the container says, as in its specification
+        let annotations = spec::effective_annotations(
+            &config.annotations,
+            &pod.spec.annotations,
+            &self.allowed_annotations(pod),
+            &config.name,
+        );
+        let args = spec::args(config, image)?;
+        Ok(self.settings.hooks.of(&Scene {
+            annotations: &annotations,
+            command: args.first().map_or("", String::as_str),
+            has_bind_mounts: !config.mounts.is_empty(),
+        })?)
     }
 
     fn labels(&self, pod: &Pod, config: &Config) -> Result<Option<Labels>, ContainerError> {

@@ -85,6 +85,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::Unkillable { .. }
         | ContainerError::Io { .. }
         | ContainerError::Cdi(_)
+        | ContainerError::Hook(_)
         | ContainerError::ImageVolume { .. }
         | ContainerError::Storage(_)
         | ContainerError::Record(_) => Code::Unknown,

@@ -9,6 +9,7 @@ use super::DaemonError;
 use crate::cdi;
 use crate::config::{self, Config, Loaded};
 use crate::container::{NodeDevice, NodeDevices, NodeFiles, Profiles};
+use crate::hooks;
 use crate::security::apparmor::{self, AppArmor};
 use crate::security::seccomp::{Profile, SeccompError, Target};
 use crate::security::selinux::{self, Selinux};
@@ -78,6 +79,14 @@ pub(super) fn selinux(config: &Config) -> Result<Option<Arc<Selinux>>, DaemonErr
 
 pub(super) fn cdi(config: &Config) -> cdi::Registry {
     cdi::Registry::new(config.runtime.cdi_spec_dirs.clone())
+}
+
+/// The node's hook files. What is wrong with one is in the log from the start on, not only when a
+/// container is made.
+pub(super) fn hooks(config: &Config) -> hooks::Directories {
+    let directories = hooks::Directories::new(config.runtime.hooks_dir.clone());
+    drop(directories.problems());
+    directories
 }
 
 pub(super) fn devices(config: &Config) -> NodeDevices {

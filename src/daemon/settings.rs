@@ -1,12 +1,13 @@
 //! From the configuration to what each room needs to know of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DaemonError, House, security};
 use crate::config::{
-    CgroupManager, CheckpointLevel, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion,
+    self, CgroupManager, CheckpointLevel, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion,
 };
 use crate::container::DeclaredVolumes;
 use crate::cri::{HttpApi, Shown};
@@ -27,7 +28,7 @@ const CNI_ADD: Duration = Duration::from_secs(300);
 const A_MINUTE: Duration = Duration::from_secs(60);
 /// The experimental annotations of pods on the default handler when its table says nothing: as
 /// CRI-O has it.
-const ALLOWED_BY_DEFAULT: [&str; 1] = ["devices.crio.io"];
+const ALLOWED_BY_DEFAULT: [&str; 2] = ["io.containers.trace-syscall", "devices.crio.io"];
 /// How many pods are attached at once.
 const CNI_AT_ONCE: usize = 32;
 /// How long a streaming session may be idle when the configuration does not say.
@@ -174,6 +175,7 @@ pub(super) fn handler(ready: ReadyHandler, config: &Config, manager: cgroup::Man
     if is_default && allowed_annotations.is_empty() {
         allowed_annotations = ALLOWED_BY_DEFAULT.map(str::to_owned).into();
     }
+    tell_pointless(&format!("runtimes.{}", ready.name), &allowed_annotations);
     let seconds = u64::try_from(ready.settings.container_create_timeout).unwrap_or(0);
     let bytes = i64::try_from(ready.settings.container_min_memory.0).unwrap_or(i64::MAX);
     Handler {
@@ -193,12 +195,53 @@ pub(super) fn handler(ready: ReadyHandler, config: &Config, manager: cgroup::Man
         monitor_cgroup: ready.monitor_cgroup,
         privileged_without_host_devices: ready.settings.privileged_without_host_devices,
         allowed_annotations,
+        default_annotations: ready.settings.default_annotations,
+        platform_paths: platform_paths(ready.settings.platform_runtime_paths),
         no_pivot: config.runtime.no_pivot,
         create_timeout: Duration::from_secs(seconds),
         min_memory_bytes: bytes,
         // Asked for when all handlers are known.
         features: Features::default(),
     }
+}
+
+/// The programs for images of each platform.
+fn platform_paths(paths: BTreeMap<String, String>) -> BTreeMap<String, PathBuf> {
+    let path = |(platform, path): (String, String)| (platform, path.into());
+    paths.into_iter().map(path).collect()
+}
+
+/// Warns of entries of an `allowed_annotations` that allow nothing.
+fn tell_pointless(table: &str, allowed: &[String]) {
+    for entry in spec::pointless_annotations(allowed) {
+        tracing::warn!(
+            "allowed_annotations of [crio.runtime.{table}]: `{entry}` is no annotation that has to \
+             be allowed"
+        );
+    }
+}
+
+/// The workloads, by name.
+fn workloads(config: &Config) -> Vec<spec::Workload> {
+    let workload = |(name, workload): (&String, &config::Workload)| {
+        tell_pointless(&format!("workloads.{name}"), &workload.allowed_annotations);
+        let resources = &workload.resources;
+        let cpuset = resources.cpuset.as_ref().map(|set| set.0.clone());
+        spec::Workload {
+            name: name.clone(),
+            activation_annotation: workload.activation_annotation.clone(),
+            annotation_prefix: workload.annotation_prefix.clone(),
+            allowed_annotations: workload.allowed_annotations.clone(),
+            resources: spec::Cpu {
+                cpushares: resources.cpushares,
+                cpuquota: resources.cpuquota,
+                cpuperiod: resources.cpuperiod,
+                cpuset: cpuset.unwrap_or_default(),
+                cpulimit: resources.cpulimit,
+            },
+        }
+    };
+    config.runtime.workloads.iter().map(workload).collect()
 }
 
 pub(super) fn container(
@@ -216,6 +259,8 @@ pub(super) fn container(
         apparmor,
         selinux,
         cdi: security::cdi(config),
+        hooks: security::hooks(config),
+        workloads: workloads(config),
         devices: security::devices(config),
         files: security::files(loaded)?,
         seccomp_target: Target::native(host.kernel),
@@ -258,6 +303,7 @@ fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
         default_ulimits: runtime.default_ulimits.iter().map(ulimit).collect(),
         pids_limit: runtime.pids_limit,
         // Of the handler, filled in for each container.
+        allowed_annotations: Vec::new(),
         container_min_memory: 0,
         privileged_without_host_devices: false,
         recursive_read_only: false,

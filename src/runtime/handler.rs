@@ -48,8 +48,14 @@ pub struct Handler {
     pub monitor_cgroup: String,
     /// Whether privileged containers go without the host's devices.
     pub privileged_without_host_devices: bool,
-    /// Experimental annotations that its pods may use, as prefixes (`allowed_annotations`).
+    /// Annotations by which authors of its pods may ask the node for something, as prefixes
+    /// (`allowed_annotations`).
     pub allowed_annotations: Vec<String>,
+    /// Annotations of every pod of it, below the pod's own (`default_annotations`).
+    pub default_annotations: BTreeMap<String, String>,
+    /// Its programs for images of other platforms, by `os/architecture`
+    /// (`platform_runtime_paths`).
+    pub platform_paths: BTreeMap<String, PathBuf>,
     /// Whether the root is moved into place instead of pivot_root(2) (`no_pivot`).
     pub no_pivot: bool,
     /// How long `create` may take.
@@ -226,6 +232,8 @@ mod tests {
             monitor_cgroup: String::new(),
             privileged_without_host_devices: false,
             allowed_annotations: Vec::new(),
+            default_annotations: BTreeMap::new(),
+            platform_paths: BTreeMap::new(),
             no_pivot: false,
             create_timeout: Duration::from_secs(240),
             min_memory_bytes: 0,

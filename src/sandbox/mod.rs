@@ -261,6 +261,8 @@ impl Sandboxes {
             namespace: name.namespace.clone(),
             uid: name.uid.clone(),
             hostname: record.hostname.clone(),
+            // As each container sees them.
+            annotations: BTreeMap::new(),
             privileged: record.config.security.privileged,
             namespaces: record.config.security.namespaces.clone(),
             userns: record.namespaces.user.clone(),

@@ -148,6 +148,9 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
         .as_ref()
         .filter(|_| !record.config.security.privileged);
     let label = confined.map_or("", |labels| labels.process.as_str());
+    let handler = sandboxes.rooms.handlers.get(&record.handler)?;
+    let containers = &sandboxes.rooms.containers;
+    let cpu = containers.workload_cpu(&record.config.annotations, &handler, spec::PAUSE)?;
     let inputs = PauseInputs {
         pod: &sandboxes.spec_of(record),
         root: &root,
@@ -156,6 +159,7 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
         cgroups_path: &cgroups.container_path(parent, record.id.as_str())?,
         selinux_label: label,
         cpuset_cpus: &sandboxes.settings.pause_cpuset,
+        cpu: &cpu,
         created: &created.map(|time| time.to_string()).unwrap_or_default(),
         host: &sandboxes.settings.host,
     };

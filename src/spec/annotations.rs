@@ -2,14 +2,19 @@
 //!
 //! Kata and gVisor learn here whether they start a pod or a container in one, cAdvisor, Falco and
 //! the like whose it is. The keys are those of CRI-O, whose place we take. The container's own
-//! annotations come along, except those that are ours to set, and those by which an OCI runtime
-//! is told to do things: a pod's author must not speak to it.
+//! annotations and its pod's come along, except those that are ours to set, and those by which
+//! the node or an OCI runtime is told to do things: a pod's author must not, unless `allowed` says
+//! so.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
 
 use super::inputs::{Inputs, PauseInputs, Pod};
+
+mod allowed;
+
+pub use allowed::{effective, pointless};
 
 /// The prefix of all keys of ours.
 const PREFIX: &str = "io.kubernetes.cri-o.";
@@ -52,11 +57,9 @@ const OURS: [&str; 33] = [
     "StdinOnce",
 ];
 
-/// Keys that runc and crun obey: systemd properties of the scope, hooks, handlers.
-const COMMANDS: [&str; 2] = ["org.systemd.property.", "run.oci."];
-
+/// Whether it is not ours to set.
 fn is_foreign(key: &str) -> bool {
-    if COMMANDS.iter().any(|prefix| key.starts_with(prefix)) || key == "io.container.manager" {
+    if key == "io.container.manager" {
         return false;
     }
     match key.strip_prefix(PREFIX) {
@@ -104,9 +107,15 @@ impl Notes {
 
 pub(super) fn container(inputs: &Inputs) -> HashMap<String, String> {
     let config = inputs.config;
-    let own = config.annotations.iter().filter(|(key, _)| is_foreign(key));
+    let passing =
+        |(key, _): &(&String, &String)| allowed::passes(key, &inputs.settings.allowed_annotations);
+    let own = config.annotations.iter().filter(passing);
+    // what both say the container says
+    let theirs = inputs.pod.annotations.iter().chain(own);
+    let theirs = theirs.filter(|(key, _)| is_foreign(key));
     let mut notes = Notes(
-        own.map(|(key, value)| (key.clone(), value.clone()))
+        theirs
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
     );
     notes.pod(inputs.pod, inputs.created);
@@ -173,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pods_author_sets_neither_our_keys_nor_commands_to_the_runtime() {
+    fn a_pods_author_does_not_set_our_keys() {
         for (key, foreign) in [
             ("example.com/x", true),
             ("io.kubernetes.cri-o.userns-mode", true),
@@ -182,8 +191,6 @@ mod tests {
             ("io.kubernetes.cri-o.IP.3", false),
             ("io.kubernetes.cri-o.TTY", false),
             ("io.container.manager", false),
-            ("org.systemd.property.ExecStop", false),
-            ("run.oci.hooks.stderr", false),
         ] {
             assert_eq!(is_foreign(key), foreign, "{key}");
         }

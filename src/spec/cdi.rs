@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use oci_spec::runtime::{Hook, LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Mount, Spec};
 
-use super::paths;
-use crate::cdi::{Edits, HookStep};
+use super::{hooks, paths};
+use crate::cdi::Edits;
 
 /// Applies the edits of all devices of a container (CDI specification, "OCI Edits").
 pub(super) fn apply(spec: &mut Spec, edits: &Edits) {
@@ -15,7 +15,7 @@ pub(super) fn apply(spec: &mut Spec, edits: &Edits) {
     process(spec, edits);
     nodes(spec, edits);
     mounts(spec, edits);
-    hooks(spec, edits);
+    hooks::add(spec, &edits.hooks);
     if let (Some(linux), Some(rdt)) = (spec.linux_mut(), &edits.intel_rdt) {
         linux.set_intel_rdt(Some(rdt.clone()));
     }
@@ -101,32 +101,4 @@ fn mounts(spec: &mut Spec, edits: &Edits) {
     }
     mounts.sort_by_key(|mount| paths::depth(&mount.destination().to_string_lossy()));
     spec.set_mounts(Some(mounts));
-}
-
-// `prestart` is deprecated and asked for by the specifications of many vendors.
-#[allow(deprecated)]
-fn hooks(spec: &mut Spec, edits: &Edits) {
-    if edits.hooks.is_empty() {
-        return;
-    }
-    let of = |step: HookStep| -> Option<Vec<Hook>> {
-        let hooks = edits.hooks.iter().filter(|(known, _)| *known == step);
-        let hooks: Vec<_> = hooks.map(|(_, hook)| hook.clone()).collect();
-        Some(hooks).filter(|hooks| !hooks.is_empty())
-    };
-    let join = |known: &Option<Vec<Hook>>, more: Option<Vec<Hook>>| match (known.clone(), more) {
-        (Some(known), Some(more)) => Some([known, more].concat()),
-        (known, more) => known.or(more),
-    };
-    let mut hooks = spec.hooks().clone().unwrap_or_default();
-    hooks.set_prestart(join(hooks.prestart(), of(HookStep::Prestart)));
-    hooks.set_create_runtime(join(hooks.create_runtime(), of(HookStep::CreateRuntime)));
-    hooks.set_create_container(join(
-        hooks.create_container(),
-        of(HookStep::CreateContainer),
-    ));
-    hooks.set_start_container(join(hooks.start_container(), of(HookStep::StartContainer)));
-    hooks.set_poststart(join(hooks.poststart(), of(HookStep::Poststart)));
-    hooks.set_poststop(join(hooks.poststop(), of(HookStep::Poststop)));
-    spec.set_hooks(Some(hooks));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Hook, Spec};
 use serde_json::Value;
 
 use super::config::{
@@ -16,6 +16,7 @@ use super::inputs::{
 };
 use super::{SpecError, container};
 use crate::cdi::Edits;
+use crate::hooks::HookStep;
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::{Profile, Target};
 use crate::security::selinux::Labels;
@@ -35,6 +36,7 @@ pub(super) struct Fixture {
     pub(super) devices: Vec<Vec<DeviceNode>>,
     pub(super) host_devices: Vec<DeviceNode>,
     pub(super) node_devices: Vec<(DeviceNode, String)>,
+    pub(super) hooks: Vec<(HookStep, Hook)>,
     pub(super) cdi: Edits,
     pub(super) selinux: Option<Labels>,
     pub(super) own_files: Vec<OwnFile>,
@@ -72,6 +74,7 @@ impl Fixture {
             devices: Vec::new(),
             host_devices: Vec::new(),
             node_devices: Vec::new(),
+            hooks: Vec::new(),
             cdi: Edits::default(),
             selinux: None,
             own_files: Vec::new(),
@@ -185,6 +188,7 @@ impl Fixture {
             devices: &self.devices,
             host_devices: &self.host_devices,
             node_devices: &self.node_devices,
+            hooks: &self.hooks,
             cdi: &self.cdi,
             selinux: self.selinux.as_ref(),
             own_files: &self.own_files,

@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ContainerConfig, NamespaceOptions};
+use super::workloads::Cpu;
 use crate::cdi;
+use crate::hooks::HookStep;
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::Profile;
 use crate::security::selinux::Labels;
@@ -45,6 +48,8 @@ pub struct Inputs<'a> {
     /// Device nodes that the node's configuration or an annotation of the pod gives, and what the
     /// container may do with each (letters of `rwm`).
     pub node_devices: &'a [(DeviceNode, String)],
+    /// Hooks that the node's hook files give the container, in their order.
+    pub hooks: &'a [(HookStep, Hook)],
     /// What the CDI devices of the container change.
     pub cdi: &'a cdi::Edits,
     /// SELinux labels; absent where the daemon does not separate containers by them.
@@ -116,6 +121,8 @@ pub struct Pod {
     pub uid: String,
     /// The hostname inside.
     pub hostname: String,
+    /// The pod's annotations as this container sees them (`spec::effective_annotations`).
+    pub annotations: BTreeMap<String, String>,
     /// Whether the pod may hold privileged containers.
     pub privileged: bool,
     /// The pod's namespace options.
@@ -259,6 +266,8 @@ pub struct Settings {
     pub read_only: bool,
     /// `privileged_without_host_devices` of the handler.
     pub privileged_without_host_devices: bool,
+    /// `allowed_annotations` of the handler and of the pod's workload, as prefixes.
+    pub allowed_annotations: Vec<String>,
     /// `device_ownership_from_security_context`.
     pub device_ownership_from_security_context: bool,
     /// The handler and the kernel can make mounts recursively read-only.
@@ -313,6 +322,8 @@ pub struct PauseInputs<'a> {
     pub selinux_label: &'a str,
     /// `infra_ctr_cpuset`; empty inherits.
     pub cpuset_cpus: &'a str,
+    /// What the pod's workload gives it; wins over `cpuset_cpus`.
+    pub cpu: &'a Cpu,
     /// When the sandbox was made, RFC 3339.
     pub created: &'a str,
     /// What the machine can.

@@ -18,6 +18,7 @@ pub mod config;
 mod devices;
 mod env;
 mod error;
+mod hooks;
 pub mod inputs;
 mod lsm;
 mod mounts;
@@ -29,6 +30,7 @@ mod resources;
 mod seccomp;
 mod sysctls;
 mod userns;
+mod workloads;
 
 #[cfg(test)]
 mod fixture;
@@ -37,6 +39,7 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
+pub use annotations::{effective as effective_annotations, pointless as pointless_annotations};
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};
@@ -44,10 +47,11 @@ pub use lsm::{APPARMOR_FIELD, localhost_apparmor, selinux_labels, selinux_option
 pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;
-pub use process::{pause_user_request, user_request};
+pub use process::{args, pause_user_request, user_request};
 pub use resources::limits;
 pub use seccomp::localhost_profile;
 pub use sysctls::{check_sysctls, sysctl_file};
+pub use workloads::{Cpu, PAUSE, Workload, workload};
 
 use config::{ContainerConfig, NamespaceMode, SandboxSecurity};
 use inputs::{Host, Pod, Settings};
@@ -181,6 +185,7 @@ pub fn container(inputs: &Inputs) -> Result<Spec, SpecError> {
     );
     spec.set_annotations(Some(annotations::container(inputs)));
     spec.set_linux(Some(linux));
+    hooks::add(&mut spec, inputs.hooks);
     // last, so that a device changes what was asked for elsewhere
     cdi::apply(&mut spec, inputs.cdi);
     Ok(spec)

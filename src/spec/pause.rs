@@ -54,6 +54,18 @@ fn process(inputs: &PauseInputs) -> Result<Process, SpecError> {
     Ok(process)
 }
 
+fn cpu(inputs: &PauseInputs) -> LinuxCpu {
+    let given = inputs.cpu;
+    let number = |value: u64, default: Option<u64>| Some(value).filter(|it| *it != 0).or(default);
+    let mut cpus = [given.cpuset.as_str(), inputs.cpuset_cpus].into_iter();
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(number(given.cpushares, Some(CPU_SHARES)));
+    cpu.set_period(number(given.cpuperiod, None));
+    cpu.set_quota(Some(given.cpuquota).filter(|quota| *quota != 0));
+    cpu.set_cpus(cpus.find(|cpus| !cpus.is_empty()).map(str::to_owned));
+    cpu
+}
+
 fn linux(inputs: &PauseInputs) -> Linux {
     let mut kinds: Vec<_> = [LinuxNamespaceType::Mount, LinuxNamespaceType::Pid]
         .map(|kind| namespaces::namespace(kind, None))
@@ -62,11 +74,8 @@ fn linux(inputs: &PauseInputs) -> Linux {
     if inputs.host.cgroup_v2 {
         kinds.push(namespaces::namespace(LinuxNamespaceType::Cgroup, None));
     }
-    let mut cpu = LinuxCpu::default();
-    cpu.set_shares(Some(CPU_SHARES));
-    cpu.set_cpus(Some(inputs.cpuset_cpus.to_owned()).filter(|cpus| !cpus.is_empty()));
     let mut resources = LinuxResources::default();
-    resources.set_cpu(Some(cpu));
+    resources.set_cpu(Some(cpu(inputs)));
     resources.set_devices(Some(vec![devices::rule(false, None, "rwm")]));
     let mut linux = Linux::default();
     linux.set_namespaces(Some(kinds));

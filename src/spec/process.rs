@@ -71,7 +71,10 @@ pub(super) fn process(inputs: &Inputs, caps: ProcessCaps) -> Result<Process, Spe
 
 /// Command and arguments by the rule of the CRI: `command` replaces entrypoint and Cmd, `args`
 /// replaces the Cmd.
-fn args(config: &ContainerConfig, image: &Image) -> Result<Vec<String>, SpecError> {
+///
+/// # Errors
+/// When there are none, or one cannot be.
+pub fn args(config: &ContainerConfig, image: &Image) -> Result<Vec<String>, SpecError> {
     let (head, tail) = match (config.command.is_empty(), config.args.is_empty()) {
         (true, true) => (&image.entrypoint, &image.cmd),
         (true, false) => (&image.entrypoint, &config.args),

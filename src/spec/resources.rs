@@ -28,12 +28,12 @@ pub(super) fn resources(
 }
 
 /// CFS periods that the kernel takes (`min_bw_quota_period_ns`, `max_bw_quota_period_us`).
-const PERIODS_US: RangeInclusive<u64> = 1_000..=1_000_000;
+pub(super) const PERIODS_US: RangeInclusive<u64> = 1_000..=1_000_000;
 /// CFS quotas that the kernel takes (`MAX_BW`).
-const QUOTAS_US: RangeInclusive<u64> = 1_000..=(1 << 44) - 1;
+pub(super) const QUOTAS_US: RangeInclusive<u64> = 1_000..=(1 << 44) - 1;
 /// Shares that the kernel takes on v1 (`MAX_SHARES`); it makes 2 of 1. On v2 the OCI runtime makes
 /// weights of the same range.
-const SHARES: RangeInclusive<u64> = 1..=262_144;
+pub(super) const SHARES: RangeInclusive<u64> = 1..=262_144;
 
 /// The kubelet's limits alone, in the words of the OCI: also what `runc update` is given.
 pub fn limits(
@@ -90,7 +90,7 @@ fn negative(field: &str, value: i64) -> SpecError {
 }
 
 /// A list of CPUs or memory nodes, `0-3,7` (cpuset(7)); the kernel checks the numbers.
-fn list(field: &str, text: &str) -> Result<Option<String>, SpecError> {
+pub(super) fn list(field: &str, text: &str) -> Result<Option<String>, SpecError> {
     let known =
         |byte: u8| byte.is_ascii_digit() || matches!(byte, b',' | b'-' | b' ' | b':' | b'/');
     match text.bytes().all(known) {

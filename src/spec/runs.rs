@@ -436,6 +436,7 @@ fn the_runtime_takes_the_configuration_of_pause() {
             cgroups_path: "",
             selinux_label: "",
             cpuset_cpus: "",
+            cpu: &crate::spec::Cpu::default(),
             created: "",
             host: &it.host,
         });

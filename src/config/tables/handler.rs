@@ -43,9 +43,11 @@ table! {
         /// Leave the host's devices out of privileged containers.
         privileged_without_host_devices: bool = false;
 
-        /// Experimental annotations that pods of this handler may use; each covers those that
-        /// begin with it. This version knows `devices.crio.io` alone, which the default handler has
-        /// when it says nothing.
+        /// Annotations by which a pod's author may ask the node for something; each covers those
+        /// that begin with it. `devices.crio.io` is for the daemon; `io.containers.trace-syscall`
+        /// for the OCI seccomp hook; `run.oci.`, `org.systemd.property.`, `org.criu.config` and
+        /// `module.wasm.image/variant` are for runc and crun. What is not allowed is hidden from
+        /// hooks and runtime. The default handler allows the first two when it says nothing.
         allowed_annotations: Vec<String> = [];
 
         /// Path of the monitor. Empty means `conmon` of `crio.runtime`.
@@ -62,7 +64,9 @@ table! {
         monitor_exec_cgroup: String = "" => rules::exec_cgroup,
             status = Accepted("exec sessions always run in the container's cgroup");
 
-        /// Path of the runtime's binary by platform, as `"linux/arm64" = "/usr/bin/crun-arm64"`.
+        /// Path of the runtime's binary by the platform of a container's image, as
+        /// `"linux/arm64" = "/usr/bin/crun-arm64"`. The entry for the node's own platform is for
+        /// pause processes too; images of platforms without an entry have runtime_path.
         platform_runtime_paths: BTreeMap<String, String> = BTreeMap::new() => rules::platforms;
 
         /// Leave pulling to the runtime.
@@ -78,9 +82,9 @@ table! {
         no_sync_log: bool = false,
             status = Accepted("logs are never synced, so that ending a container waits for no disk");
 
-        /// Annotations for every pod of this handler; the pod's own win.
-        default_annotations: BTreeMap<String, String> = BTreeMap::new(),
-            status = Accepted("this version adds no annotations");
+        /// Annotations for every pod of this handler, as hooks and runtime see them; the pod's own
+        /// win where they are allowed. For crun's handlers: `"run.oci.handler" = "krun"`.
+        default_annotations: BTreeMap<String, String> = BTreeMap::new();
 
         /// Let the monitor serve streaming sessions, for the type `pod` only.
         stream_websockets: bool = false,

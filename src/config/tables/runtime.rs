@@ -146,7 +146,8 @@ table! {
             flag = "default-sysctls", env = "CONTAINER_DEFAULT_SYSCTLS";
 
         /// Devices that a pod may ask for by the annotation `devices.crio.io` (older name:
-        /// `io.kubernetes.cri-o.Devices`), where allowed_annotations of its handler has it.
+        /// `io.kubernetes.cri-o.Devices`), where allowed_annotations of its handler or
+        /// workload has it.
         allowed_devices: Vec<PathBuf> = ["/dev/fuse", "/dev/net/tun"],
             flag = "allowed-devices", env = "CONTAINER_ALLOWED_DEVICES";
 
@@ -158,10 +159,12 @@ table! {
         device_ownership_from_security_context: bool = false,
             flag = "device-ownership-from-security-context";
 
-        /// Directories of OCI hooks in the format of oci-hooks(5); later ones win.
+        /// Directories of OCI hooks: files `*.json` in the format of oci-hooks(5), version 1.0.0. A
+        /// file in a later directory hides those of its name in earlier ones. They are looked at
+        /// for every container that is created. One that cannot be used is in the log, and
+        /// containers that it is for are refused with its name.
         hooks_dir: Vec<PathBuf> = ["/usr/share/containers/oci/hooks.d"],
-            flag = "hooks-dir", env = "CONTAINER_HOOKS_DIR",
-            status = Accepted("this version runs no OCI hooks");
+            flag = "hooks-dir", env = "CONTAINER_HOOKS_DIR";
 
         /// Mounts for every container, as `/host:/container`.
         default_mounts: Vec<String> = [],

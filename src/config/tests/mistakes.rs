@@ -195,6 +195,55 @@ fn the_same_key_twice_is_an_error() {
 }
 
 #[test]
+fn two_handlers_of_one_name_are_an_error() {
+    let table = "[crio.runtime.runtimes.runc]\nruntime_path = \"/bin/true\"\n";
+    let text = Node::with(&format!("{table}{table}")).complaints();
+    assert!(
+        text.contains("crio.conf:3:") && text.contains("duplicate key"),
+        "{text}"
+    );
+    let twice = ["a:/bin/true:/run/a", "a:/bin/false:/run/b"];
+    let text = Node::new().with_flag("runtimes", &twice).complaints();
+    assert_eq!(
+        text,
+        "error: --runtimes: there are two runtime handlers `a`"
+    );
+}
+
+#[test]
+fn numbers_of_a_workload_are_those_that_the_kernel_takes() {
+    for (key, expected) in [
+        ("cpushares = 300000", "`cpushares`: expected shares"),
+        ("cpuperiod = 10", "`cpuperiod`: expected microseconds"),
+        ("cpuquota = 999", "`cpuquota`: expected microseconds"),
+        ("cpulimit = -1", "`cpulimit`: expected thousandths"),
+    ] {
+        let text = format!(
+            "[crio.runtime.workloads.w]\nactivation_annotation = \"a\"\n\
+             [crio.runtime.workloads.w.resources]\n{key}\n"
+        );
+        let text = Node::with(&text).complaints();
+        assert!(
+            text.starts_with("error: crio.conf:4:") && text.contains(expected),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn of_two_workloads_with_one_annotation_the_second_is_warned_of() {
+    let one = |name| format!("[crio.runtime.workloads.{name}]\nactivation_annotation = \"a\"\n");
+    let text = Node::with(&format!("{}{}", one("x"), one("y"))).complaints();
+    assert!(
+        text.starts_with("warning: crio.conf:4:")
+            && text.contains(
+                "[crio.runtime.workloads.y] has no effect: `a` activates the workload `x` already"
+            ),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_flag_or_variable_is_named_as_such() {
     let node = Node::new().with_flag("cgroup-manager", &["cgroup"]);
     let expected = "error: --cgroup-manager: expected `systemd` or `cgroupfs`, found `cgroup`";

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use oci_spec::runtime::Hook;
 use serde_json::Value;
 
 use super::super::config::{
     HugepageLimit, NamespaceMode, NamespaceOptions, Propagation, Resources, SecurityProfile,
 };
 use super::super::fixture::{Fixture, map, node, ordered, pod};
-use super::super::inputs::PauseInputs;
-use super::super::pause;
+use super::super::inputs::{PauseInputs, Ulimit};
+use super::super::{Cpu, Workload, pause};
 use super::{destinations, linux};
+use crate::hooks::HookStep;
 use crate::security::users::User;
 
 fn golden(name: &str, value: &Value) {
@@ -121,6 +123,7 @@ fn golden_pause() {
         cgroups_path: "/kubepods/pod1/crio-x",
         selinux_label: "",
         cpuset_cpus: "0",
+        cpu: &Cpu::default(),
         created: "2026-01-02T03:04:05Z",
         host: &host,
     });
@@ -172,4 +175,50 @@ fn golden_nested_mounts() {
         "nested_mounts",
         &serde_json::json!(destinations(&it.json())),
     );
+}
+
+/// What crio.conf and its handler, workload and hook files make of a container.
+#[test]
+fn golden_of_the_node() {
+    let mut it = Fixture::kubelet();
+    it.settings.default_env = vec!["HTTP_PROXY=http://p:3128".into(), "LANG=node".into()];
+    it.settings.default_ulimits = vec![Ulimit {
+        name: "nofile".into(),
+        soft: 512,
+        hard: 1024,
+    }];
+    it.settings.allowed_annotations = vec!["run.oci.".into()];
+    it.pod.annotations = map(&[
+        ("team", "a"),
+        ("run.oci.handler", "krun"),
+        ("io.kubernetes.cri-o.SandboxID", "forged"),
+    ]);
+    it.node_devices = vec![(node("/dev/fuse", 10, 229), "rw".into())];
+    let hook = |path: &str| {
+        let mut hook = Hook::default();
+        hook.set_path(path.into());
+        hook.set_timeout(Some(5));
+        hook
+    };
+    it.hooks = vec![
+        (HookStep::CreateRuntime, hook("/hooks/a")),
+        (HookStep::Poststop, hook("/hooks/a")),
+        (HookStep::CreateRuntime, hook("/hooks/b")),
+    ];
+    it.cdi.hooks = vec![(HookStep::CreateRuntime, hook("/cdi"))];
+    let workload = Workload {
+        annotation_prefix: "resources.example.com".into(),
+        resources: Cpu {
+            cpuset: "0-1".into(),
+            ..Cpu::default()
+        },
+        ..Workload::default()
+    };
+    let of_pod = map(&[(
+        "resources.example.com/web",
+        r#"{"cpushares": 20, "cpulimit": 300}"#,
+    )]);
+    let cpu = workload.cpu(&[&of_pod], "web").unwrap();
+    cpu.apply(it.config.resources.get_or_insert_default());
+    golden("of_the_node", &it.json());
 }

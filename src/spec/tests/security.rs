@@ -7,7 +7,8 @@ use super::super::config::{Device, SecurityProfile};
 use super::super::fixture::{Fixture, env, node};
 use super::super::inputs::OwnFile;
 use super::linux;
-use crate::cdi::{Edits, HookStep, Mount};
+use crate::cdi::{Edits, Mount};
+use crate::hooks::HookStep;
 use crate::security::selinux::Labels;
 
 fn labels() -> Labels {
