@@ -63,9 +63,9 @@ fn wrapper(dir: &Path, name: &str) -> PathBuf {
     path
 }
 
-#[tokio::test]
-async fn each_pod_has_the_handler_of_its_class_and_what_that_allows() {
-    let mut node = node_with(|dir| {
+/// A node with a handler that allows little, and one whose program is not there.
+async fn strict_node() -> Node {
+    node_with(|dir| {
         let profile = dir.join("strict.json");
         let deny = json!({"defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{"names": ["symlink", "symlinkat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]});
@@ -85,7 +85,12 @@ runtime_path = "{dir}/no-such-runtime"
             dir = dir.display()
         )
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn each_pod_has_the_handler_of_its_class_and_what_that_allows() {
+    let mut node = strict_node().await;
     let image = node.busybox().await;
     let log = node.daemon.log();
     assert!(
