@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test test-node test-power faults conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-node-critest test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -25,8 +25,16 @@ soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PR
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && $(MAKE) -s build && target/debug/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(PROGRAM)
 test-node: ## in a Debian virtual machine: systemd, cgroup v2, AppArmor, restart, reboot (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh short
+test-node-critest: ## all of critest in that machine, under the systemd driver (as root, an hour)
+	contrib/deps/system.sh test && contrib/deps/rust.sh run && tests/node/run.sh conformance
 test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh cuts $(ARGS)
+test-service: ## the units in that machine: reload, a hang, an upgrade, stop, shutdown (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh service
+test-arch: ## makepkg builds the Arch package, pacman installs it into a scratch root (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/arch/run.sh
+test-arm64: ## the same cross-built for aarch64, and the static target; it runs under qemu-user (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/arch/arm64.sh
 bench: ## figures beside the peers' (as root); ARGS="--socket …" measures another runtime
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && $(MAKE) -s release && target/release/bench-cri $(ARGS)
 lint: ## no warning, formatted, builds without OpenPGP, dependencies allowed where cargo-deny is here

@@ -64,6 +64,9 @@ _cricket() {
             cricket,save)
                 cmd="cricket__subcmd__save"
                 ;;
+            cricket,stop)
+                cmd="cricket__subcmd__stop"
+                ;;
             cricket,version)
                 cmd="cricket__subcmd__version"
                 ;;
@@ -83,7 +86,7 @@ _cricket() {
 
     case "${cmd}" in
         cricket)
-            opts="-c -d -r -s -l -v -h --config --config-dir --log --log-format --runtimes --registries-conf --registries-conf-dir --registries-d --profile --profile-port --profile-cpu --profile-mem --enable-profile-unix-socket --root --runroot --imagestore --storage-driver --storage-opt --log-dir --version-file --version-file-persist --clean-shutdown-file --internal-wipe --internal-repair --listen --stream-address --stream-port --stream-enable-tls --stream-tls-cert --stream-tls-key --stream-tls-ca --stream-idle-timeout --grpc-max-send-msg-size --grpc-max-recv-msg-size --default-runtime --default-ulimits --no-pivot --decryption-keys-path --conmon --conmon-cgroup --conmon-env --default-env --inject-gomaxprocs --selinux --seccomp-profile --privileged-seccomp-profile --apparmor-profile --blockio-config-file --blockio-reload --rdt-config-file --cdi-spec-dirs --irqbalance-config-file --irqbalance-config-restore-file --cgroup-manager --default-capabilities --add-inheritable-capabilities --default-sysctls --allowed-devices --additional-devices --device-ownership-from-security-context --hooks-dir --default-mounts-file --pids-limit --log-filter --log-level --log-size-max --log-journald --container-exits-dir --container-attach-socket-dir --bind-mount-prefix --read-only --uid-mappings --gid-mappings --minimum-mappable-uid --minimum-mappable-gid --ctr-stop-timeout --drop-infra-ctr --infra-ctr-cpuset --shared-cpuset --namespaces-dir --pinns-path --absent-mount-sources-to-reject --enable-criu-support --enable-pod-events --hostnetwork-disable-selinux --disable-hostport-mapping --timezone --default-transport --global-auth-file --pause-image --pause-image-auth-file --pause-command --pinned-images --signature-policy --signature-policy-dir --registry --insecure-registry --image-volumes --big-files-temporary-dir --separate-pull-cgroup --auto-reload-registries --pull-progress-timeout --image-archives-dir --oci-artifact-mount-support --cni-default-network --cni-config-dir --cni-plugin-dir --enable-metrics --metrics-collectors --metrics-host --metrics-port --metrics-socket --metrics-cert --metrics-key --enable-tracing --tracing-endpoint --tracing-sampling-rate-per-million --stats-collection-period --collection-period --included-pod-metrics --enable-nri --nri-listen --nri-plugin-dir --nri-plugin-config-dir --nri-plugin-registration-timeout --nri-plugin-request-timeout --nri-disable-connections --version --help check config doctor images load operations policy pull pulls rmi save version wipe complete completion man markdown md"
+            opts="-c -d -r -s -l -v -h --config --config-dir --log --log-format --runtimes --registries-conf --registries-conf-dir --registries-d --profile --profile-port --profile-cpu --profile-mem --enable-profile-unix-socket --root --runroot --imagestore --storage-driver --storage-opt --log-dir --version-file --version-file-persist --clean-shutdown-file --internal-wipe --internal-repair --listen --stream-address --stream-port --stream-enable-tls --stream-tls-cert --stream-tls-key --stream-tls-ca --stream-idle-timeout --grpc-max-send-msg-size --grpc-max-recv-msg-size --default-runtime --default-ulimits --no-pivot --decryption-keys-path --conmon --conmon-cgroup --conmon-env --default-env --inject-gomaxprocs --selinux --seccomp-profile --privileged-seccomp-profile --apparmor-profile --blockio-config-file --blockio-reload --rdt-config-file --cdi-spec-dirs --irqbalance-config-file --irqbalance-config-restore-file --cgroup-manager --default-capabilities --add-inheritable-capabilities --default-sysctls --allowed-devices --additional-devices --device-ownership-from-security-context --hooks-dir --default-mounts-file --pids-limit --log-filter --log-level --log-size-max --log-journald --container-exits-dir --container-attach-socket-dir --bind-mount-prefix --read-only --uid-mappings --gid-mappings --minimum-mappable-uid --minimum-mappable-gid --ctr-stop-timeout --drop-infra-ctr --infra-ctr-cpuset --shared-cpuset --namespaces-dir --pinns-path --absent-mount-sources-to-reject --enable-criu-support --enable-pod-events --hostnetwork-disable-selinux --disable-hostport-mapping --timezone --default-transport --global-auth-file --pause-image --pause-image-auth-file --pause-command --pinned-images --signature-policy --signature-policy-dir --registry --insecure-registry --image-volumes --big-files-temporary-dir --separate-pull-cgroup --auto-reload-registries --pull-progress-timeout --image-archives-dir --oci-artifact-mount-support --cni-default-network --cni-config-dir --cni-plugin-dir --enable-metrics --metrics-collectors --metrics-host --metrics-port --metrics-socket --metrics-cert --metrics-key --enable-tracing --tracing-endpoint --tracing-sampling-rate-per-million --stats-collection-period --collection-period --included-pod-metrics --enable-nri --nri-listen --nri-plugin-dir --nri-plugin-config-dir --nri-plugin-registration-timeout --nri-plugin-request-timeout --nri-disable-connections --version --help check config doctor images load operations policy pull pulls rmi save stop version wipe complete completion man markdown md"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1218,6 +1221,44 @@ _cricket() {
                     ;;
                 --compress)
                     COMPREPLY=($(compgen -W "none gzip zstd" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cricket__subcmd__stop)
+            opts="-c -d -h --all --timeout --config --config-dir --listen --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -77,7 +77,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l rdt-config-file -d 'Fil
 complete -c cricket -n "__fish_cricket_needs_command" -l cdi-spec-dirs -d 'Directories of CDI device specifications; later ones win. [env: CONTAINER_CDI_SPEC_DIRS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l irqbalance-config-file -d 'Configuration of irqbalance that is edited for pods that ask for CPUs without interrupts.' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l irqbalance-config-restore-file -d 'File with the mask to restore when the daemon starts; disable restores none.' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who creates cgroups. CRI-O\'s default is systemd; this version has cgroupfs alone and refuses the other. The kubelet asks for it and follows. [env: CONTAINER_CGROUP_MANAGER]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l cgroup-manager -d 'Who creates cgroups; the kubelet asks for it and follows. Where the key is not set and systemd does not run the host, it is cgroupfs. [env: CONTAINER_CGROUP_MANAGER]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-capabilities -d 'Capabilities of a container before what its pod adds and drops. [env: CONTAINER_DEFAULT_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l add-inheritable-capabilities -d 'Put capabilities into the inheritable set too, as runtimes before Kubernetes 1.24 did. [env: CONTAINER_ADD_INHERITABLE_CAPABILITIES]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-sysctls -d 'Kernel parameters of every pod, as net.ipv4.ping_group_range=0 0; the pod\'s own win. [env: CONTAINER_DEFAULT_SYSCTLS]' -r
@@ -109,7 +109,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l absent-mount-sources-to
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-criu-support -d 'Checkpoint and restore with criu. [env: CONTAINER_ENABLE_CRIU_SUPPORT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l enable-pod-events -d 'Send container events to the kubelet, for its evented PLEG. [env: ENABLE_POD_EVENTS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l hostnetwork-disable-selinux -d 'Leave the containers of host-network pods without SELinux label. [env: CONTAINER_HOSTNETWORK_DISABLE_SELINUX]' -r
-complete -c cricket -n "__fish_cricket_needs_command" -l disable-hostport-mapping -d 'Leave host ports to the CNI plugins. [env: DISABLE_HOSTPORT_MAPPING]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l disable-hostport-mapping -d 'Leave host ports to the CNI plugins: they get them as capability portMappings. Otherwise cricket leads them to pods itself, by a table of nftables, and plugins do not get them. A pod keeps what it was made with. [env: DISABLE_HOSTPORT_MAPPING]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l timezone -d 'Time zone of containers: a name such as Europe/Berlin, or Local for the node\'s. Empty leaves it to the image. [env: CONTAINER_TIME_ZONE]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l default-transport -d 'What a name without a transport is read as; images come from registries only. [env: CONTAINER_DEFAULT_TRANSPORT]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l global-auth-file -d 'File with registry credentials for the whole node, in the format of containers-auth.json(5), for what the kubelet sends none for. Empty uses the files of the user that the daemon runs as. [env: CONTAINER_GLOBAL_AUTH_FILE]' -r -F
@@ -164,6 +164,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -f -a "pull" -d 'Pull an i
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "pulls" -d 'Show the pulls in flight, what they wait for, and how the last ones ended'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "rmi" -d 'Remove images with all their names, unless a container uses them'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "save" -d 'Write images of the daemon to an archive or an OCI layout directory'
+complete -c cricket -n "__fish_cricket_needs_command" -f -a "stop" -d 'Stop the containers of all pods, static pods last, for a node that goes down'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "version" -d 'Print the version'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "wipe" -d 'Remove all images, containers and pods of this node, after asking'
 complete -c cricket -n "__fish_cricket_needs_command" -f -a "complete" -d 'Print completions for bash, fish or zsh'
@@ -255,6 +256,12 @@ complete -c cricket -n "__fish_cricket_using_subcommand save" -s c -l config -d 
 complete -c cricket -n "__fish_cricket_using_subcommand save" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand save" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand save" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -l timeout -d 'Kill what has not ended then, whatever its pod\'s grace period' -r
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -l all -d 'The containers of all pods; there is no other choice, and no default'
+complete -c cricket -n "__fish_cricket_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s c -l config -d 'Configuration file. When it is named here it must exist; an empty name reads none. [env: CONTAINER_CONFIG]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -s d -l config-dir -d 'Directory of further configuration files, which are applied to the configuration in lexical order of their names, directories inside it included. [env: CONTAINER_CONFIG_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_using_subcommand version" -l listen -d 'Unix socket that the daemon answers on. A kubelet that is given exactly /var/run/crio/crio.sock takes container statistics from cAdvisor instead of the CRI. [env: CONTAINER_LISTEN]' -r -F

@@ -34,12 +34,17 @@ put 644 completions/_cricket "$share/zsh/site-functions/_cricket"
 for example in crictl.yaml policy.json registries.conf 10-crio-bridge.conflist seccomp.json; do
     put 644 "contrib/$example" "$share/cricket/examples/$example"
 done
-unit=contrib/systemd/cricket.service
-if [ "$verb" = install ]; then
-    mkdir -p "$prefix/lib/systemd/system"
-    sed "s|/usr/bin/cricket|${PREFIX:-/usr/local}/bin/cricket|" "$unit" \
-        >"$prefix/lib/systemd/system/cricket.service"
-else
-    rm -f "$prefix/lib/systemd/system/cricket.service"
-fi
+for example in contrib/kubernetes/*; do
+    put 644 "$example" "$share/cricket/examples/kubernetes/${example##*/}"
+done
+put 644 docs/first-cluster.md "$share/doc/cricket/first-cluster.md"
+for unit in cricket.service cricket-shutdown.service; do
+    put 644 "contrib/systemd/$unit" "$prefix/lib/systemd/system/$unit"
+    [ "$verb" = uninstall ] ||
+        sed -i "s|/usr/bin/cricket|${PREFIX:-/usr/local}/bin/cricket|" \
+            "$prefix/lib/systemd/system/$unit"
+done
+put 644 contrib/kernel/cricket.modules "$prefix/lib/modules-load.d/cricket.conf"
+put 644 contrib/kernel/cricket.sysctl "$prefix/lib/sysctl.d/90-cricket.conf"
+put 644 contrib/systemd/cricket.tmpfiles "$prefix/lib/tmpfiles.d/cricket.conf"
 keep contrib/crio.conf "$etc/crio/crio.conf"

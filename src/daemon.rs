@@ -6,6 +6,7 @@ mod doctor;
 mod host;
 mod reload;
 mod security;
+mod service;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::{ShuttingDown, blocking, boot, notify};
+use crate::sys::{ShuttingDown, blocking, boot};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -222,7 +223,7 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
     let stop = async move {
         told_to_stop.await;
         stopping.cancel();
-        notify::send("STOPPING=1");
+        service::stopping();
         // So that nobody connects to a daemon that is about to go.
         if let Err(error) = std::fs::remove_file(&socket) {
             tracing::warn!(%error, socket = %socket.display(), "socket not removed");
@@ -246,7 +247,8 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
         shown,
     };
     tokio::spawn(reloader.run(hangups));
-    notify::send("READY=1");
+    service::ready(&loaded.config.api.listen);
+    tokio::spawn(service::feed_watchdog(loaded.config.api.listen.clone()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %loaded.config.api.listen.display(),
@@ -267,7 +269,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
 
 async fn restore(house: &House) -> Result<(), DaemonError> {
     house.containers.restore().await?;
-    Ok(house.sandboxes.restore().await?)
+    house.sandboxes.restore().await?;
+    house.networks.collect_garbage();
+    Ok(())
 }
 
 async fn build(loaded: &Loaded) -> Result<House, DaemonError> {

@@ -319,3 +319,20 @@ async fn a_wipe_ends_what_was_set_aside_and_no_daemon_can_end() {
     node.reconnect().await;
     node.finish().await;
 }
+
+#[tokio::test]
+async fn an_image_whose_directory_was_taken_away_under_the_daemon_is_named_and_healed_by_a_pull() {
+    let mut node = Node::start(CRICKET).await;
+    let [image, _] = two_images(&mut node).await;
+    let id = node.cri.image(&image).await.unwrap().unwrap().id;
+    fs::remove_dir_all(node.daemon.root().join("images").join(&id)).unwrap();
+    let (code, text) = cricket(&node, &["check"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains(&id[..12]) && text.contains("its directory is not there any more"),
+        "{text}"
+    );
+    node.cri.pull(&image).await.unwrap();
+    is_in_order(&node);
+    node.finish().await;
+}

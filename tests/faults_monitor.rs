@@ -137,6 +137,22 @@ async fn the_end_of_a_container_that_outlives_its_monitor_is_told() {
 }
 
 #[tokio::test]
+async fn the_end_that_a_monitor_writes_down_counts_though_it_could_not_be_reached() {
+    let mut shared = Shared::start().await;
+    shared.hold();
+    let id = shared.run("unreached", "exit 5").await;
+    let bundle = shared.node.daemon.runroot().join("containers").join(&id);
+    std::fs::remove_file(bundle.join("conmon.sock")).unwrap();
+    shared.node.crash().await;
+    shared.go();
+    let status = shared.node.cri.exited(&id).await;
+    let facts = (status.exit_code, status.reason.as_str(), &*status.message);
+    assert_eq!(facts, (5, "Error", ""));
+    shared.node.cri.remove(&id).await.unwrap();
+    shared.node.finish().await;
+}
+
+#[tokio::test]
 async fn a_container_whose_end_nobody_saw_is_told_as_such() {
     let mut row = Row::new("kill -9 of conmon and the daemon, then the container ends unseen");
     let mut shared = Shared::start().await;

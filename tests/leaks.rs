@@ -47,14 +47,13 @@ fn kinds(node: &Node, id: &str) -> BTreeSet<String> {
 /// Takes a pod's and a container's records away, as a person might, or a broken file system.
 fn lose_records(node: &Node, pod: &str, container: &str) {
     let runroot = node.daemon.runroot();
-    // The shared memory is mounted in the pod's directory.
-    let shm = runroot.join("sandboxes").join(pod).join("shm");
-    umount2(&shm, MntFlags::MNT_DETACH).unwrap();
     for path in [
         runroot.join("sandboxes").join(pod),
         runroot.join("containers").join(container),
     ] {
-        fs::remove_dir_all(path).unwrap();
+        fs::remove_file(path.join("record.json")).unwrap();
+        // What is mounted in the pod's directory, its shared memory, is in the way, and stays.
+        let _stays = fs::remove_dir_all(&path);
     }
 }
 
@@ -71,7 +70,15 @@ async fn all_that_a_lost_pod_leaves_is_found_and_swept_while_no_daemon_runs() {
         "what runs while the daemon does not has its owner"
     );
     lose_records(&node, &pod, &container);
-    let of_pod = ["attachment", "cgroup", "ip lease", "link", "namespace"];
+    let of_pod = [
+        "attachment",
+        "cgroup",
+        "directory",
+        "ip lease",
+        "link",
+        "mount",
+        "namespace",
+    ];
     assert_eq!(kinds(&node, &pod), of_pod.map(String::from).into());
     let of_container = ["cgroup", "directory", "mount", "process", "runtime state"];
     assert_eq!(
@@ -346,5 +353,30 @@ async fn what_cannot_be_told_is_an_error_of_its_own() {
         "{text}"
     );
     fs::rename(&away, &socket).unwrap();
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_power_cut_has_emptied_is_found_and_detached_although_nothing_else_is_left() {
+    let mut node = Node::start(CRICKET).await;
+    node.daemon.kill();
+    let id = "0123456789abcdef".repeat(4);
+    let results = node.dir().join("cni/cache/results");
+    fs::create_dir_all(&results).unwrap();
+    let record = results.join(format!("ck-{id}-eth0"));
+    let lease = node.dir().join("cni/leases/ck/10.88.99.9");
+    fs::create_dir_all(lease.parent().unwrap()).unwrap();
+    for path in [&record, &lease] {
+        let file = fs::File::create(path).unwrap();
+        // Of a boot before this one.
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000))
+            .unwrap();
+    }
+    assert_eq!(kinds(&node, &id), ["attachment"].map(String::from).into());
+    node.daemon.launch();
+    node.reconnect().await;
+    node.until("the sweep", || !record.exists() && !lease.exists())
+        .await;
+    assert_eq!(doctor(&node, &[]), (0, "nothing without an owner\n".into()));
     node.finish().await;
 }

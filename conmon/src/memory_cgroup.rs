@@ -60,8 +60,17 @@ fn find(proc_cgroup: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
 
 /// Whether the counter file's text says that a process was killed.
 pub fn has_oom_kill(text: &[u8]) -> bool {
+    has_counted(text, b"oom_kill ")
+}
+
+/// Whether it says that the kernel found no more memory within the limit, and was about to kill.
+pub fn has_reached_limit(text: &[u8]) -> bool {
+    has_counted(text, b"oom ")
+}
+
+fn has_counted(text: &[u8], name: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| {
-        line.strip_prefix(b"oom_kill ")
+        line.strip_prefix(name)
             .is_some_and(|count| count.iter().any(|byte| *byte != b'0'))
     })
 }
@@ -125,5 +134,7 @@ mod tests {
             b"max 9\noom 7\noom_kill 0\noom_group_kill 1\n"
         ));
         assert!(!has_oom_kill(b""));
+        assert!(has_reached_limit(b"max 9\noom 7\noom_kill 0\n"));
+        assert!(!has_reached_limit(b"max 9\noom 0\noom_kill 1\n"));
     }
 }

@@ -56,6 +56,8 @@ if [ "$mode" != run ]; then
     need crictl - crictl
     need skopeo skopeo skopeo
     need gpg gnupg gnupg
+    # Its tools read units; nothing of it has to run.
+    need systemd-analyze systemd systemd
     need openssl openssl openssl
     # runc.sh builds a current runc with them.
     need /usr/include/seccomp.h libseccomp-dev libseccomp

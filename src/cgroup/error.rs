@@ -32,7 +32,10 @@ pub enum CgroupError {
     },
 
     /// `monitor_cgroup` has a value that the cgroup manager cannot honour.
-    #[error("monitor_cgroup = {setting:?}: cgroup_manager = \"cgroupfs\" takes \"\" or \"pod\"")]
+    #[error(
+        "monitor_cgroup = {setting:?}: cgroup_manager = \"cgroupfs\" takes \"\" or \"pod\", \
+         \"systemd\" a slice or \"pod\""
+    )]
     MonitorCgroup {
         /// The configured value.
         setting: String,
@@ -45,14 +48,63 @@ pub enum CgroupError {
     )]
     NoSystemd,
 
-    /// The operation needs systemd's D-Bus.
+    /// systemd cannot be asked for a unit.
     #[error(
-        "{operation} under cgroup_manager = \"systemd\" is not supported yet; \
-         set cgroup_manager = \"cgroupfs\" for this runtime and for the kubelet"
+        "systemd: {step} unit {unit}: no D-Bus connection: {problem}; \
+         `systemctl status dbus.service` says whether the bus runs"
     )]
-    Unsupported {
-        /// What was asked for.
-        operation: &'static str,
+    NoBus {
+        /// The unit.
+        unit: String,
+        /// What was to be done with it.
+        step: &'static str,
+        /// What went wrong, and at which socket.
+        problem: String,
+    },
+
+    /// systemd refuses what was asked for.
+    #[error("systemd: {step} unit {unit}: refused: {text} ({name})")]
+    UnitRefused {
+        /// The unit.
+        unit: String,
+        /// What was to be done with it.
+        step: &'static str,
+        /// The D-Bus error's name.
+        name: String,
+        /// What it says.
+        text: String,
+    },
+
+    /// systemd's job for a unit has not succeeded.
+    #[error(
+        "systemd: {step} unit {unit}: its job {job} ended as {result:?}; \
+         `journalctl -u {unit}` says why"
+    )]
+    UnitFailed {
+        /// The unit.
+        unit: String,
+        /// What was to be done with it.
+        step: &'static str,
+        /// The job's object.
+        job: String,
+        /// The job's result, as `JobRemoved` has it.
+        result: String,
+    },
+
+    /// systemd has not done its work in time.
+    #[error(
+        "systemd: {step} unit {unit}: not done after {waited:?}: {problem}; \
+         `systemctl list-jobs` shows what it is busy with"
+    )]
+    UnitSlow {
+        /// The unit.
+        unit: String,
+        /// What was to be done with it.
+        step: &'static str,
+        /// How long was waited.
+        waited: Duration,
+        /// What it waits for, or what the last try said.
+        problem: String,
     },
 
     /// No cgroup file system is mounted.

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::error::CgroupError;
 use super::layout::{self, Controller};
-use super::path::CgroupPath;
+use super::path::{CgroupPath, directory};
 use super::tree::{self, Stop};
 use super::{Cgroups, Hierarchy, Version};
 
@@ -26,7 +26,7 @@ impl Cgroups {
     /// exist has nothing to kill. They may still be zombies: reaping is their parent's business.
     pub fn kill(&self, path: &str, patience: Duration) -> Result<(), CgroupError> {
         let deadline = Instant::now() + patience;
-        let path = self.directory(path)?;
+        let path = directory(path)?;
         let Some((hierarchy, dir)) = self.where_processes_are(&path)? else {
             return Ok(());
         };
@@ -63,7 +63,7 @@ impl Cgroups {
 
     /// The processes of the cgroup and of those below it; none if it does not exist.
     pub fn processes(&self, path: &str) -> Result<Vec<u32>, CgroupError> {
-        let path = self.directory(path)?;
+        let path = directory(path)?;
         match self.where_processes_are(&path)? {
             Some((hierarchy, dir)) => hierarchy.processes(dir.as_fd(), &path),
             None => Ok(Vec::new()),

@@ -7,6 +7,10 @@
 //!   crio-conmon-<container id>       the container's monitor
 //! ```
 //!
+//! Under systemd the pod is a slice, a container the scope `crio-<id>.scope` in it, which the OCI
+//! runtime asks systemd for, and a monitor `crio-conmon-<id>.scope`, which this room asks it for,
+//! in `system.slice` unless `monitor_cgroup` says otherwise.
+//!
 //! The names are CRI-O's, for cAdvisor finds pods and containers by them. Every path is a function
 //! of the pod's parent and an id, so nothing has to be remembered to clean up.
 //!
@@ -28,9 +32,11 @@ mod path;
 mod place;
 mod remove;
 mod stats;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod units;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -44,7 +50,8 @@ pub use stats::{
 };
 
 use layout::{Controller, Kind, Mount};
-use path::{CgroupPath, Parent};
+use path::Parent;
+use systemd::Systemd;
 
 /// Which version of control groups holds the controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +115,8 @@ pub struct Cgroups {
     controllers: Controllers,
     /// What the cgroups that we make are marked with; empty: with nothing.
     mark: String,
+    /// systemd, for what it makes.
+    systemd: Systemd,
 }
 
 /// systemd makes this directory when it is PID 1 (sd_booted(3)).
@@ -165,6 +174,7 @@ impl Cgroups {
             hierarchies,
             controllers,
             mark: String::new(),
+            systemd: Systemd::of_host(),
         })
     }
 
@@ -178,8 +188,14 @@ impl Cgroups {
         self.controllers
     }
 
+    /// Checks `linux.cgroup_parent` of a new pod: whether it can be used, and is one of this manager.
+    /// Before anything is made for the pod.
+    pub fn check_parent(&self, parent: &str) -> Result<(), CgroupError> {
+        Parent::for_new(self.manager, parent).map(drop)
+    }
+
     /// `linux.cgroupsPath` of the OCI spec for a container (or pause) of a pod with this
-    /// `linux.cgroup_parent`. Checks the parent: call it before anything is made for the pod.
+    /// `linux.cgroup_parent`; also for pods that were made when another manager was configured.
     pub fn container_path(&self, parent: &str, id: &str) -> Result<String, CgroupError> {
         Parent::parse(self.manager, parent)?.container(id)
     }
@@ -198,16 +214,11 @@ impl Cgroups {
     /// A sample of what the kubelet asks for every few seconds: processor time, memory, swap,
     /// tasks and pressure of the cgroup and those below it.
     pub fn usual_stats(&self, path: &str) -> Result<Stats, CgroupError> {
-        StatsReader::open(self, &self.directory(path)?, false)?.sample()
+        StatsReader::open(self, &path::directory(path)?, false)?.sample()
     }
 
     /// Opens a cgroup for repeated samples.
     pub fn reader(&self, path: &str) -> Result<StatsReader, CgroupError> {
-        StatsReader::open(self, &self.directory(path)?, true)
-    }
-
-    /// The directory of an OCI `cgroupsPath`.
-    fn directory(&self, path: &str) -> Result<CgroupPath, CgroupError> {
-        path::directory(self.manager, path)
+        StatsReader::open(self, &path::directory(path)?, true)
     }
 }

@@ -19,7 +19,7 @@ pub(super) const PREFIX: &str = "crio";
 /// Parent of pods for which the kubelet (or critest, crictl) names none; CRI-O's choice.
 const DEFAULT_PARENT: &str = "/crio";
 /// The same under systemd.
-const DEFAULT_SLICE: &str = "system.slice";
+pub(super) const DEFAULT_SLICE: &str = "system.slice";
 /// The longest path taken from a request. The kernel's own bound for a path is 4096; the names of
 /// controllers, scopes and files still have to fit behind it.
 const MAX_PATH: usize = 3072;
@@ -65,7 +65,7 @@ impl CgroupPath {
     }
 
     /// The path of a cgroup below this one; `name` is one of ours.
-    fn child(&self, name: &str) -> CgroupPath {
+    pub(super) fn child(&self, name: &str) -> CgroupPath {
         CgroupPath(format!("{}/{name}", self.0))
     }
 
@@ -105,50 +105,52 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// Checks `linux.cgroup_parent`. The kubelet sends a file system path also under systemd
-    /// (`/kubepods.slice/kubepods-pod1.slice`), of which the last component is the slice.
-    pub(super) fn parse(manager: Manager, parent: &str) -> Result<Parent, CgroupError> {
-        let fault = |reason: String| CgroupError::Parent {
-            parent: quote(parent),
-            reason,
-        };
-        let base = parent
-            .trim_end_matches('/')
-            .rsplit('/')
-            .next()
-            .unwrap_or_default();
-        match manager {
-            Manager::Cgroupfs if base.ends_with(".slice") => Err(fault(
+    /// Checks `linux.cgroup_parent` of a new pod, which must be one of this manager's.
+    pub(super) fn for_new(manager: Manager, parent: &str) -> Result<Parent, CgroupError> {
+        let found = Parent::parse(manager, parent)?;
+        let reason = match (manager, &found.slice) {
+            (Manager::Cgroupfs, Some(_)) => {
                 "this is a systemd slice, but cgroup_manager is \"cgroupfs\": set the kubelet's \
                  cgroupDriver to cgroupfs, or cgroup_manager to \"systemd\""
-                    .to_owned(),
-            )),
-            Manager::Cgroupfs => {
-                let text = if parent.is_empty() {
-                    DEFAULT_PARENT
-                } else {
-                    parent
-                };
-                let path = CgroupPath::parse(text).map_err(|reason| fault(reason.to_owned()))?;
-                Ok(Parent { path, slice: None })
             }
-            Manager::Systemd => {
-                let slice = if parent.is_empty() {
-                    DEFAULT_SLICE
-                } else {
-                    base
-                };
-                // Only the last component counts, but the others must not be nonsense.
-                if parent.contains('/') {
-                    CgroupPath::parse(parent).map_err(|reason| fault(reason.to_owned()))?;
-                }
-                let path = expand_slice(slice).map_err(|reason| fault(reason.to_owned()))?;
-                Ok(Parent {
-                    path,
-                    slice: Some(slice.to_owned()),
-                })
+            (Manager::Systemd, None) => {
+                "this is not a systemd slice, but cgroup_manager is \"systemd\": set the kubelet's \
+                 cgroupDriver to systemd, or cgroup_manager to \"cgroupfs\""
             }
+            _ => return Ok(found),
+        };
+        Err(CgroupError::Parent {
+            parent: quote(parent),
+            reason: reason.to_owned(),
+        })
+    }
+
+    /// Reads `linux.cgroup_parent`. The kubelet sends a file system path also for a slice
+    /// (`/kubepods.slice/kubepods-pod1.slice`), of which the last component is the slice. A parent
+    /// that is named tells whose it is, also when the manager has changed since.
+    pub(super) fn parse(manager: Manager, parent: &str) -> Result<Parent, CgroupError> {
+        let fault = |reason: &str| CgroupError::Parent {
+            parent: quote(parent),
+            reason: reason.to_owned(),
+        };
+        let text = match (parent, manager) {
+            ("", Manager::Systemd) => DEFAULT_SLICE,
+            ("", Manager::Cgroupfs) => DEFAULT_PARENT,
+            _ => parent,
+        };
+        let base = text.trim_end_matches('/').rsplit('/').next();
+        let Some(slice) = base.filter(|base| base.ends_with(".slice")) else {
+            let path = CgroupPath::parse(text).map_err(fault)?;
+            return Ok(Parent { path, slice: None });
+        };
+        // Only the last component counts, but the others must not be nonsense.
+        if text.contains('/') {
+            CgroupPath::parse(text).map_err(fault)?;
         }
+        Ok(Parent {
+            path: expand_slice(slice).map_err(fault)?,
+            slice: Some(slice.to_owned()),
+        })
     }
 
     /// `linux.cgroupsPath` of the OCI spec for a container of this pod.
@@ -167,21 +169,39 @@ impl Parent {
         Ok(self.path.child(&format!("{PREFIX}-{id}")))
     }
 
-    /// The cgroup of the container's monitor. cAdvisor leaves out names with `crio-conmon`.
-    pub(super) fn monitor(&self, id: &str) -> Result<CgroupPath, CgroupError> {
+    /// The cgroup of the container's monitor, `None` where that is a scope. cAdvisor leaves out names
+    /// with `crio-conmon`.
+    pub(super) fn monitor(&self, id: &str) -> Result<Option<CgroupPath>, CgroupError> {
         check_id(id)?;
-        let suffix = if self.slice.is_some() { ".scope" } else { "" };
-        Ok(self.path.child(&format!("{PREFIX}-conmon-{id}{suffix}")))
+        let path = || self.path.child(&format!("{PREFIX}-conmon-{id}"));
+        Ok(self.slice.is_none().then(path))
+    }
+
+    /// The slice's name, under systemd.
+    pub(super) fn slice(&self) -> Option<&str> {
+        self.slice.as_deref()
     }
 }
 
+/// The scope of a container's monitor.
+pub(super) fn monitor_scope(id: &str) -> Result<String, CgroupError> {
+    check_id(id)?;
+    Ok(format!("{PREFIX}-conmon-{id}.scope"))
+}
+
+/// The scope of a container or pause process.
+pub(super) fn container_scope(id: &str) -> Result<String, CgroupError> {
+    check_id(id)?;
+    Ok(format!("{PREFIX}-{id}.scope"))
+}
+
 /// The directory of an OCI `cgroupsPath`: `/a/b`, or `slice:prefix:id` under systemd.
-pub(super) fn directory(manager: Manager, path: &str) -> Result<CgroupPath, CgroupError> {
+pub(super) fn directory(path: &str) -> Result<CgroupPath, CgroupError> {
     let fault = |reason| CgroupError::Path {
         path: quote(path),
         reason,
     };
-    if manager == Manager::Cgroupfs || path.starts_with('/') {
+    if path.starts_with('/') {
         return CgroupPath::parse(path).map_err(fault);
     }
     let mut parts = path.split(':');
@@ -199,20 +219,21 @@ pub(super) fn directory(manager: Manager, path: &str) -> Result<CgroupPath, Cgro
 }
 
 /// The directory of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
-fn expand_slice(slice: &str) -> Result<CgroupPath, &'static str> {
+pub(super) fn expand_slice(slice: &str) -> Result<CgroupPath, &'static str> {
     let Some(stem) = slice.strip_suffix(".slice") else {
-        return Err(
-            "this is not a systemd slice, but cgroup_manager is \"systemd\": set the kubelet's \
-             cgroupDriver to systemd, or cgroup_manager to \"cgroupfs\"",
-        );
+        return Err("it is not a slice: those end in \".slice\"");
     };
     check_component(slice)?;
     if stem == "-" {
         return Err("it is the root of the cgroup tree");
     }
-    // ':' separates the parts of an OCI cgroupsPath.
-    if slice.contains([':', '/']) || stem.split('-').any(str::is_empty) {
-        return Err("it is not a valid slice name");
+    // systemd.unit(5), without ':', which separates the parts of an OCI cgroupsPath, and '@'.
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.\\".contains(c);
+    if !slice.chars().all(legal) || stem.split('-').any(str::is_empty) {
+        return Err(
+            "it is not a valid slice name: parts between '-' are not empty and hold letters, \
+             digits, '_', '.' and '\\', anything else escaped as by systemd-escape(1)",
+        );
     }
     let mut path = String::new();
     for (end, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
@@ -291,9 +312,17 @@ mod tests {
             (Manager::Systemd, "/a:b.slice", "slice name"),
             (Manager::Systemd, "/-.slice", "root of the cgroup tree"),
             (Manager::Systemd, "/.slice", "slice name"),
+            (Manager::Systemd, "/a b.slice", "systemd-escape"),
+            (Manager::Systemd, "/a@b.slice", "slice name"),
+            (Manager::Systemd, "/a.slice/b/", "not a systemd slice"),
+            (
+                Manager::Systemd,
+                &format!("/{}.slice", "a".repeat(250)),
+                "255 bytes",
+            ),
         ];
         for (manager, parent, want) in table {
-            let message = Parent::parse(manager, parent).unwrap_err().to_string();
+            let message = Parent::for_new(manager, parent).unwrap_err().to_string();
             assert!(message.starts_with("linux.cgroup_parent "), "{message}");
             assert!(message.contains(want), "{manager:?} {parent:?}: {message}");
             assert!(message.len() < 600, "{message}");
@@ -301,8 +330,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_of_another_manager_is_still_found() {
+        for manager in [Manager::Cgroupfs, Manager::Systemd] {
+            let slice = Parent::parse(manager, "/a.slice/a-b.slice").unwrap();
+            assert_eq!(slice.container("ab").unwrap(), "a-b.slice:crio:ab");
+            let plain = Parent::parse(manager, "/kubepods/pod1").unwrap();
+            assert_eq!(plain.container("ab").unwrap(), "/kubepods/pod1/crio-ab");
+        }
+    }
+
+    #[test]
     fn a_slice_lies_in_the_slices_that_its_name_spells() {
-        let path = directory(Manager::Systemd, "kubepods-burstable-pod1.slice:crio:ab").unwrap();
+        let path = directory("kubepods-burstable-pod1.slice:crio:ab").unwrap();
         assert_eq!(
             path.to_string(),
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/crio-ab.scope"
@@ -313,10 +352,8 @@ mod tests {
             parent.sandbox("ab").unwrap().to_string(),
             "/a.slice/a-b.slice/crio-ab"
         );
-        assert_eq!(
-            parent.monitor("ab").unwrap().to_string(),
-            "/a.slice/a-b.slice/crio-conmon-ab.scope"
-        );
+        assert_eq!(parent.monitor("ab").unwrap(), None);
+        assert_eq!(monitor_scope("ab").unwrap(), "crio-conmon-ab.scope");
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Moves a container's monitor out of the daemon's cgroup, so that it outlives the daemon's
+    /// With the cgroupfs manager: moves a container's monitor out of the daemon's cgroup, so that it outlives the daemon's
     /// unit and neither uses nor suffers the daemon's limits. `setting` is `monitor_cgroup`; with
     /// cgroupfs both `""` and `"pod"` mean a cgroup beside the container's, as in CRI-O.
     ///
@@ -51,17 +51,14 @@ impl Cgroups {
         parent: &str,
         setting: &str,
     ) -> Result<(), CgroupError> {
-        if self.manager == Manager::Systemd {
-            return Err(CgroupError::Unsupported {
-                operation: "moving a monitor to its own scope",
-            });
-        }
         if !matches!(setting, "" | "pod") {
             return Err(CgroupError::MonitorCgroup {
                 setting: quote(setting),
             });
         }
-        let path = Parent::parse(self.manager, parent)?.monitor(id)?;
+        let Some(path) = Parent::parse(self.manager, parent)?.monitor(id)? else {
+            return Ok(());
+        };
         for hierarchy in self
             .hierarchies
             .iter()

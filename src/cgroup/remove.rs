@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::error::CgroupError;
 use super::kill;
-use super::path::{CgroupPath, Manager, Parent};
+use super::path::{CgroupPath, Parent, directory};
 use super::{Cgroups, Hierarchy, tree};
 
 /// How long a removal waits for processes that have been killed to be gone.
@@ -25,7 +25,7 @@ impl Cgroups {
     /// exist is fine. Waits up to a second for dying processes, but kills none: a cgroup that is
     /// in use stays and is reported.
     pub fn remove(&self, path: &str) -> Result<(), CgroupError> {
-        self.remove_directory(&self.directory(path)?)
+        self.remove_directory(&directory(path)?)
     }
 
     /// Removes what the OCI runtime left of a container's cgroup.
@@ -40,10 +40,10 @@ impl Cgroups {
 
     /// Removes the cgroup of a monitor that has ended. systemd removes its scopes itself.
     pub fn remove_monitor(&self, parent: &str, id: &str) -> Result<(), CgroupError> {
-        if self.manager == Manager::Systemd {
-            return Ok(());
+        match Parent::parse(self.manager, parent)?.monitor(id)? {
+            Some(path) => self.remove_directory(&path),
+            None => Ok(()),
         }
-        self.remove_directory(&Parent::parse(self.manager, parent)?.monitor(id)?)
     }
 
     fn remove_directory(&self, path: &CgroupPath) -> Result<(), CgroupError> {

@@ -26,6 +26,7 @@ mod pulls;
 mod rmi;
 mod save;
 mod save_target;
+mod stop;
 mod version;
 mod wipe;
 
@@ -72,6 +73,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         Some(("pulls", own)) => pulls::run(matches, own),
         Some(("rmi", own)) => rmi::run(matches, own),
         Some(("save", own)) => save::run(matches, own),
+        Some(("stop", own)) => stop::run(matches, own),
         Some(("wipe", own)) => wipe::run(matches, own),
         Some(("version", own)) => version::run(own),
         Some(("complete", own)) => completion::run(own),
@@ -108,6 +110,7 @@ pub fn command() -> Command {
         .subcommand(pulls::command())
         .subcommand(rmi::command())
         .subcommand(save::command())
+        .subcommand(stop::command())
         .subcommand(version::command())
         .subcommand(wipe::command())
         .subcommand(completion::command())

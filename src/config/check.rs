@@ -32,11 +32,6 @@ pub(super) fn whole(config: &Config, origins: &Origins, findings: &mut Findings)
         refuse(origins.of("crio.runtime.default_runtime"), text);
     }
     let manager = config.runtime.cgroup_manager;
-    if manager == CgroupManager::Systemd {
-        let text = "`cgroup_manager`: this version has no systemd driver yet; leave the key out or \
-                    set it to \"cgroupfs\", the kubelet asks for it and follows";
-        refuse(origins.of("crio.runtime.cgroup_manager"), text.to_owned());
-    }
     if let Some(text) = monitor_cgroup(manager, &config.runtime.conmon_cgroup) {
         refuse(
             origins.of("crio.runtime.conmon_cgroup"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::choice::CgroupManager;
 use super::document::{self, Findings};
 use super::error::ConfigError;
 use super::place::{Origin, Origins, Problem};
@@ -49,6 +50,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     apply_texts(&mut config, "crio", sources, &mut origins, &mut findings);
     apply_runtimes(&mut config, &options, &mut origins, &mut findings);
     choose_default(&mut config, &mut origins, sources);
+    choose_manager(&mut config, &mut origins, sources);
 
     check::whole(&config, &origins, &mut findings);
     check::without_effect(&config, &Config::default(), "crio", &origins, &mut findings);
@@ -199,6 +201,18 @@ fn choose_default(config: &mut Config, origins: &mut Origins, sources: &Sources)
         origins.set(
             KEY.to_owned(),
             Origin::Machine("crun is not installed and runc is"),
+        );
+    }
+}
+
+/// CRI-O's default is systemd; a host without it must start all the same.
+fn choose_manager(config: &mut Config, origins: &mut Origins, sources: &Sources) {
+    const KEY: &str = "crio.runtime.cgroup_manager";
+    if origins.is_default(KEY) && !sources.systemd {
+        config.runtime.cgroup_manager = CgroupManager::Cgroupfs;
+        origins.set(
+            KEY.to_owned(),
+            Origin::Machine("systemd does not run this host"),
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything outside of the files that the configuration depends on.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,12 @@ pub struct Sources {
     pub search_path: Option<OsString>,
     /// The daemon's own binary, beside which conmon and pause are looked for.
     pub executable: Option<PathBuf>,
+    /// Whether systemd runs the host.
+    pub systemd: bool,
 }
+
+/// systemd makes this directory when it is PID 1 (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
 
 impl Sources {
     /// The sources of this process with the given flags.
@@ -28,6 +33,7 @@ impl Sources {
             variables: std::env::vars_os().filter_map(text).collect(),
             search_path: std::env::var_os("PATH"),
             executable: std::env::current_exe().ok(),
+            systemd: Path::new(SYSTEMD).is_dir(),
         }
     }
 }

@@ -47,7 +47,7 @@ impl Containers {
         let (this, key) = (Arc::clone(self), name.clone());
         self.creations
             .run(key, |stage| async move {
-                this.create_one(pod, name, config, &stage).await
+                Box::pin(this.create_one(pod, name, config, &stage)).await
             })
             .await
     }

@@ -2,6 +2,7 @@
 //! what the container leaves in the kernel is released.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::record::{Exit, Init, Reason};
 use super::{Container, ContainerError, Containers, Phase, Record};
@@ -9,6 +10,8 @@ use crate::runtime::{Status, Watch};
 use crate::state::Happening;
 use crate::sys::{blocking, clock, fault, pidfd};
 
+/// How long after a container's end its monitor may take to write that down.
+const MONITORS_RECORD: Duration = Duration::from_millis(400);
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
@@ -76,6 +79,20 @@ impl Containers {
         self.exit_without_monitor(record).await
     }
 
+    /// What a monitor that could not be reached, and lives, has written down.
+    async fn recorded_after_all(&self, record: &Record) -> Option<Exit> {
+        let end = Instant::now() + MONITORS_RECORD;
+        loop {
+            if let Ok(Some(exit)) = self.monitor(&record.id).exit_record() {
+                return Some(recorded(&exit));
+            }
+            if Instant::now() > end {
+                return None;
+            }
+            tokio::time::sleep(MONITORS_RECORD / 8).await;
+        }
+    }
+
     /// Watches a container whose monitor was killed. The kernel tells how it ended, where it is new
     /// enough and the container lives still.
     async fn exit_without_monitor(&self, record: &Record) -> Exit {
@@ -89,6 +106,9 @@ impl Containers {
             tracing::error!(id = %record.id, %error, "the container's process cannot be watched");
             None
         });
+        if let Some(exit) = self.recorded_after_all(record).await {
+            return exit;
+        }
         let Some(exit_code) = exit_code else {
             return lost(record, None);
         };

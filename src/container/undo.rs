@@ -47,6 +47,11 @@ impl Containers {
         }
         let deleted = record.runtime.delete(record.id.as_str(), force).await;
         fault::point("release.deleted");
+        if (force || deleted.is_err())
+            && let Err(error) = self.rooms.cgroups.forget_scopes(record.id.as_str()).await
+        {
+            tracing::warn!(id = %record.id, %error, "a scope may stay as failed");
+        }
         let (store, cgroups) = (self.rooms.store.clone(), Arc::clone(&self.rooms.cgroups));
         let (id, parent) = (record.id.clone(), record.cgroup_parent.clone());
         blocking(move || {

@@ -146,6 +146,8 @@ fn of_selinux(error: &SelinuxError) -> Code {
 fn of_cgroup(error: &CgroupError) -> Code {
     match error {
         CgroupError::Parent { .. } => Code::InvalidArgument,
+        CgroupError::NoBus { .. } => Code::Unavailable,
+        CgroupError::UnitSlow { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
     }
 }

@@ -39,7 +39,7 @@ pub use door::sort;
 pub use http::HttpApi;
 pub use metrics::MetricGroups;
 pub use shown::{Shown, Texts};
-pub use socket::{SocketError, bind};
+pub use socket::{SocketError, bind, connect};
 
 use crate::image::Images;
 use crate::network::Networks;

@@ -1,4 +1,4 @@
-//! The unix socket that the CRI is served on.
+//! The unix socket that the CRI is served on, from both sides.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use hyper_util::rt::TokioIo;
 use tokio::net::UnixListener;
+use tonic::transport::{Channel, Endpoint};
 
 /// Root and the socket's group may talk to it, as to CRI-O's.
 const MODE: u32 = 0o660;
@@ -74,6 +76,25 @@ pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     let listener = UnixListener::bind(path).map_err(io("bind"))?;
     fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(io("set its mode"))?;
     Ok(listener)
+}
+
+/// Connects to the socket at `path` as a client.
+///
+/// # Errors
+/// When nobody accepts. There is no deadline: the caller has one.
+pub async fn connect(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move {
+            tokio::net::UnixStream::connect(path)
+                .await
+                .map(TokioIo::new)
+        }
+    });
+    // The name is only for HTTP's authority; the connector decides where it goes.
+    let endpoint = Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector(connector).await
 }
 
 #[cfg(test)]

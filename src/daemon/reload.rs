@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
 
-use super::{DaemonError, House, host, security, settings};
+use super::{DaemonError, House, host, security, service, settings};
 use crate::config::{self, Config, ConfigError, Loaded};
 use crate::container::Profiles;
 use crate::cri::{Shown, Texts};
@@ -42,9 +42,13 @@ impl Reloader {
     pub(super) async fn run(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
             tracing::info!("SIGHUP: reading the configuration again");
-            if let Err(error) = self.reload().await {
-                tell(&error);
+            service::reloading();
+            let refused = self.reload().await.err();
+            if let Some(error) = &refused {
+                tell(error);
             }
+            let reason = refused.map(|error| error.to_string());
+            service::reloaded(&self.loaded.config.api.listen, reason.as_deref());
         }
     }
 
@@ -177,8 +181,14 @@ pub(super) async fn handlers(
 
 /// The configuration as it is shown.
 pub(super) fn texts(loaded: &Loaded) -> Texts {
+    let mut json = serde_json::to_value(&loaded.config).unwrap_or_default();
+    if let Some(object) = json.as_object_mut() {
+        // Where kubeadm looks for it, to compare it with its own (CRI-O has it there too).
+        let pause = loaded.config.image.pause_image.as_str();
+        object.insert("sandboxImage".into(), pause.into());
+    }
     Texts {
-        json: serde_json::to_string(&loaded.config).unwrap_or_default(),
+        json: json.to_string(),
         toml: config::effective_file(loaded).into(),
         pause_image: loaded.config.image.pause_image.clone(),
     }

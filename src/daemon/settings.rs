@@ -144,11 +144,22 @@ pub(super) fn network(config: &Config) -> network::Settings {
         cache_dir: config.network.cni_cache_dir.clone(),
         netns_dir: sandbox::netns_dir(&config.runtime.namespaces_dir),
         instance: config.runroot.clone(),
+        host_ports_table: host_ports_table(&config.runroot),
         default_network: Some(default).filter(|name| !name.is_empty()),
         add_timeout: or(config.network.cni_add_timeout, CNI_ADD),
         del_timeout: or(config.network.cni_del_timeout, A_MINUTE),
+        status_grace: config.network.cni_status_grace_period,
         concurrency: CNI_AT_ONCE,
     }
+}
+
+/// The nftables table of a daemon: another run root is another daemon, with a table of its own.
+fn host_ports_table(runroot: &Path) -> String {
+    if runroot == Config::default().runroot {
+        return "cricket".to_owned();
+    }
+    let number = crc32fast::hash(runroot.as_os_str().as_encoded_bytes());
+    format!("cricket-{number:08x}")
 }
 
 pub(super) fn cgroup_manager(config: &Config) -> cgroup::Manager {
@@ -344,6 +355,7 @@ pub(super) fn sandbox(
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         stats_max_age: stats_max_age(config),
+        host_ports_by_cni: runtime.disable_hostport_mapping,
     }
 }
 

@@ -139,6 +139,11 @@ impl Leaks {
             ours.extend(links.map(|link| leak(Kind::Link, id.clone(), link)));
             ours.push(leak(Kind::Attachment, id, attached.path.to_string_lossy()));
         }
+        let host_ports = rooms.networks.host_ports();
+        for id in host_ports.holders()? {
+            let Ok(id) = id.parse::<Id>() else { continue };
+            ours.push(leak(Kind::HostPort, id, host_ports.table()));
+        }
         let pauses = run_dir.pauses();
         let pauses = ids_in(&pauses).map_err(io_error("list", &pauses))?;
         ours.extend(pauses.into_iter().map(|(_, path)| directory(path)));

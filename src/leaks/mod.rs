@@ -14,12 +14,13 @@
 //! | mount | a path below our directories | umount |
 //! | namespace | the run root below the pin (`sandbox::pinned`) | `sandbox::unpin` |
 //! | attachment, lease, link | the record in CNI's cache (`network::leftover`) | CNI's DEL |
+//! | host port | the id beside it in our nftables table | a transaction of nf_tables |
 //! | cgroup | our mark, or the id of something else that is ours | rmdir |
 //! | directory | a path below our directories | removal |
 //!
 //! Other runtimes, and a second cricket with another run root, use the same names in the same places
 //! (`crio-<id>`, runc's state, host-local's leases): an id counts as ours only when something says so
-//! that they cannot have. An nftables table of our own will be one more source beside `look`'s others.
+//! that they cannot have.
 
 mod again;
 mod look;
@@ -88,6 +89,8 @@ pub enum Kind {
     Lease,
     /// An interface of the node.
     Link,
+    /// A host port's rules in nftables.
+    HostPort,
     /// A control group.
     Cgroup,
     /// A directory, with the sockets and files in it.
@@ -105,6 +108,7 @@ impl Kind {
             Self::Attachment => "attachment",
             Self::Lease => "ip lease",
             Self::Link => "link",
+            Self::HostPort => "host port",
             Self::Cgroup => "cgroup",
             Self::Directory => "directory",
         }
@@ -205,6 +209,12 @@ impl Leaks {
     /// # Errors
     /// When it cannot be found out what there is.
     pub async fn fix(&self) -> Result<Swept, LeakError> {
+        let networks = self.rooms.networks.clone();
+        blocking(move || {
+            networks.free_lost();
+            Ok::<_, LeakError>(())
+        })
+        .await?;
         // Looked at twice: what somebody is just removing is neither swept nor called so.
         let found = self.find().await?;
         let mut swept = Swept::default();

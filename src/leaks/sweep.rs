@@ -41,6 +41,12 @@ impl Leaks {
         let failed = self.rooms.networks.detach_unknown(keep).await;
         problems.extend(failed.into_iter().map(|error| error.to_string()));
         problems.extend(self.off_thread(found, Leaks::release).await);
+        let scopes: BTreeSet<&Id> = of(found, Kind::Cgroup)
+            .filter_map(|leak| leak.id.as_ref())
+            .collect();
+        for id in scopes {
+            problems.extend(text(self.rooms.cgroups.forget_scopes(id.as_str()).await));
+        }
         problems
     }
 
@@ -101,9 +107,14 @@ impl Leaks {
         problems
     }
 
-    /// Releases namespaces and cgroups, and removes directories.
+    /// Releases host ports, namespaces and cgroups, and removes directories.
     fn release(&self, found: &[Leak]) -> Vec<String> {
         let mut problems = Vec::new();
+        let holders = of(found, Kind::HostPort).filter_map(|leak| leak.id.as_ref());
+        let holders: BTreeSet<String> = holders.map(ToString::to_string).collect();
+        if !holders.is_empty() {
+            problems.extend(text(self.rooms.networks.host_ports().sweep(&holders)));
+        }
         for pin in of(found, Kind::Namespace) {
             if let Some(id) = &pin.id {
                 problems.extend(text(sandbox::unpin(&self.settings.namespaces_dir, id)));

@@ -39,9 +39,13 @@ impl fmt::Display for InFlight {
     }
 }
 
+/// The most places there can be of a kind.
+const MOST: u32 = 1 << 16;
+
 /// The places, and who has them.
 #[derive(Debug)]
 pub(super) struct Admission {
+    concurrency: u32,
     adds: Arc<Semaphore>,
     dels: Arc<Semaphore>,
     /// One lock per sandbox that has an operation under way or waiting.
@@ -61,8 +65,10 @@ pub(super) struct Turn {
 
 impl Admission {
     pub(super) fn new(concurrency: usize) -> Arc<Self> {
-        let places = || Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        let concurrency = u32::try_from(concurrency).unwrap_or(MOST).clamp(1, MOST);
+        let places = || Arc::new(Semaphore::new(concurrency as usize));
         Arc::new(Self {
+            concurrency,
             adds: places(),
             dels: places(),
             sandboxes: Mutex::default(),
@@ -106,12 +112,14 @@ impl Admission {
             lock: Some(lock),
         };
         let places = match command {
-            Command::Add => &self.adds,
             Command::Del => &self.dels,
+            _ => &self.adds,
         };
         let place = timeout_at(deadline, Arc::clone(places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
-            return Err(busy(self.describe(|running| running.command == command)));
+            return Err(busy(self.describe(|running| {
+                running.command == command || running.command == Command::Gc
+            })));
         };
         Ok(Turn {
             admission: Arc::clone(self),
@@ -119,6 +127,20 @@ impl Admission {
             number: self.register(sandbox_id, command),
             _place: place,
             lock: turn.lock.take(),
+        })
+    }
+
+    /// Takes all places, when nothing has one: while a network's garbage is collected, no pod may be
+    /// attached to it or detached (CNI specification, section 2, GC). `None` when something runs.
+    pub(super) fn alone(self: &Arc<Self>) -> Option<Alone> {
+        let all = |places: &Arc<Semaphore>| {
+            let all = Arc::clone(places).try_acquire_many_owned(self.concurrency);
+            all.ok()
+        };
+        Some(Alone {
+            _places: (all(&self.adds)?, all(&self.dels)?),
+            number: self.register("", Command::Gc),
+            admission: Arc::clone(self),
         })
     }
 
@@ -195,6 +217,20 @@ impl Turn {
     }
 }
 
+/// All places. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Alone {
+    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    number: u64,
+    admission: Arc<Admission>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        locked(&self.admission.in_flight).remove(&self.number);
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         locked(&self.admission.in_flight).remove(&self.number);
@@ -248,6 +284,22 @@ mod tests {
         admission.enter("b", Command::Del, LONG).await.unwrap();
         drop(add);
         admission.enter("b", Command::Add, LONG).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_waits_for_nobody_and_everybody_waits_for_it() {
+        let admission = Admission::new(2);
+        let add = admission.enter("a", Command::Add, LONG).await.unwrap();
+        assert!(admission.alone().is_none());
+        drop(add);
+        let alone = admission.alone().unwrap();
+        for command in [Command::Add, Command::Del] {
+            let error = admission.enter("b", command, NONE).await.unwrap_err();
+            assert!(error.to_string().contains("GC of sandbox"), "{error}");
+        }
+        drop(alone);
+        admission.enter("b", Command::Del, NONE).await.unwrap();
+        assert!(admission.in_flight().is_empty());
     }
 
     #[tokio::test]

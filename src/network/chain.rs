@@ -9,7 +9,7 @@ use super::{
     admission::Turn,
     config::{Network, Plugin},
     error::{Command, NetworkError, PluginFailure, excerpt},
-    plugin::{self, Call},
+    plugin::{self, Call, ForWhom},
     result::PluginResult,
     version::CniVersion,
 };
@@ -116,7 +116,13 @@ impl Chain<'_> {
     ) -> Result<plugin::Output, PluginFailure> {
         let path = plugin::find(&plugin.kind, self.plugin_dirs)?;
         let stdin = plugin.request(self.network, previous, self.capability_args);
-        let env = self.env(command);
+        let whom = ForWhom {
+            sandbox_id: self.sandbox_id,
+            netns: self.netns,
+            interface: self.interface,
+            args: self.cni_args,
+        };
+        let env = plugin::variables(command, self.plugin_dirs, &whom);
         let call = Call {
             path: &path,
             env: &env,
@@ -133,29 +139,6 @@ impl Chain<'_> {
             );
         }
         output
-    }
-
-    /// The specification's variables; all of them are set in every call, so that none is
-    /// inherited from whoever started the daemon.
-    fn env(&self, command: Command) -> [(&'static str, String); 6] {
-        let args: Vec<String> = self
-            .cni_args
-            .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect();
-        let dirs: Vec<_> = self
-            .plugin_dirs
-            .iter()
-            .map(|dir| dir.to_string_lossy())
-            .collect();
-        [
-            ("CNI_COMMAND", command.as_str().to_owned()),
-            ("CNI_CONTAINERID", self.sandbox_id.to_owned()),
-            ("CNI_NETNS", self.netns.to_owned()),
-            ("CNI_IFNAME", self.interface.to_owned()),
-            ("CNI_PATH", dirs.join(":")),
-            ("CNI_ARGS", args.join(";")),
-        ]
     }
 
     fn error(&self, command: Command, plugin: &Plugin, failure: PluginFailure) -> NetworkError {

@@ -25,6 +25,8 @@ pub(super) struct Network {
     /// The version of the specification that the plugins are spoken to in.
     pub(super) version: CniVersion,
     pub(super) plugins: Vec<Plugin>,
+    /// Whether plugins must not be asked to collect garbage.
+    pub(super) disables_gc: bool,
     /// Whether more plugins may stand as files in `<conf_dir>/<name>/`.
     pub(super) loads_folder: bool,
     /// The list as a document, for the cache: it is what DEL is run with, whatever the
@@ -49,9 +51,9 @@ impl Network {
         let list = parse_object(bytes)?;
         let name = name(&list)?;
         let loads_folder = !flag(&list, "loadOnlyInlinedPlugins")?;
-        // Of no use to us yet (CHECK and GC are never run), but a typo must not wait for that.
+        // Of no use to us (CHECK is never run), but other tools read the file too.
         flag(&list, "disableCheck")?;
-        flag(&list, "disableGC")?;
+        let disables_gc = flag(&list, "disableGC")?;
         let plugins = match list.get("plugins") {
             None if loads_folder => Vec::new(),
             None => {
@@ -75,6 +77,7 @@ impl Network {
             name,
             version,
             plugins,
+            disables_gc,
             loads_folder,
             document: Value::Object(list),
         })
@@ -103,6 +106,7 @@ impl Network {
             name,
             version,
             plugins: vec![plugin],
+            disables_gc: false,
             loads_folder: false,
             document,
         })
@@ -117,6 +121,11 @@ impl Network {
         self.plugins.extend(plugins);
         self.document["plugins"] = self.plugins.iter().map(|p| p.object.clone()).collect();
         self.document["loadOnlyInlinedPlugins"] = true.into();
+    }
+
+    /// Whether its plugins know STATUS and GC.
+    pub(super) fn has_status_and_gc(&self) -> bool {
+        self.version >= CniVersion::WITH_STATUS_AND_GC
     }
 
     /// The list as a document.
@@ -179,6 +188,22 @@ impl Plugin {
             capabilities,
             object: object.clone(),
         })
+    }
+
+    /// The document for the plugin's stdin in an operation on the network as a whole, with a key
+    /// of that operation's.
+    pub(super) fn request_of_network(
+        &self,
+        network: &Network,
+        (key, value): (&str, Option<Value>),
+    ) -> Vec<u8> {
+        let mut request = self.object.clone();
+        request.insert("name".into(), network.name.as_str().into());
+        request.insert("cniVersion".into(), network.version.to_string().into());
+        if let Some(value) = value {
+            request.insert(key.into(), value);
+        }
+        Value::Object(request).to_string().into_bytes()
     }
 
     /// The document for the plugin's stdin.

@@ -6,42 +6,26 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::ReceiveTimeout;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto,
-    setsockopt, socket,
-};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::socket::SockProtocol;
 
 use super::NetworkError;
+use super::netlink::{NLM_F_ACK, NLM_F_DUMP, Socket, attribute, attributes};
 
-/// How long the kernel may take for an answer, in seconds. It takes microseconds, unless another
-/// process holds its lock on the network's configuration.
-const PATIENCE: i64 = 5;
-/// The longest answer that is read at once: the kernel fills up to 32 KiB.
-const ANSWER: usize = 32 << 10;
 /// The most interfaces of one pod that are told. A pod that may make interfaces can make thousands.
 const MAX_INTERFACES: usize = 64;
 /// The most answers to one question that are read: some ten thousand interfaces.
 const MAX_ANSWERS: usize = 512;
 
-/// struct nlmsghdr
-const HEADER: usize = 16;
 /// struct ifinfomsg
 const LINK_HEADER: usize = 16;
 /// struct rtgenmsg, padded
 const GENERAL_HEADER: usize = 4;
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWNSID: u16 = 88;
@@ -52,9 +36,6 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_STATS64: u16 = 23;
 const IFLA_TARGET_NETNSID: u16 = 46;
 const IFF_LOOPBACK: u32 = 8;
-/// The bits of an attribute's type that are the type.
-const ATTRIBUTE_TYPE: u16 = 0x3fff;
-
 /// An interface of a pod and what it has carried since it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -110,7 +91,7 @@ fn ask(route: &mut Option<Route>, netns: &Path) -> io::Result<Vec<Interface>> {
     };
     let number = route.namespace(&netns)?;
     let mut body = vec![0; LINK_HEADER];
-    attribute(&mut body, IFLA_TARGET_NETNSID, number);
+    attribute(&mut body, IFLA_TARGET_NETNSID, &number.to_ne_bytes());
     let mut interfaces = Vec::new();
     route.request(RTM_GETLINK, NLM_F_DUMP, &body, &mut |kind, body| {
         if kind == RTM_NEWLINK
@@ -125,26 +106,11 @@ fn ask(route: &mut Option<Route>, netns: &Path) -> io::Result<Vec<Interface>> {
 
 /// A socket of rtnetlink in the daemon's network namespace.
 #[derive(Debug)]
-struct Route {
-    socket: OwnedFd,
-    sequence: u32,
-    answer: Vec<u8>,
-}
+struct Route(Socket);
 
 impl Route {
     fn open() -> io::Result<Route> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
-        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
-        Ok(Route {
-            socket,
-            sequence: 0,
-            answer: vec![0; ANSWER],
-        })
+        Ok(Route(Socket::open(SockProtocol::NetlinkRoute)?))
     }
 
     /// The number by which our namespace knows another; it is given one if it has none yet.
@@ -153,7 +119,7 @@ impl Route {
             return Ok(number);
         }
         let mut body = question_about(netns);
-        attribute(&mut body, NETNSA_NSID, -1);
+        attribute(&mut body, NETNSA_NSID, &(-1_i32).to_ne_bytes());
         match self.request(RTM_NEWNSID, NLM_F_ACK, &body, &mut |_, _| ()) {
             // Another process was faster.
             Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {}
@@ -180,8 +146,6 @@ impl Route {
         Ok(number.filter(|number| *number >= 0))
     }
 
-    /// Sends a message and gives each answer to `take`, until the kernel says that it was the
-    /// last.
     fn request(
         &mut self,
         kind: u16,
@@ -189,96 +153,15 @@ impl Route {
         body: &[u8],
         take: &mut dyn FnMut(u16, &[u8]),
     ) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let length = HEADER + body.len();
-        let mut message = Vec::with_capacity(length);
-        message.extend_from_slice(&u32::try_from(length).unwrap_or(0).to_ne_bytes());
-        message.extend_from_slice(&kind.to_ne_bytes());
-        message.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
-        message.extend_from_slice(&self.sequence.to_ne_bytes());
-        message.extend_from_slice(&[0; 4]);
-        message.extend_from_slice(body);
-        let kernel = NetlinkAddr::new(0, 0);
-        sendto(
-            self.socket.as_raw_fd(),
-            &message,
-            &kernel,
-            MsgFlags::empty(),
-        )?;
-        for _ in 0..MAX_ANSWERS {
-            let read = match recv(self.socket.as_raw_fd(), &mut self.answer, MsgFlags::empty()) {
-                Ok(read) => read,
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            for message in messages(self.answer.get(..read).unwrap_or_default()) {
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                match message.kind {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => return outcome(message.body),
-                    kind => take(kind, message.body),
-                }
-            }
-        }
-        Err(io::Error::other("the kernel's answer does not end"))
+        self.0.request((kind, flags), body, MAX_ANSWERS, take)
     }
 }
 
 /// The body of a question about a namespace.
 fn question_about(netns: &File) -> Vec<u8> {
     let mut body = vec![0; GENERAL_HEADER];
-    attribute(&mut body, NETNSA_FD, netns.as_raw_fd());
+    attribute(&mut body, NETNSA_FD, &netns.as_raw_fd().to_ne_bytes());
     body
-}
-
-/// Appends an attribute of four bytes.
-fn attribute(body: &mut Vec<u8>, kind: u16, value: i32) {
-    body.extend_from_slice(&8_u16.to_ne_bytes());
-    body.extend_from_slice(&kind.to_ne_bytes());
-    body.extend_from_slice(&value.to_ne_bytes());
-}
-
-/// struct nlmsgerr: 0, or a negative errno.
-fn outcome(body: &[u8]) -> io::Result<()> {
-    match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
-        Some(0) => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-        None => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-struct Message<'a> {
-    kind: u16,
-    sequence: u32,
-    body: &'a [u8],
-}
-
-/// The messages of one answer; ends at the first that is not whole.
-fn messages(mut answer: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(*answer.first_chunk()?) as usize;
-        let body = answer.get(HEADER..length)?;
-        let message = Message {
-            kind: u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?),
-            sequence: u32::from_ne_bytes(answer.get(8..12)?.try_into().ok()?),
-            body,
-        };
-        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    })
-}
-
-/// The attributes of a message, (type, value); ends at the first that is not whole.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & ATTRIBUTE_TYPE, value))
-    })
 }
 
 /// An interface from the body of an RTM_NEWLINK; `None` for loopback, and for one without
@@ -330,25 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_that_are_cut_or_lie_about_their_length_end_early() {
-        let mut answer = Vec::new();
-        for (length, kind) in [(20_u32, 16_u16), (18, 3), (4096, 16)] {
-            answer.extend_from_slice(&length.to_ne_bytes());
-            answer.extend_from_slice(&kind.to_ne_bytes());
-            answer.extend_from_slice(&[0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
-            answer.extend_from_slice(&[1, 2, 3, 4]);
-        }
-        let kinds = |bytes: &[u8]| messages(bytes).map(|one| one.kind).collect::<Vec<_>>();
-        assert_eq!(kinds(&answer), [16, 3], "the third is not all there");
-        for cut in 0..answer.len() {
-            assert!(kinds(&answer[..cut]).len() <= 2);
-        }
-        assert!(
-            kinds(&[0; 64]).is_empty(),
-            "a message shorter than its header"
-        );
-        assert_eq!(attributes(&[0; 64]).count(), 0);
-        assert_eq!(attributes(&[255; 64]).count(), 0);
+    fn links_that_are_cut_are_none() {
         assert_eq!(link(&[0; 15]), None);
         assert_eq!(link(&[0; 64]), None);
     }

@@ -64,6 +64,11 @@ impl Current {
         self.catalog.borrow().default.clone()
     }
 
+    /// Tells when there is a new catalog.
+    pub(super) fn changes(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.subscribe()
+    }
+
     /// Waits until `wanted` holds, for so long.
     pub(super) async fn until(
         &self,

@@ -53,7 +53,12 @@ impl Networks {
         keep: impl Fn(&str) -> bool,
     ) -> Vec<NetworkError> {
         let this = Arc::clone(self);
-        let attached = move || Ok(&this.attached()? | &this.lost());
+        let attached = move || {
+            let damaged = this.damaged().into_iter().map(|(_, id)| id);
+            let mut attached = this.attached()?;
+            attached.extend(damaged);
+            Ok(attached)
+        };
         let unknown = match off_thread("", Command::Del, attached).await {
             Ok(attached) => attached.into_iter().filter(|id| !keep(id)),
             Err(error) => return vec![error],

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use super::hostport::HostPortTaken;
+
 /// Pods cannot get a network now; the text becomes the CRI condition `NetworkReady=false`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -22,6 +24,10 @@ pub enum Command {
     Add,
     /// Detach the pod and release what it held.
     Del,
+    /// Say whether pods can be attached (CNI 1.1).
+    Status,
+    /// Release what belongs to no attachment (CNI 1.1).
+    Gc,
 }
 
 impl Command {
@@ -30,6 +36,8 @@ impl Command {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
+            Self::Status => "STATUS",
+            Self::Gc => "GC",
         }
     }
 }
@@ -80,6 +88,23 @@ pub enum NetworkError {
         waited: Duration,
         /// Who is in the way.
         waits_for: String,
+    },
+    /// A port of the node belongs to another pod.
+    #[error("{0}")]
+    HostPortTaken(#[from] HostPortTaken),
+    /// The kernel's table of host ports could not be read or written.
+    #[error(
+        "{}nftables table inet {table}: {source}; host ports need a kernel with nf_tables, nft_nat, \
+         nft_masq, nft_ct and nft_fib_inet, or disable_hostport_mapping",
+        if sandbox_id.is_empty() { String::new() } else { format!("sandbox {sandbox_id}: ") }
+    )]
+    HostPorts {
+        /// The pod sandbox; empty: all.
+        sandbox_id: String,
+        /// The table.
+        table: String,
+        /// The kernel's answer.
+        source: std::io::Error,
     },
     /// The counters of a pod's interfaces could not be read.
     #[error("network namespace {}: read the counters of its interfaces: {source}", netns.display())]

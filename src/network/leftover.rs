@@ -41,7 +41,8 @@ pub struct Lease {
 }
 
 impl Networks {
-    /// The attachments that this daemon, or an earlier one of its run root, has made. Reads the disk.
+    /// The attachments that this daemon, or an earlier one of its run root, has made, and those whose
+    /// record a power cut has left unreadable. Reads the disk.
     ///
     /// # Errors
     /// When the cache cannot be listed.
@@ -51,7 +52,15 @@ impl Networks {
             links: links(&record),
             sandbox_id: record.container_id,
         };
-        Ok(self.own_records()?.into_iter().map(told).collect())
+        let unreadable = |(path, sandbox_id)| Attached {
+            sandbox_id,
+            path,
+            links: Vec::new(),
+        };
+        let told = self.own_records()?.into_iter().map(told);
+        Ok(told
+            .chain(self.damaged().into_iter().map(unreadable))
+            .collect())
     }
 
     /// The leases of the pods `ids` in the places where the present networks and those of our

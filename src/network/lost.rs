@@ -3,13 +3,13 @@
 //!
 //! A record that cannot be read still says by its name whose it is, so DEL can be run. A lease
 //! without content says nothing: host-local neither gives its address away nor frees it, for it
-//! frees by the sandbox's id, which is what is missing. Only files from before this boot are looked
+//! frees by the sandbox's id, which is what is missing. One with content whose record is gone
+//! belongs to a pod that nobody knows. Only files from before this boot are looked
 //! at: what is being written now may be empty too.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -17,47 +17,68 @@ use super::leftover::{MAX_LEASE, is_lease, lease_place};
 use super::{Networks, bounded};
 
 impl Networks {
-    /// The sandboxes of records that cannot be read. Frees leases that have lost their content, and
-    /// removes records that were not yet in their place. Reads the disk.
-    pub(super) fn lost(&self) -> BTreeSet<String> {
-        let Some(booted) = booted() else {
-            tracing::warn!("/proc/uptime not understood, losses of a power cut not looked for");
-            return BTreeSet::new();
-        };
-        self.lost_before(booted)
+    /// Frees addresses that a power cut has left without an owner, and removes records that were not
+    /// yet in their place. Reads the disk.
+    pub fn free_lost(&self) {
+        if let Some(booted) = booted() {
+            self.free_lost_before(booted);
+        }
     }
 
-    pub(super) fn lost_before(&self, booted: SystemTime) -> BTreeSet<String> {
+    /// The records of an earlier boot that cannot be read, with the sandboxes that their names say.
+    /// Reads the disk.
+    pub(super) fn damaged(&self) -> Vec<(PathBuf, String)> {
+        booted().map_or_else(Vec::new, |booted| self.damaged_before(booted))
+    }
+
+    fn free_lost_before(&self, booted: SystemTime) {
         if let Ok(network) = self.current.default_network()
             && let Some(dir) = lease_place(network.document())
         {
-            free_blank(&dir, booted);
+            self.free_ownerless(&dir, booted);
         }
         self.cache
             .remove_all_unfinished(|path| is_older(path, booted));
-        self.cache
-            .damaged()
-            .into_iter()
-            .filter(|(path, _)| is_older(path, booted))
-            .map(|(_, sandbox_id)| sandbox_id)
-            .collect()
     }
-}
 
-fn free_blank(dir: &Path, booted: SystemTime) {
-    // host-local makes the directory with its first lease.
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_blank = || {
-            bounded::read(&path, MAX_LEASE).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
-        };
-        if is_lease(&entry.file_name()) && is_older(&path, booted) && is_blank() {
-            tracing::warn!(lease = %path.display(), "address freed whose lease a power cut has emptied");
+    fn damaged_before(&self, booted: SystemTime) -> Vec<(PathBuf, String)> {
+        let mut damaged = self.cache.damaged();
+        damaged.retain(|(path, _)| is_older(path, booted));
+        damaged
+    }
+
+    /// Frees leases of an earlier boot that no record, of whatever runtime, speaks of: what had them
+    /// has gone with that boot. An address that somebody has reserved by hand carries no id.
+    fn free_ownerless(&self, dir: &Path, booted: SystemTime) {
+        // host-local makes the directory with its first lease.
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !is_lease(&entry.file_name()) || !is_older(&path, booted) {
+                continue;
+            }
+            let Ok(bytes) = bounded::read(&path, MAX_LEASE) else {
+                continue;
+            };
+            let blank = bytes.iter().all(|byte| *byte == 0);
+            let ownerless = || {
+                let id = lease_owner(&bytes)?;
+                Some(!self.cache.mentions(id).ok()?)
+            };
+            if !blank && !ownerless().unwrap_or(false) {
+                continue;
+            }
+            tracing::warn!(lease = %path.display(), blank, "address freed that a power cut has left without an owner");
             if let Err(error) = fs::remove_file(&path) {
                 tracing::error!(lease = %path.display(), %error, "lease not removed");
             }
         }
     }
+}
+
+/// The sandbox in the first line of a lease; `None` when it is no runtime's.
+fn lease_owner(bytes: &[u8]) -> Option<&str> {
+    let id = std::str::from_utf8(bytes).ok()?.lines().next()?.trim();
+    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 fn is_older(path: &Path, than: SystemTime) -> bool {
@@ -68,14 +89,20 @@ fn is_older(path: &Path, than: SystemTime) -> bool {
 /// When this boot began, by today's clock.
 fn booted() -> Option<SystemTime> {
     let text: io::Result<String> = fs::read_to_string("/proc/uptime");
-    let seconds: f64 = text.ok()?.split_whitespace().next()?.parse().ok()?;
-    SystemTime::now().checked_sub(Duration::try_from_secs_f64(seconds).ok()?)
+    let seconds = || -> Option<f64> { text.ok()?.split_whitespace().next()?.parse().ok() };
+    let booted = || SystemTime::now().checked_sub(Duration::try_from_secs_f64(seconds()?).ok()?);
+    let booted = booted();
+    if booted.is_none() {
+        tracing::warn!("/proc/uptime not understood, losses of a power cut not looked for");
+    }
+    booted
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::network::Settings;
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
@@ -104,6 +131,8 @@ mod tests {
             del_timeout: Duration::from_secs(1),
             concurrency: 1,
             instance: dir.join("run"),
+            host_ports_table: "cricket-test".into(),
+            status_grace: Duration::ZERO,
         })
     }
 
@@ -140,14 +169,28 @@ mod tests {
         record(format!("crio-{ID}-net1"), "");
         record("crio-short-eth0".into(), "");
 
+        let lease = |address: &str, id: &str| {
+            let path = dir.join("leases/crio").join(address);
+            fs::write(&path, format!("{id}\r\neth0")).unwrap();
+            path
+        };
+        let owned = lease("10.85.0.5", ID);
+        let ownerless = lease("10.85.0.6", &ID.replace('5', "8"));
+
         let long_ago = SystemTime::UNIX_EPOCH;
-        assert_eq!(networks.lost_before(long_ago), BTreeSet::new());
+        networks.free_lost_before(long_ago);
+        assert_eq!(networks.damaged_before(long_ago), []);
         for (name, ..) in files {
             assert!(dir.join(name).exists(), "{name} is of this boot");
         }
         let later = SystemTime::now() + Duration::from_secs(3600);
+        assert!(ownerless.exists(), "it is of this boot");
+        networks.free_lost_before(later);
+        let damaged = networks.damaged_before(later).into_iter();
         let expected = [ID.to_owned(), ID.replace('5', "6")];
-        assert_eq!(networks.lost_before(later), BTreeSet::from(expected));
+        let damaged: BTreeSet<String> = damaged.map(|(_, id)| id).collect();
+        assert_eq!(damaged, BTreeSet::from(expected));
+        assert!(owned.exists() && !ownerless.exists());
         for (name, _, stays) in files {
             assert_eq!(dir.join(name).exists(), stays, "{name}");
         }

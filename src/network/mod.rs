@@ -1,4 +1,5 @@
-//! Pod networks by CNI: configuration, plugin execution, cached attachments, readiness.
+//! Pod networks by CNI: configuration, plugin execution, cached attachments, readiness. Ports of the
+//! node that lead to pods (`hostport`).
 //!
 //! `Networks` is the door. It knows the configured networks, watches for changes, attaches pods
 //! (`attach`) and detaches them (`detach`) by running external plugins, and keeps a record of each
@@ -7,7 +8,7 @@
 //! what becomes of its addresses (sandbox), and which attachments are still wanted.
 //!
 //! ```text
-//!   conf_dir, plugin_dirs ──watch──▶ current: catalog ──▶ readiness
+//!   conf_dir, plugin_dirs ──watch──▶ current: catalog ──▶ readiness ◀── STATUS (whole)
 //!                                          │ default network
 //!   attach / detach ──admission──▶ chain of plugins ──▶ plugin processes
 //!            │
@@ -29,14 +30,17 @@ mod counters;
 mod current;
 mod detach;
 mod error;
+mod hostport;
 mod leftover;
 mod lost;
+mod netlink;
 mod orphans;
 mod plugin;
 mod pod;
 mod result;
 mod version;
 mod watch;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +58,7 @@ pub use admission::InFlight;
 pub use bandwidth::Bandwidth;
 pub use counters::Interface;
 pub use error::{NetworkError, NotReady};
+pub use hostport::{Former, HostPorts, Owner};
 pub use pod::{Dns, Pod, PortMapping, Protocol};
 
 use admission::Admission;
@@ -86,6 +91,11 @@ pub struct Settings {
     pub add_timeout: Duration,
     /// Time for one pod's DEL, all plugins together; as long again it may wait for its turn.
     pub del_timeout: Duration,
+    /// The table of nf_tables for host ports, in family `inet`.
+    pub host_ports_table: String,
+    /// How long plugins that were ready may say that they are not, before that counts
+    /// (`cni_status_grace_period`).
+    pub status_grace: Duration,
     /// How many pods may be attached at once; as many may be detached at the same time.
     pub concurrency: usize,
 }
@@ -107,6 +117,8 @@ pub struct Networks {
     admission: Arc<Admission>,
     cache: Cache,
     counters: Counters,
+    host_ports: Arc<HostPorts>,
+    health: whole::Health,
     _watcher: Option<Watcher>,
 }
 
@@ -115,19 +127,26 @@ impl Networks {
     /// the reason why the network is not ready.
     pub fn open(settings: Settings) -> Arc<Self> {
         let current = Arc::new(Current::read(&settings));
-        Arc::new(Self {
+        let this = Arc::new(Self {
             admission: Admission::new(settings.concurrency),
             cache: Cache::new(settings.cache_dir.clone()),
             counters: Counters::default(),
+            host_ports: HostPorts::new(settings.host_ports_table.clone()),
             _watcher: Watcher::start(Arc::clone(&current)),
             current,
+            health: whole::Health::default(),
             settings,
-        })
+        });
+        // Without a runtime there is only somebody who looks at what was left.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(whole::follow(Arc::downgrade(&this)));
+        }
+        this
     }
 
     /// Whether pods can get a network now. From memory.
     pub fn readiness(&self) -> Result<(), NotReady> {
-        self.current.default_network().map(drop)
+        self.health.of(&self.current.default_network()?)
     }
 
     /// Waits until pods can get a network, for at most `patience`.
@@ -137,12 +156,20 @@ impl Networks {
                 self.refresh().await;
                 self.current
                     .until(patience, |catalog| catalog.default.is_ok())
-                    .await
+                    .await;
+                self.health
+                    .until(patience, || self.readiness().is_ok())
+                    .await;
             };
             // Reading the disk is a part of the wait.
             let _ = tokio::time::timeout(patience, wait).await;
         }
         self.readiness()
+    }
+
+    /// Ports of the node that lead to pods.
+    pub fn host_ports(&self) -> &Arc<HostPorts> {
+        &self.host_ports
     }
 
     /// What is under way, oldest first. From memory.

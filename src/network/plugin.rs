@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::error::{MissingPlugin, PluginFailure, excerpt};
+use super::error::{Command, MissingPlugin, PluginFailure, excerpt};
 
 /// The most a plugin may print. A result is some kilobytes.
 const MAX_STDOUT: usize = 1 << 20;
@@ -56,6 +56,34 @@ pub(super) struct Output {
     pub(super) stdout: Vec<u8>,
     /// The end of its stderr.
     pub(super) stderr: String,
+}
+
+/// For whom a plugin is run; all empty in operations on a network as a whole.
+#[derive(Debug, Default)]
+pub(super) struct ForWhom<'a> {
+    pub(super) sandbox_id: &'a str,
+    pub(super) netns: &'a str,
+    pub(super) interface: &'a str,
+    pub(super) args: &'a [(String, String)],
+}
+
+/// The specification's variables; all of them are set in every call, so that none is inherited
+/// from whoever started the daemon.
+pub(super) fn variables(
+    command: Command,
+    dirs: &[PathBuf],
+    whom: &ForWhom<'_>,
+) -> [(&'static str, String); 6] {
+    let pairs = whom.args.iter().map(|(k, v)| format!("{k}={v}"));
+    let dirs = dirs.iter().map(|dir| dir.to_string_lossy());
+    [
+        ("CNI_COMMAND", command.as_str().to_owned()),
+        ("CNI_CONTAINERID", whom.sandbox_id.to_owned()),
+        ("CNI_NETNS", whom.netns.to_owned()),
+        ("CNI_IFNAME", whom.interface.to_owned()),
+        ("CNI_PATH", dirs.collect::<Vec<_>>().join(":")),
+        ("CNI_ARGS", pairs.collect::<Vec<_>>().join(";")),
+    ]
 }
 
 /// Finds a plugin's program, as libcni does: the first directory that has it.

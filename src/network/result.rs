@@ -97,33 +97,8 @@ impl PluginResult {
     /// interface. Where there are none, all that lie inside the pod: some plugins name their
     /// interface themselves.
     pub(super) fn ips(&self, interface: &str) -> Vec<IpAddr> {
-        let new = self.upgraded();
-        let interfaces = array(&new, "interfaces");
-        let inside: Vec<(IpAddr, Option<&str>)> = array(&new, "ips")
-            .iter()
-            .filter_map(|ip| {
-                let address = parse_cidr(ip.get("address")?.as_str()?).ok()?;
-                let Some(index) = ip.get("interface").and_then(Value::as_u64) else {
-                    return Some((address, None));
-                };
-                let link = interfaces.get(usize::try_from(index).ok()?)?;
-                let sandbox = link
-                    .get("sandbox")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                (!sandbox.is_empty()).then(|| (address, link.get("name").and_then(Value::as_str)))
-            })
-            .collect();
-        let named: Vec<IpAddr> = inside
-            .iter()
-            .filter(|(_, name)| name.is_none_or(|name| name == interface))
-            .map(|(ip, _)| *ip)
-            .collect();
-        if named.is_empty() {
-            inside.into_iter().map(|(ip, _)| ip).collect()
-        } else {
-            named
-        }
+        let addresses = addresses_of(&self.upgraded(), interface);
+        addresses.into_iter().map(|(ip, _)| ip).collect()
     }
 
     /// Everything that is used later must be of the right type.
@@ -171,6 +146,33 @@ impl PluginResult {
     }
 }
 
+/// The addresses of [`PluginResult::ips`] with the bits that are their network's, from a result in a
+/// 1.x form.
+pub(super) fn addresses_of(result: &Value, interface: &str) -> Vec<(IpAddr, u8)> {
+    let interfaces = array(result, "interfaces");
+    let inside: Vec<((IpAddr, u8), Option<&str>)> = array(result, "ips")
+        .iter()
+        .filter_map(|ip| {
+            let address = parse_cidr(ip.get("address")?.as_str()?).ok()?;
+            let Some(index) = ip.get("interface").and_then(Value::as_u64) else {
+                return Some((address, None));
+            };
+            let link = interfaces.get(usize::try_from(index).ok()?)?;
+            let sandbox = link
+                .get("sandbox")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            (!sandbox.is_empty()).then(|| (address, link.get("name").and_then(Value::as_str)))
+        })
+        .collect();
+    let is_named = |name: &Option<&str>| name.is_none_or(|name| name == interface);
+    let any_named = inside.iter().any(|(_, name)| is_named(name));
+    let wanted = inside
+        .into_iter()
+        .filter(|(_, name)| !any_named || is_named(name));
+    wanted.map(|(address, _)| address).collect()
+}
+
 fn array<'a>(document: &'a Value, key: &str) -> &'a [Value] {
     document
         .get(key)
@@ -196,13 +198,14 @@ fn check_address(value: Option<&Value>, place: &str) -> Result<(), String> {
     }
 }
 
-/// The address of a CIDR such as `10.0.0.7/24`.
-fn parse_cidr(text: &str) -> Result<IpAddr, String> {
+/// Address and prefix length of a CIDR such as `10.0.0.7/24`.
+fn parse_cidr(text: &str) -> Result<(IpAddr, u8), String> {
     let parse = || {
         let (address, prefix) = text.split_once('/')?;
         let address: IpAddr = address.parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        (prefix.parse::<u8>().ok()? <= most).then_some(address)
+        let prefix = prefix.parse::<u8>().ok()?;
+        (prefix <= most).then_some((address, prefix))
     };
     parse().ok_or_else(|| format!("{text:?} is not an address with a prefix length"))
 }

@@ -4,6 +4,7 @@
 
 mod bridge;
 mod faults;
+mod whole;
 
 use std::{
     fs,
@@ -26,7 +27,9 @@ const LONG: Duration = Duration::from_secs(120);
 /// Runs a test in a network namespace that stands for the host's: bridges, routes, packet filter
 /// rules and sysctls that plugins make there go with it, also when the test fails. Plugins are
 /// started from the thread that runs the test, and inherit its namespace.
-fn on_a_host_of_its_own<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub(super) fn on_a_host_of_its_own<F: Future<Output = ()>>(
+    test: impl FnOnce() -> F + Send + 'static,
+) {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -142,6 +145,8 @@ impl Scratch {
             cache_dir: self.path("cache"),
             netns_dir: self.path("netns"),
             instance: "/run/one".into(),
+            host_ports_table: "cricket-test".into(),
+            status_grace: Duration::ZERO,
             default_network: None,
             add_timeout: LONG,
             del_timeout: LONG,

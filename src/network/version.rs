@@ -15,6 +15,8 @@ impl CniVersion {
     pub(super) const WITH_RESULT_ON_DEL: Self = Self(0, 4, 0);
     /// The first whose addresses carry no IP version; results keep this form since.
     pub(super) const V1: Self = Self(1, 0, 0);
+    /// The first with STATUS and GC.
+    pub(super) const WITH_STATUS_AND_GC: Self = Self(1, 1, 0);
     /// The newest that we speak.
     pub(super) const NEWEST: Self = Self(1, 1, 0);
 }

@@ -95,19 +95,28 @@ impl Monitor {
             .spawn()
             .map_err(spawn)?;
         fault::point("monitor.spawned");
-        if let Some(pid) = child.id() {
-            place(pid, handler, cgroups, new).await?;
-        }
-        fault::point("monitor.placed");
-        let asked = ask_to_create(&connection, handler, new);
-        let in_time = tokio::time::timeout(handler.create_timeout, asked);
-        let created = tokio::select! {
-            biased;
-            () = new.cancelled.cancelled() => Err(RuntimeError::Cancelled),
-            created = in_time => created.unwrap_or_else(|_| Err(RuntimeError::TimedOut {
-                step: format!("{} create {}", handler.program.path.display(), new.id),
-                deadline: handler.create_timeout,
-            })),
+        let placing = place(child.id(), handler, cgroups, new);
+        let creating = async {
+            let asked = ask_to_create(&connection, handler, new);
+            let in_time = tokio::time::timeout(handler.create_timeout, asked);
+            tokio::select! {
+                biased;
+                () = new.cancelled.cancelled() => Err(RuntimeError::Cancelled),
+                created = in_time => created.unwrap_or_else(|_| Err(RuntimeError::TimedOut {
+                    step: format!("{} create {}", handler.program.path.display(), new.id),
+                    deadline: handler.create_timeout,
+                })),
+            }
+        };
+        let created = if cgroups.uses_scopes() {
+            // systemd works beside the runtime, which only borrows the daemon's cgroup: it puts the
+            // container into a scope by itself. The child is not reaped before both have ended, so
+            // its pid is no other's.
+            tokio::try_join!(placing, creating).map(|((), pid)| pid)
+        } else {
+            placing.await?;
+            fault::point("monitor.placed");
+            creating.await
         };
         match created {
             // Dropped, the child is reaped by tokio when it ends; it is not killed.
@@ -274,22 +283,31 @@ impl Watch {
 /// Moves a monitor out of the daemon's cgroup, so that it outlives the daemon's unit. Where that
 /// does not work it stays and does its work all the same.
 async fn place(
-    monitor: u32,
+    monitor: Option<u32>,
     handler: &Arc<Handler>,
     cgroups: &Arc<Cgroups>,
     new: NewContainer<'_>,
 ) -> Result<(), RuntimeError> {
-    let (handler, cgroups) = (Arc::clone(handler), Arc::clone(cgroups));
-    let (id, parent) = (new.id.to_owned(), new.cgroup_parent.to_owned());
-    // The kernel may take some milliseconds for it, which would keep others from being answered.
-    blocking(move || {
-        let placed = cgroups.place_monitor(monitor, &id, &parent, &handler.monitor_cgroup);
-        if let Err(error) = placed {
-            tracing::warn!(id, %error, "monitor stays in the daemon's cgroup");
-        }
-        Ok(())
-    })
-    .await
+    let Some(monitor) = monitor else {
+        return Ok(());
+    };
+    let placed = if cgroups.uses_scopes() {
+        let (id, parent) = (new.id, new.cgroup_parent);
+        Box::pin(cgroups.scope_monitor(monitor, id, parent, &handler.monitor_cgroup)).await
+    } else {
+        let (handler, cgroups) = (Arc::clone(handler), Arc::clone(cgroups));
+        let (id, parent) = (new.id.to_owned(), new.cgroup_parent.to_owned());
+        // The kernel may take some milliseconds for it, which would keep others from being answered.
+        blocking(move || {
+            let setting = &handler.monitor_cgroup;
+            Ok::<_, RuntimeError>(cgroups.place_monitor(monitor, &id, &parent, setting))
+        })
+        .await?
+    };
+    if let Err(error) = placed {
+        tracing::warn!(id = new.id, %error, "monitor stays in the daemon's cgroup");
+    }
+    Ok(())
 }
 
 async fn ask_to_create(

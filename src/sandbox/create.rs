@@ -63,18 +63,22 @@ impl Sandboxes {
         let found = self.rooms.handlers.get(&handler)?;
         config.fits(&found)?;
         let runtime = found.program.clone();
-        self.rooms.cgroups.pod_path(&config.cgroup_parent)?;
+        self.rooms.cgroups.check_parent(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
             stage.enter("wait for the network to be ready");
             self.rooms.networks.ready(NETWORK_WAIT).await?;
         }
         let mut record = first_record(config, handler, runtime);
-        stage.enter("choose SELinux labels");
-        record.selinux = self.choose_labels(&record.id, &record.config)?;
-        stage.enter("write the record");
-        if let Err(error) = self.records.write(&record.id, &record) {
-            self.release_labels(&record.id);
-            return Err(error.into());
+        record.forwards_ports = record.attached && !self.settings.host_ports_by_cni;
+        stage.enter("claim its host ports");
+        self.claim_ports(&record)?;
+        if let Err(error) = self.write_first(&mut record, stage) {
+            self.rooms
+                .networks
+                .host_ports()
+                .close(record.id.as_str())
+                .await;
+            return Err(error);
         }
         fault::point("pod.recorded");
         match Box::pin(self.build(record.clone(), stage)).await {
@@ -93,18 +97,43 @@ impl Sandboxes {
         }
     }
 
+    fn write_first(&self, record: &mut Record, stage: &Stage) -> Result<(), SandboxError> {
+        stage.enter("choose SELinux labels");
+        record.selinux = self.choose_labels(&record.id, &record.config)?;
+        stage.enter("write the record");
+        let written = self.records.write(&record.id, record);
+        if written.is_err() {
+            self.release_labels(&record.id);
+        }
+        Ok(written?)
+    }
+
     /// Makes the parts of a pod one after the other.
     async fn build(
         self: &Arc<Self>,
         mut record: Record,
         stage: &Stage,
     ) -> Result<(Record, Option<Watch>), SandboxError> {
+        stage.enter_for("make the pod's slice", record.config.cgroup_parent.clone());
+        Box::pin(
+            self.rooms
+                .cgroups
+                .ensure_slice(&record.config.cgroup_parent),
+        )
+        .await?;
         stage.enter("make namespaces, files and cgroup");
         let this = Arc::clone(self);
         record = blocking(move || this.make_kernel_objects(record)).await?;
         if record.own_network() {
             stage.enter_for("CNI ADD", record.id.to_string());
             let attachment = self.rooms.networks.attach(&network_of(&record)).await?;
+            if record.forwards_ports {
+                let host_ports = self.rooms.networks.host_ports();
+                host_ports
+                    .open(record.id.as_str(), &attachment.result)
+                    .await?;
+                fault::point("pod.ports-open");
+            }
             record.ips = attachment.ips;
             record.cni_result = Some(attachment.result);
         }
@@ -226,6 +255,7 @@ fn first_record(config: PodConfig, handler: String, runtime: Program) -> Record 
         ips: Vec::new(),
         cni_result: None,
         attached: config.security.namespaces.network != NamespaceMode::Node,
+        forwards_ports: false,
         selinux: None,
         pause: None,
         runtime,
@@ -252,7 +282,12 @@ pub(super) fn network_of(record: &Record) -> network::Pod {
         uid: uid.clone(),
         netns: record.namespaces.network.clone().unwrap_or_default(),
         attempted: record.attached,
-        port_mappings: config.port_mappings.clone(),
+        // Those that the daemon forwards must not be forwarded by a plugin too.
+        port_mappings: if record.forwards_ports {
+            Vec::new()
+        } else {
+            config.port_mappings.clone()
+        },
         dns: config.dns.clone(),
         bandwidth,
         cgroup_parent: Some(config.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),

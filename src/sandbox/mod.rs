@@ -15,6 +15,7 @@ mod metrics;
 mod namespaces;
 mod pause;
 mod pins;
+mod ports;
 mod record;
 mod remove;
 mod restore;
@@ -73,6 +74,8 @@ pub struct Settings {
     pub stats_max_age: Duration,
     /// Whether what happens can be followed (`enable_pod_events`).
     pub events: bool,
+    /// Whether host ports are left to the CNI plugins (`disable_hostport_mapping`).
+    pub host_ports_by_cni: bool,
 }
 
 /// The rooms that pods are made of.

@@ -92,6 +92,9 @@ pub struct Record {
     pub cni_result: Option<serde_json::Value>,
     /// Whether CNI may hold something for it: set before ADD, cleared after DEL.
     pub attached: bool,
+    /// Whether its host ports are the daemon's to forward; otherwise they are the CNI plugins'.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forwards_ports: bool,
     /// Its SELinux labels, where the node separates pods by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selinux: Option<Labels>,

@@ -16,6 +16,7 @@ impl Sandboxes {
     pub async fn restore(self: &Arc<Self>) -> Result<(), SandboxError> {
         let found = self.records.load()?;
         join_all(found.into_iter().map(|record| self.restore_one(record))).await;
+        self.restore_ports().await;
         Ok(())
     }
 

@@ -91,6 +91,10 @@ impl Sandboxes {
     /// after an error, and works when there is nothing to release; the first error is returned.
     pub(super) async fn teardown(self: &Arc<Self>, record: &Record) -> Result<(), SandboxError> {
         let paused = pause::stop(self, record).await;
+        // Before its addresses are another pod's.
+        let host_ports = self.rooms.networks.host_ports();
+        host_ports.close(record.id.as_str()).await;
+        fault::point("pod-stop.ports-closed");
         let detached = if record.attached {
             self.rooms
                 .networks

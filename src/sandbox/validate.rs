@@ -222,6 +222,7 @@ mod tests {
             pause: "/pause".into(),
             host: Default::default(),
             events: false,
+            host_ports_by_cni: false,
             pause_cpuset: String::new(),
             default_sysctls,
             selinux: None,

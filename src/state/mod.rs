@@ -6,6 +6,7 @@
 mod boot;
 mod happening;
 mod id;
+mod load;
 mod name;
 mod operations;
 mod owners;
@@ -16,10 +17,11 @@ mod table;
 
 pub use happening::{Happening, Told};
 pub use id::Id;
+pub use load::read_all;
 pub use name::{ContainerName, PodName};
 pub use operations::{InFlight, Operations, Stage};
 pub use owners::{Owners, ids_in};
 pub use paths::RunDir;
 pub use recorded::Recorded;
-pub use records::{RecordError, Records, Versioned, read_all};
+pub use records::{RecordError, Records, Versioned};
 pub use table::{LookupError, Table};

@@ -3,7 +3,7 @@
 //! A record is written to a temporary name and renamed over the old one, without fsync: `rename`
 //! is atomic against the death of the daemon at any instruction, and a power cut takes the
 //! processes that a record describes with it. A file that cannot be understood is never deleted:
-//! its directory is moved to the quarantine and reported.
+//! its directory is moved to the quarantine and reported (`load`).
 //!
 //! A full disk must not keep a pod from being stopped, so an object whose end is told by its record
 //! alone has a spare ([`Versioned::KEEPS_SPARE`]): the record before stays beside the new one, with
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Id, ids_in};
+use super::Id;
 use crate::sys::fault;
 
 /// Name of the record within the object's directory.
@@ -44,8 +44,8 @@ pub trait Versioned: Serialize + DeserializeOwned {
 /// All records of one kind, below one directory.
 #[derive(Debug)]
 pub struct Records<T> {
-    directory: PathBuf,
-    quarantine: PathBuf,
+    pub(super) directory: PathBuf,
+    pub(super) quarantine: PathBuf,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -159,83 +159,6 @@ impl<T: Versioned> Records<T> {
             _ => Ok(()),
         }
     }
-
-    /// The records of all objects that have a directory.
-    ///
-    /// A record that cannot be understood is set aside in the quarantine and reported. A directory
-    /// without a record is what a daemon leaves that was killed before its first write: it is
-    /// removed, nothing else was made yet.
-    ///
-    /// # Errors
-    /// When the parent directory cannot be listed.
-    pub fn load(&self) -> Result<Vec<T>, RecordError> {
-        let list = "list the records";
-        let mut found = Vec::new();
-        let entries = fs::read_dir(&self.directory).map_err(io_error(&self.directory, list))?;
-        for entry in entries {
-            let entry = entry.map_err(io_error(&self.directory, list))?;
-            let Some(id) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<Id>().ok())
-            else {
-                continue;
-            };
-            match read::<T>(&entry.path().join(RECORD)) {
-                Ok(record) if record.version() == T::VERSION => found.push(record),
-                Ok(record) => {
-                    let problem =
-                        format!("its version is {}, not {}", record.version(), T::VERSION);
-                    self.set_aside(&id, &problem);
-                }
-                Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    self.remove(&id)?;
-                }
-                Err(error) => self.set_aside(&id, &error.to_string()),
-            }
-        }
-        Ok(found)
-    }
-
-    /// Moves the object's directory to the quarantine.
-    fn set_aside(&self, id: &Id, problem: &str) {
-        let kept = self.quarantine.join(id.as_str());
-        match fs::rename(self.directory.join(id.as_str()), &kept) {
-            Ok(()) => {
-                let kept = kept.display();
-                tracing::error!(kind = T::KIND, %id, problem, %kept, "record not understood, set aside");
-            }
-            Err(error) => {
-                tracing::error!(kind = T::KIND, %id, problem, %error, "record not understood");
-            }
-        }
-    }
-}
-
-/// A record, or why it is not understood.
-pub type Outcome<T> = Result<T, String>;
-
-/// The records below a directory as they are, each with its object's id, or why it is not understood.
-/// Changes nothing. An object without a record is left out: it was never made.
-///
-/// # Errors
-/// When the directory cannot be listed; one that does not exist has none.
-pub fn read_all<T: Versioned>(directory: &Path) -> Result<Vec<(Id, Outcome<T>)>, RecordError> {
-    let ids = ids_in(directory).map_err(io_error(directory, "list the records"))?;
-    let one = |path: &Path| match read::<T>(&path.join(RECORD)) {
-        Ok(record) if record.version() == T::VERSION => Some(Ok(record)),
-        Ok(record) => Some(Err(format!(
-            "its version is {}, this build knows {}: a newer cricket wrote it",
-            record.version(),
-            T::VERSION
-        ))),
-        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(Err(error.to_string())),
-    };
-    let found = ids
-        .into_iter()
-        .filter_map(|(id, path)| Some((id, one(&path)?)));
-    Ok(found.collect())
 }
 
 /// How much longer the next record may be than the last without needing space: the words of a phase.
@@ -263,7 +186,7 @@ fn make_room(spare: &Path, bytes: u64) {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     let file = fs::File::open(path).map_err(io_error(path, "open"))?;
     let mut text = Vec::new();
     file.take(MAX_RECORD_BYTES + 1)
@@ -276,15 +199,27 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 }
 
 /// Creates a directory that is root's alone: records and bundles hold environments with secrets.
+/// What is missing farther up, such as /run/containers after a boot, is not ours alone, and everyone
+/// may pass through it: the root of a pod with a user namespace has to.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    let create = |path: &Path, mode| {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+    };
+    if let Some(above) = path
+        .ancestors()
+        .nth(2)
+        .filter(|above| *above != Path::new(""))
+    {
+        create(above, 0o711)?;
+    }
+    create(path, 0o700)
 }
 
-fn io_error(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> RecordError {
+pub(super) fn io_error(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> RecordError {
     let path = path.to_owned();
     move |source| RecordError::Io { path, step, source }
 }
@@ -398,6 +333,20 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o700);
         }
+    }
+
+    #[test]
+    fn what_is_missing_above_the_run_root_can_be_passed_by_everyone() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        create_private(&scratch.path().join("containers/storage/cricket/things")).unwrap();
+        let mode = |path: &str| {
+            let metadata = fs::metadata(scratch.path().join(path)).unwrap();
+            metadata.permissions().mode() & 0o777
+        };
+        assert_eq!(mode("containers"), 0o711);
+        assert_eq!(mode("containers/storage/cricket"), 0o700);
+        assert_eq!(mode("containers/storage/cricket/things"), 0o700);
     }
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]

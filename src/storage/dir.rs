@@ -141,7 +141,21 @@ impl Dir {
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
         let new = format!("{name}.new");
         self.write(&new, bytes)?;
-        rustix::fs::renameat(&self.fd, &*new, &self.fd, name)
+        self.rename_new(&new, name)
+    }
+
+    /// As [`replace`](Self::replace), and so does a power cut: not every file system writes a file
+    /// back before the rename that puts it in the place of another.
+    pub(super) fn replace_durably(&self, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let new = format!("{name}.new");
+        let file = self.write(&new, bytes)?;
+        file.sync_all()
+            .map_err(StorageError::io(self.path.join(&new), "fsync"))?;
+        self.rename_new(&new, name)
+    }
+
+    fn rename_new(&self, new: &str, name: &str) -> Result<(), StorageError> {
+        rustix::fs::renameat(&self.fd, new, &self.fd, name)
             .map_err(StorageError::io(self.path.join(name), "rename into place"))
     }
 

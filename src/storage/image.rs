@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -113,9 +114,17 @@ impl Store {
                     wanted_by,
                 });
             }
-            index.images.get(id).cloned()
+            // Who has taken the directory away gets a new one.
+            let old = index.images.get(id).cloned();
+            old.filter(|_| shared.places.images.has(id))
         };
         let entry = shared.merge(content, new, old.as_ref());
+        if let Some(old) = &old
+            && old.record == entry.record
+            && shared.is_written(&old.record.id, new)
+        {
+            return Ok(Arc::clone(&old.record));
+        }
         shared.write_image(&entry, new, old.is_some())?;
         fault::point("image.renamed");
         let record = Arc::clone(&entry.record);
@@ -224,6 +233,22 @@ impl Shared {
         }
     }
 
+    /// Whether all that comes with an image is on the disk already: then a pull of what is there
+    /// writes nothing.
+    fn is_written(&self, id: &str, new: &NewImage) -> bool {
+        let manifest = || {
+            self.places
+                .images
+                .sub(id)?
+                .read(MANIFEST, MAX_DOCUMENT_BYTES)
+        };
+        manifest().is_ok_and(|manifest| manifest == new.manifest)
+            && (new.signatures.is_empty()
+                || self
+                    .read_signatures(id, true)
+                    .is_ok_and(|known| new.signatures.iter().all(|text| known.contains(text))))
+    }
+
     /// Writes an image's directory, or rewrites the files of the one that is there. What needs space
     /// comes first; then the names leave the images that had them; the rename that shows the image is
     /// last, so that no crash leaves a name at two images.
@@ -269,6 +294,12 @@ impl Shared {
                 let target = images.sub(id)?;
                 let signatures = signed.then_some(SIGNATURES);
                 for file in signatures.into_iter().chain([MANIFEST, IMAGE_FILE]) {
+                    if entry.durable {
+                        // It takes the place of what has reached the disk: so must this have.
+                        let path = dir.path().join(file);
+                        let synced = File::open(&path).and_then(|file| file.sync_all());
+                        synced.map_err(StorageError::io(&path, "fsync"))?;
+                    }
                     rustix::fs::renameat(&dir, file, &target, file).map_err(StorageError::io(
                         target.path().join(file),
                         "rename into place",
@@ -310,7 +341,11 @@ impl Shared {
             ..entry.clone()
         };
         let dir = self.places.images.sub(&entry.record.id)?;
-        dir.replace(IMAGE_FILE, &image_file::encode(&entry, dir.path())?)?;
+        let bytes = image_file::encode(&entry, dir.path())?;
+        match entry.durable {
+            true => dir.replace_durably(IMAGE_FILE, &bytes)?,
+            false => dir.replace(IMAGE_FILE, &bytes)?,
+        }
         if !entry.durable {
             // A round that is under way passes over a record that has changed.
             self.want(Task::Sync);

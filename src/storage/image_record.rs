@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use oci_spec::image::{Digest, ImageConfiguration};
 
 /// An image of the store, immutable: a change of names makes a new record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImageRecord {
     /// sha256 of the config blob, bare hex; of an artifact, whose config is nothing of its own, of the
     /// manifest.

@@ -4,10 +4,25 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
 
 /// The most that is read: a node with 500 pods has below 2 MiB.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// Unmounts what is mounted below a directory, which has no links in its path, with what is above it.
+///
+/// # Errors
+/// When the mounts cannot be read, or one cannot be detached.
+pub fn unmount_below(directory: &Path) -> io::Result<()> {
+    let points = points()?;
+    let below = points.iter().filter(|point| point.starts_with(directory));
+    for point in below.rev() {
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    Ok(())
+}
 
 /// All mount points of this mount namespace, in the order in which they were mounted.
 ///

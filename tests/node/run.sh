@@ -15,7 +15,18 @@ staged=$(mktemp -d)
 trap 'rm -rf "$staged"' EXIT
 # As a package would be made.
 DESTDIR=$staged/install PREFIX=/usr contrib/install.sh install
+[ "${1-}" != conformance ] || contrib/deps/critest.sh
 built=${CARGO_TARGET_DIR:-target}/$PROFILE
 install -m755 "$built/node-guest" "$staged/node-guest"
 for program in node-guest install/usr/bin/cricket; do strip "$staged/$program"; done
+if [ "${1-}" = conformance ]; then
+    tests/conformance/busybox.sh
+    "$built/conformance" stage "$staged/critest"
+    report=target/node-conformance
+    rm -rf "$report"
+    mkdir -p "$report"
+    "$built/test-node" "$@" --staged "$staged" --report "$report"
+    "$built/conformance" judge "$report/report.json" "$report/features.json"
+    exit
+fi
 "$built/test-node" "$@" --staged "$staged"

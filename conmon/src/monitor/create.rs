@@ -5,13 +5,14 @@ use core::ffi::CStr;
 use conmon::memory_cgroup::{Hierarchy, MAX_PATH, counter_path};
 use conmon::{Create, MAX_MESSAGE, Reply, Request, Step, Stream};
 use nostd_sys::{
-    Access, Errno, Fd, Pid, Signal, SocketKind, Stdio, WaitStatus, bind, kill, listen, map, open,
+    Access, Errno, Pid, Signal, SocketKind, Stdio, WaitStatus, bind, kill, listen, map, open,
     set_umask,
 };
 
 use super::clients::{CREATOR, Place, Role};
 use super::console::Console;
 use super::failure::{Failure, Subject};
+use super::memory::Memory;
 use super::text::Text;
 use super::{Life, Monitor, runtime};
 
@@ -192,16 +193,15 @@ impl Monitor {
                     .map_err(|e| stdio_failure(CONSOLE, e))?;
             }
         }
-        self.oom_counter = self.open_oom_counter(pid);
+        self.memory = self.open_oom_counter(pid).unwrap_or(Memory::UNKNOWN);
         match self.listener.as_ref().map(listen) {
             Some(Err(errno)) => Err(stdio_failure(SOCKET, errno)),
             _ => Ok(()),
         }
     }
 
-    /// Opens the counter of out-of-memory kills of the container's cgroup. Without one there is no
-    /// verdict.
-    fn open_oom_counter(&mut self, pid: Pid) -> Option<Fd> {
+    /// Opens the counter of out-of-memory kills of the container's cgroup.
+    fn open_oom_counter(&mut self, pid: Pid) -> Option<Memory> {
         let proc: Text<32> = Text::of(format_args!("/proc/{}/cgroup", pid.number()));
         let file = open(proc.as_path(), Access::Read).ok()?;
         let (text, rest) = self.buffers.output.split_at_mut_checked(MAX_PATH * 4)?;
@@ -212,7 +212,8 @@ impl Monitor {
             .find_map(|hierarchy| {
                 let length = counter_path(text, hierarchy, path)?;
                 let path = CStr::from_bytes_with_nul(path.get(..length)?).ok()?;
-                open(path, Access::Read).ok()
+                let counter = open(path, Access::Read).ok()?;
+                Some(Memory::counted_by(counter, hierarchy == Hierarchy::V2))
             })
     }
 

@@ -2,7 +2,6 @@
 
 use core::ffi::CStr;
 
-use conmon::memory_cgroup::has_oom_kill;
 use conmon::{ExitRecord, MAX_EXIT_RECORD, Phase, Reply, Status, Stream};
 use nostd_sys::{
     Access, Errno, WaitStatus, chmod_file, monotonic_ns, open, rename, truncate, unlink,
@@ -63,6 +62,8 @@ impl Monitor {
     /// The container's init has ended. Nobody is told before its output is in the log and the
     /// record is written.
     pub(super) fn init_ended(&mut self, status: WaitStatus) {
+        // First: its cgroup may go at any moment.
+        self.memory.look(self.buffers.output);
         self.ending = Some(Ending {
             status,
             finished_at_ns: wall_clock_ns(),
@@ -95,9 +96,10 @@ impl Monitor {
                 }
             }
         }
-        let oom = self.was_out_of_memory();
+        // Those that it left have been ended since, some perhaps for lack of memory.
+        self.memory.look(self.buffers.output);
         if let Some(ending) = &mut self.ending {
-            ending.oom = oom;
+            ending.oom = self.memory.was_short(ending.status);
         }
         let status = self.status();
         let written = write_record(&status);
@@ -116,15 +118,6 @@ impl Monitor {
             }
         }
         i32::from(written.is_err())
-    }
-
-    fn was_out_of_memory(&mut self) -> bool {
-        let Some(counter) = &self.oom_counter else {
-            return false;
-        };
-        counter
-            .read_start(self.buffers.output)
-            .is_ok_and(has_oom_kill)
     }
 }
 

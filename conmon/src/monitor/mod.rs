@@ -14,6 +14,7 @@ mod exec;
 mod exit;
 mod failure;
 mod log;
+mod memory;
 mod runtime;
 mod scratch;
 mod start;
@@ -23,8 +24,8 @@ mod tree;
 
 use conmon::{MAX_CLIENTS, MAX_EXECS, Phase, Status, Stream};
 use nostd_sys::{
-    Arguments, Errno, Fd, Pid, PollFd, READABLE, Signal, WRITABLE, WaitStatus, monotonic_ns, poll,
-    reap, signal_fd,
+    Arguments, CHANGED, Errno, Fd, Pid, PollFd, READABLE, Signal, WRITABLE, WaitStatus,
+    monotonic_ns, poll, reap, signal_fd,
 };
 
 use attach::Pace;
@@ -34,6 +35,7 @@ use console::Console;
 use exec::Execs;
 use exit::Ending;
 use log::Log;
+use memory::Memory;
 use runtime::Runtime;
 use scratch::Scratch;
 use stdio::ContainerStdio;
@@ -62,8 +64,7 @@ pub(crate) struct Monitor {
     started_at_ns: u64,
     /// How its init has ended.
     ending: Option<Ending>,
-    /// Where the kernel counts its out-of-memory kills.
-    oom_counter: Option<Fd>,
+    memory: Memory,
     stdio: ContainerStdio,
     /// The container's own console, while it is created.
     console: Console,
@@ -94,10 +95,11 @@ enum Token {
     Stdin,
     Client(Place),
     Listener,
+    Memory,
 }
 
-/// Signals, console, two outputs, stdin, listener; the clients and the consoles of execs.
-const MAX_POLLED: usize = 6 + MAX_CLIENTS + MAX_EXECS;
+/// Signals, console, two outputs, stdin, listener, memory; the clients and the consoles of execs.
+const MAX_POLLED: usize = 7 + MAX_CLIENTS + MAX_EXECS;
 
 /// The poll set of one round.
 struct PollSet {
@@ -125,7 +127,7 @@ impl Monitor {
             starting: None,
             started_at_ns: 0,
             ending: None,
-            oom_counter: None,
+            memory: Memory::UNKNOWN,
             stdio: ContainerStdio::new()?,
             console: Console::None,
             has_stdin: false,
@@ -182,6 +184,7 @@ impl Monitor {
     fn fill(&self, set: &mut PollSet) {
         set.count = 0;
         set.add(Some(&self.signals), READABLE, Token::Signals);
+        set.add(self.memory.awaited(), CHANGED, Token::Memory);
         set.add(self.console.awaited(), READABLE, Token::Console);
         for (index, console) in self.execs.consoles() {
             set.add(Some(console), READABLE, Token::ExecConsole(index));
@@ -202,6 +205,7 @@ impl Monitor {
     fn serve(&mut self, token: Token) {
         match token {
             Token::Signals => self.reap(),
+            Token::Memory => self.memory.look(self.buffers.output),
             Token::Console => self.console.advance(),
             Token::ExecConsole(index) => self.execs.advance_console(index),
             Token::Output(stream) => self.output_ready(stream),

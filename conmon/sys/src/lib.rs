@@ -40,7 +40,7 @@ pub use file::{
     unlink,
 };
 pub use memory::{map, release};
-pub use poll::{PollFd, READABLE, WRITABLE, poll};
+pub use poll::{CHANGED, PollFd, READABLE, WRITABLE, poll};
 pub use process::{
     Pid, WaitStatus, become_subreaper, exit, kill, own_pid, reap, session_leader, set_name,
     wait_for,

@@ -6,6 +6,8 @@ use crate::{Errno, Fd};
 
 /// There is something to read, or the other end is gone.
 pub const READABLE: i16 = 0x1;
+/// A file of the kernel's has changed: POLLPRI.
+pub const CHANGED: i16 = 0x2;
 /// There is room to write.
 pub const WRITABLE: i16 = 0x4;
 

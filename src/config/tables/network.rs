@@ -35,9 +35,9 @@ table! {
         /// this key.
         cni_del_timeout: Duration = Duration::from_secs(60);
 
-        /// How long the network plugin may report an error before the node's network counts as not
-        /// ready; `0s` asks only until it is ready for the first time.
-        cni_status_grace_period: Duration = Duration::ZERO,
-            status = Accepted("this version does not ask CNI plugins for their status");
+        /// How long plugins of a network of CNI 1.1 that were ready may answer STATUS with an error
+        /// before the node's network counts as not ready. CRI-O asks no more with `0s` once they were
+        /// ready; cricket asks every 15 seconds, and with `0s` an error counts at once.
+        cni_status_grace_period: Duration = Duration::ZERO;
     }
 }

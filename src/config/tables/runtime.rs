@@ -128,9 +128,9 @@ table! {
         irqbalance_config_restore_file: String = "/etc/sysconfig/orig_irq_banned_cpus",
             flag = "irqbalance-config-restore-file", status = Accepted(NO_IRQBALANCE);
 
-        /// Who creates cgroups. CRI-O's default is `systemd`; this version has `cgroupfs` alone and
-        /// refuses the other. The kubelet asks for it and follows.
-        cgroup_manager: CgroupManager = CgroupManager::Cgroupfs,
+        /// Who creates cgroups; the kubelet asks for it and follows. Where the key is not set and
+        /// systemd does not run the host, it is `cgroupfs`.
+        cgroup_manager: CgroupManager = CgroupManager::Systemd,
             flag = "cgroup-manager", env = "CONTAINER_CGROUP_MANAGER";
 
         /// Capabilities of a container before what its pod adds and drops.
@@ -289,10 +289,11 @@ table! {
         hostnetwork_disable_selinux: bool = true,
             flag = "hostnetwork-disable-selinux", env = "CONTAINER_HOSTNETWORK_DISABLE_SELINUX";
 
-        /// Leave host ports to the CNI plugins.
+        /// Leave host ports to the CNI plugins: they get them as capability `portMappings`.
+        /// Otherwise cricket leads them to pods itself, by a table of nftables, and plugins do not
+        /// get them. A pod keeps what it was made with.
         disable_hostport_mapping: bool = false,
-            flag = "disable-hostport-mapping", env = "DISABLE_HOSTPORT_MAPPING",
-            status = Accepted("host ports are always left to the CNI plugin portmap");
+            flag = "disable-hostport-mapping", env = "DISABLE_HOSTPORT_MAPPING";
 
         /// Time zone of containers: a name such as `Europe/Berlin`, or `Local` for the node's. Empty
         /// leaves it to the image.

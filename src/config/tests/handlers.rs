@@ -19,7 +19,7 @@ fn both_built_in_handlers_are_found_in_path_and_crun_is_the_default() {
     assert_eq!(crun.runtime_path, node.path("bin/crun"));
     assert_eq!(crun.runtime_root.to_str(), Some("/run/crun"));
     assert_eq!(crun.monitor_path, node.path("usr/lib/cricket/conmon"));
-    assert_eq!(crun.monitor_cgroup, "");
+    assert_eq!(crun.monitor_cgroup, "system.slice");
     assert_eq!(crun.settings.container_min_memory.0, 500 << 10);
     assert_eq!(handlers.ready[1].settings.container_min_memory.0, 12 << 20);
 }
@@ -195,4 +195,22 @@ fn a_file_that_cannot_be_executed_is_no_program() {
     );
     let error = pause_binary(&node.load().unwrap()).unwrap_err().to_string();
     assert_eq!(error, "pause_path: /etc/passwd is not an executable file");
+}
+
+#[test]
+fn systemd_is_the_default_where_it_runs_and_what_the_file_says_counts_everywhere() {
+    let of = |node: Node| {
+        let config = node.load().unwrap().config;
+        let monitors = ready(&node).unwrap().ready[0].monitor_cgroup.clone();
+        (config.runtime.cgroup_manager.as_str(), monitors)
+    };
+    let asked = |name: &str| Node::with(&format!("[crio.runtime]\ncgroup_manager = \"{name}\"\n"));
+    assert_eq!(
+        of(Node::new().without_systemd()),
+        ("cgroupfs", String::new())
+    );
+    let slice = || "system.slice".to_owned();
+    assert_eq!(of(Node::new()), ("systemd", slice()));
+    assert_eq!(of(asked("systemd").without_systemd()), ("systemd", slice()));
+    assert_eq!(of(asked("cgroupfs")), ("cgroupfs", String::new()));
 }

@@ -54,7 +54,7 @@ crio.runtime
   cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
   irqbalance_config_file = "/etc/sysconfig/irqbalance"
   irqbalance_config_restore_file = "/etc/sysconfig/orig_irq_banned_cpus"
-  cgroup_manager = "cgroupfs"
+  cgroup_manager = "systemd"
   default_capabilities = ["CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL"]
   add_inheritable_capabilities = false
   default_sysctls = []

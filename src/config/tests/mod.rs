@@ -18,7 +18,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// A machine with crun and runc, and no configuration.
+    /// A machine with systemd, crun and runc, and no configuration.
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut node = Self {
@@ -27,6 +27,7 @@ impl Node {
         };
         node.sources.search_path = Some(node.path("bin").into_os_string());
         node.sources.executable = Some(node.path("usr/bin/cricket"));
+        node.sources.systemd = true;
         node.program("bin/crun");
         node.program("bin/runc");
         node.program("usr/lib/cricket/conmon");
@@ -68,6 +69,12 @@ impl Node {
         self.sources
             .variables
             .insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    /// Something else runs the machine.
+    pub(super) fn without_systemd(mut self) -> Self {
+        self.sources.systemd = false;
         self
     }
 

@@ -82,7 +82,7 @@ fn the_configuration_is_json_by_the_names_of_its_keys() {
     assert_eq!(json["root"], "/var/lib/containers/storage");
     assert_eq!(json["api"]["stream_port"], "0");
     assert_eq!(json["image"]["pull_progress_timeout"], "0s");
-    assert_eq!(json["runtime"]["cgroup_manager"], "cgroupfs");
+    assert_eq!(json["runtime"]["cgroup_manager"], "systemd");
     assert_eq!(
         json["nri"]["default_validator"]["nri_enable_default_validator"],
         false

@@ -18,6 +18,15 @@ pub(super) fn examine(
     let Some(images) = &places.images else {
         return Ok(());
     };
+    // What an open store has, and nobody has removed meanwhile, must be on the disk.
+    for id in open.map(Store::images).unwrap_or_default() {
+        let id = &id.id;
+        let _still = open.map(|store| store.shared.disk());
+        if open.is_some_and(|store| store.image(id).is_some()) && !images.has(id) {
+            let problem = "its directory is not there any more; pull it again or remove it";
+            found.fault(Subject::Image(id.clone()), problem);
+        }
+    }
     for name in names(Some(images))? {
         let id = shown(&name);
         // A pull of the same image replaces one file after the other.

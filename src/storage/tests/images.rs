@@ -273,3 +273,38 @@ fn signatures_stay_with_an_image_and_gather_over_its_pulls() {
     put(&[]);
     assert_eq!(scratch.store().signatures(&id).unwrap(), ["one", "two"]);
 }
+
+/// The inode of an image's record: another one was written when it is another.
+fn record_inode(scratch: &Scratch, id: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let path = scratch.place("images").join(id).join("image.json");
+    std::fs::metadata(path).unwrap().ino()
+}
+
+#[test]
+fn an_image_that_is_there_is_written_again_only_for_a_new_name_and_stays_durable() {
+    let mut scratch = Scratch::new();
+    let tars = [layer("one")];
+    let put = scratch.image(&["r/a:1"], &tars);
+    scratch.settle();
+    let written = record_inode(&scratch, &put.id);
+    let again = scratch.image(&["r/a:1"], &tars);
+    assert_eq!((&again, record_inode(&scratch, &put.id)), (&put, written));
+    scratch.image(&["r/b:1"], &tars);
+    assert_ne!(record_inode(&scratch, &put.id), written);
+    let store = scratch.reopen(Some("another boot"));
+    assert_eq!(store.image(&put.id).unwrap().names, ["r/a:1", "r/b:1"]);
+}
+
+#[test]
+fn an_image_whose_directory_was_taken_away_is_made_anew_by_a_pull() {
+    let mut scratch = Scratch::new();
+    let tars = [layer("one")];
+    let id = scratch.image(&["r/a:1", "r/b:1"], &tars).id.clone();
+    scratch.settle();
+    std::fs::remove_dir_all(scratch.place("images").join(&id)).unwrap();
+    scratch.image(&["r/a:1"], &tars);
+    scratch.settle();
+    let store = scratch.reopen(Some("another boot"));
+    assert_eq!(store.image(&id).unwrap().names, ["r/a:1"]);
+}

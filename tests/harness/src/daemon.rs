@@ -279,6 +279,14 @@ impl Daemon {
         );
     }
 
+    /// Takes the place of the service manager: what the daemon tells it from now on comes here.
+    #[track_caller]
+    pub fn service_manager(&self) -> UnixDatagram {
+        let notify = self.dir.join("notify");
+        drop(fs::remove_file(&notify));
+        UnixDatagram::bind(&notify).unwrap()
+    }
+
     /// Rewrites what [`Options`] describe.
     #[track_caller]
     pub fn write_config(&self) {

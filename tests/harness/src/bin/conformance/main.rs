@@ -16,6 +16,7 @@
     reason = "a test program that fails says so and ends"
 )]
 
+mod elsewhere;
 mod node;
 mod programs;
 mod specs;
@@ -46,10 +47,12 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["node", dir] => node::run(Path::new(dir)),
+        ["stage", dir] => elsewhere::stage(Path::new(dir)),
+        ["judge", report, features] => elsewhere::judge(Path::new(report), Path::new(features)),
         [] => conformance(None),
         ["--focus", focus] => conformance(Some(focus)),
         _ => {
-            eprintln!("usage: conformance [--focus REGEX]");
+            eprintln!("usage: conformance [--focus REGEX | stage DIR | judge REPORT FEATURES]");
             ExitCode::FAILURE
         }
     }

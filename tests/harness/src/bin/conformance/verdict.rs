@@ -35,12 +35,19 @@ impl Abilities {
     /// Asks the kernel, and the runtime by its `features`.
     pub fn look(runtime: &Path) -> Abilities {
         let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-        let features = tools::output(Command::new(runtime).arg("features")).stdout;
-        // A runtime without that command has none of what is asked for.
-        let features: Value = serde_json::from_slice(&features).unwrap_or_default();
-        let options = features["mountOptions"].as_array();
         Abilities {
             apparmor: apparmor.is_ok_and(|text| text.starts_with('Y')),
+            ..Abilities::of(&tools::output(Command::new(runtime).arg("features")).stdout)
+        }
+    }
+
+    /// Those that the runtime's `features` tell of.
+    pub fn of(features: &[u8]) -> Abilities {
+        // A runtime without that command has none of what is asked for.
+        let features: Value = serde_json::from_slice(features).unwrap_or_default();
+        let options = features["mountOptions"].as_array();
+        Abilities {
+            apparmor: false,
             recursive_read_only: options.is_some_and(|all| all.contains(&"rro".into())),
             idmapped_mounts: features["linux"]["mountExtensions"]["idmap"]["enabled"] == true,
             idmapped_overlay: kernel() >= (5, 19),

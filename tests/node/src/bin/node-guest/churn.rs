@@ -10,9 +10,8 @@ use cricket_node::write_log::Chance;
 
 use crate::images::{self, COUNT};
 use crate::ledger::Ledger;
-use crate::{Outcome, daemon};
+use crate::{Outcome, daemon, scopes};
 
-const PARENT: &str = "/kubepods/besteffort";
 /// Pods that one of the two keeps at a time.
 const PODS: usize = 3;
 
@@ -111,7 +110,7 @@ async fn run_pods(cri: Client, data: String, (mut chance, half): (Chance, u64)) 
             continue;
         }
         let name = format!("churn-{half}-{number}");
-        let config = requests::pod(&name, &format!("{PARENT}/{name}"), &logs);
+        let config = requests::pod(&name, &scopes::parent(&name), &logs);
         let pod = cri.run_pod(&config).await;
         let pod = pod.map_err(|error| format!("run pod {name}: {error:?}"))?;
         println!("pod runs {pod}");

@@ -4,8 +4,11 @@ mod agent;
 mod churn;
 mod daemon;
 mod images;
+mod last_words;
 mod ledger;
 mod pods;
+mod scopes;
+mod units;
 mod verify;
 
 use std::process::ExitCode;
@@ -19,6 +22,8 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["agent"] => agent::serve().map_err(|error| format!("agent: {error}")),
         ["pod", ref words @ ..] => wait_for(pods::run(words)),
+        ["last-words"] => wait_for(last_words::run()),
+        ["scopes"] => wait_for(scopes::run()),
         ["serve"] => images::serve(),
         ["churn", data, seed] => wait_for(churn::run(data, seed)),
         ["verify", data] => wait_for(verify::run(data)),

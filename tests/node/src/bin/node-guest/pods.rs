@@ -7,12 +7,12 @@ use cricket_harness::cri::{ContainerState, NamespaceMode, PodSandboxState};
 use cricket_harness::{Client, requests, samples};
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, daemon};
+use crate::{Outcome, daemon, scopes};
 
-const IMAGE: &str = "localhost/busybox:latest";
-/// What a kubelet with the cgroupfs driver names.
-const PARENT: &str = "/kubepods/besteffort";
-const LOGS: &str = "/var/log/pods";
+/// The image of all of them.
+pub const IMAGE: &str = "localhost/busybox:latest";
+/// Where they write.
+pub const LOGS: &str = "/var/log/pods";
 
 /// One pod with one container, told from `up` to the other verbs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,7 +38,8 @@ pub async fn run(words: &[&str]) -> Outcome {
     }
 }
 
-async fn up(cri: &Client) -> Outcome {
+/// Loads [`IMAGE`], if it is not there.
+pub async fn image(cri: &Client) -> Outcome {
     let image = cri.image(IMAGE).await.map_err(said("ImageStatus"))?;
     if image.is_none() {
         let file = Path::new("/var/tmp/busybox.tar");
@@ -46,13 +47,17 @@ async fn up(cri: &Client) -> Outcome {
             .map_err(|error| format!("{}: {error}", file.display()))?;
         cri.load(file).await.map_err(said("load"))?;
     }
+    Ok(())
+}
+
+async fn up(cri: &Client) -> Outcome {
+    image(cri).await?;
     let mut all = Vec::new();
     for (name, mode) in [
         ("own", NamespaceMode::Container),
         ("shared", NamespaceMode::Pod),
     ] {
-        let parent = format!("{PARENT}/pod-{name}");
-        let mut pod = requests::pod(name, &parent, Path::new(LOGS));
+        let mut pod = requests::pod(name, &scopes::parent(name), Path::new(LOGS));
         requests::pod_namespaces(&mut pod).pid = mode.into();
         let script = "cat /proc/sys/kernel/random/uuid >/mark; exec sleep 100000";
         let mut container = requests::container("main", IMAGE, &["sh", "-c", script]);

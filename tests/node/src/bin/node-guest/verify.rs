@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::images::{self, COUNT};
 use crate::ledger::Ledger;
 use crate::pods::said;
-use crate::{Outcome, daemon};
+use crate::{Outcome, daemon, scopes};
 
 /// Where an image is saved to be hashed.
 const SAVED: &str = "/var/tmp/saved";
@@ -41,6 +41,10 @@ pub async fn run(data: &str) -> Outcome {
     let mut left = alive(&cri).await?;
     left.extend(daemon::left(data, &["containers", "staging", "trash", "quarantine"]).await);
     let swept = since.elapsed();
+    // All of them are removed now.
+    for name in &names {
+        ledger.remove(name)?;
+    }
     let mut unusable = Vec::new();
     if let Err(error) = reuse(&cri, data).await {
         unusable.push(error);
@@ -140,7 +144,7 @@ async fn reuse(cri: &Client, data: &str) -> Outcome {
     }
     let config = requests::pod(
         "after",
-        "/kubepods/besteffort/after",
+        &scopes::parent("after"),
         &Path::new(data).join("log"),
     );
     let pod = cri.run_pod(&config).await.map_err(said("RunPodSandbox"))?;

@@ -1,8 +1,10 @@
 //! `make test-node` and `make test-power`: cricket installed in a virtual machine.
 
+mod conformance;
 mod cuts;
 mod install;
 mod options;
+mod service;
 mod short;
 
 use std::process::ExitCode;
@@ -35,7 +37,9 @@ fn run(options: &Options) -> Result<(), NodeError> {
     let mut workshop = Workshop::open(&images, &options.staged)?;
     eprintln!("node: console and disks in {}", workshop.dir().display());
     let done = match options.verb.as_str() {
+        "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
+        "service" => service::run(&workshop),
         _ => short::run(&workshop),
     };
     if done.is_err() && std::env::var_os("CRICKET_KEEP_SCRATCH").is_some() {

@@ -15,18 +15,20 @@ pub struct Options {
     pub kills: usize,
     /// Seconds of the run that is cut up.
     pub seconds: u64,
+    /// Where critest's report goes.
+    pub report: PathBuf,
     /// Of all chance; `None` takes a new one.
     pub seed: Option<u64>,
 }
 
-const USAGE: &str = "usage: test-node image|short|cuts --staged DIR [--cuts N] [--kills N] \
-                     [--seconds N] [--seed N]";
+const USAGE: &str = "usage: test-node image|short|service|cuts|conformance --staged DIR [--cuts N] [--kills N] \
+                     [--seconds N] [--seed N] [--report DIR]";
 
 impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let verb = words.next().unwrap_or_default();
-        if !["image", "short", "cuts"].contains(&verb.as_str()) {
+        if !["image", "short", "service", "cuts", "conformance"].contains(&verb.as_str()) {
             return Err(USAGE.into());
         }
         let mut options = Options {
@@ -35,6 +37,7 @@ impl Options {
             cuts: 60,
             kills: 3,
             seconds: 180,
+            report: "target/node-conformance".into(),
             seed: None,
         };
         while let Some(word) = words.next() {
@@ -45,6 +48,7 @@ impl Options {
             };
             match word.as_str() {
                 "--staged" => options.staged = value.into(),
+                "--report" => options.report = value.into(),
                 "--cuts" => options.cuts = number()? as usize,
                 "--kills" => options.kills = number()? as usize,
                 "--seconds" => options.seconds = number()?.into(),

@@ -1,5 +1,7 @@
 //! The short form: cricket as a service on cgroup v2, restarted, killed, the machine rebooted.
 
+use std::time::Duration;
+
 use cricket_node::machine::SOON;
 use cricket_node::{Channel, Machine, NodeError, Workshop};
 
@@ -7,6 +9,8 @@ use crate::install::{install, journal};
 
 /// Where what survives a reboot is: the root disk here.
 const DATA: &str = "/var/lib/cricket-test";
+/// For what is more than a moment's work.
+const LONG: Duration = Duration::from_secs(900);
 
 pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
     let machine = Machine::boot(workshop, &[])?;
@@ -19,7 +23,7 @@ pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
     Ok(())
 }
 
-fn step<T>(
+pub(crate) fn step<T>(
     inside: &Channel,
     work: impl FnOnce(&Channel) -> Result<T, NodeError>,
 ) -> Result<T, NodeError> {
@@ -56,6 +60,10 @@ fn before_reboot(inside: &Channel) -> Result<String, NodeError> {
     shell(inside, kill)?;
     guest(inside, &["pod", "check", &told])?;
     say("and over kill -9");
+    for line in long(inside, &["scopes"])?.lines() {
+        say(line);
+    }
+    guest(inside, &["pod", "check", &told])?;
     Ok(told)
 }
 
@@ -73,21 +81,27 @@ fn after_reboot(inside: &Channel, told: &str) -> Result<(), NodeError> {
     Ok(())
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     println!("node: {what}");
 }
 
-fn shell(inside: &Channel, script: &str) -> Result<String, NodeError> {
+pub(crate) fn shell(inside: &Channel, script: &str) -> Result<String, NodeError> {
     inside.good(SOON, &["sh", "-ec", script])
 }
 
-fn guest(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
+pub(crate) fn guest(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
     let argv = [&["/opt/node/node-guest"], words].concat();
     let text = inside.good(SOON, &argv)?;
     Ok(text.trim().to_owned())
 }
 
-fn expect(what: &str, found: &str, expected: &str) -> Result<(), NodeError> {
+/// A program that makes many pods, each in seconds under emulation.
+fn long(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
+    let argv = [&["/opt/node/node-guest"], words].concat();
+    inside.good(LONG, &argv)
+}
+
+pub(crate) fn expect(what: &str, found: &str, expected: &str) -> Result<(), NodeError> {
     if found.trim() == expected {
         return Ok(());
     }

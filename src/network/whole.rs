@@ -1,0 +1,273 @@
+//! Operations on a network as a whole, which CNI 1.1 has: STATUS and GC.
+//!
+//! A task of its own asks the plugins of the default network for their STATUS: often until they
+//! are ready, seldom afterwards, and at once when the configuration changes. `readiness` answers
+//! from what they have said last. When they are ready for the first time after the start, they are
+//! told which attachments are valid, and release the rest (GC). Networks of an older version are
+//! ready when their configuration and plugins are there, and are never asked.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::config::Network;
+use super::error::{Command, NotReady, PluginFailure};
+use super::plugin::{self, Call, ForWhom};
+use super::{Networks, off_thread};
+
+/// How often plugins that are ready are asked whether they still are.
+const WHEN_READY: Duration = Duration::from_secs(15);
+/// How often plugins that are not ready are asked.
+const WHEN_NOT: Duration = Duration::from_secs(1);
+/// How long all plugins of a network may take to tell their status.
+const STATUS_TIME: Duration = Duration::from_secs(10);
+/// How long they may take to collect garbage; pods wait meanwhile.
+const GC_TIME: Duration = Duration::from_secs(30);
+/// How often there is another look whether nothing runs, so that garbage can be collected.
+const GC_PAUSE: Duration = Duration::from_secs(1);
+/// How many looks there are. Then the garbage stays until the next start.
+const GC_LOOKS: usize = 120;
+
+/// The key under which plugins get the attachments that are valid (CNI specification, GC).
+const VALID: &str = "cni.dev/valid-attachments";
+
+/// What the plugins have said last.
+#[derive(Debug)]
+pub(super) struct Health(watch::Sender<Option<Said>>);
+
+#[derive(Debug, Clone)]
+struct Said {
+    /// Of which reading of the configuration.
+    network: Arc<Network>,
+    answer: Result<(), NotReady>,
+    /// Since when it is not ready, in spite of which the last answer counts for a while.
+    failing: Option<Instant>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Health {
+    /// Whether the plugins of the network say that pods can be attached.
+    pub(super) fn of(&self, network: &Arc<Network>) -> Result<(), NotReady> {
+        if !network.has_status_and_gc() {
+            return Ok(());
+        }
+        let said = self.0.borrow();
+        let said = said
+            .as_ref()
+            .filter(|said| Arc::ptr_eq(&said.network, network));
+        match said {
+            Some(said) => said.answer.clone(),
+            None => Err(NotReady {
+                reason: format!(
+                    "network {:?}: its plugins are being asked for their STATUS",
+                    network.name
+                ),
+            }),
+        }
+    }
+
+    /// Waits until the plugins have said something that makes `wanted` hold, for so long.
+    pub(super) async fn until(&self, patience: Duration, wanted: impl Fn() -> bool) {
+        let mut changes = self.0.subscribe();
+        // The sender lives as long as we do, so the wait ends by the condition or the time.
+        let _ = timeout(patience, changes.wait_for(|_| wanted())).await;
+    }
+
+    /// Takes an answer. One that is not good counts when there was none for `grace`.
+    fn take(&self, network: &Arc<Network>, answer: Result<(), NotReady>, grace: Duration) {
+        self.0.send_if_modified(|last| {
+            let old = last
+                .take()
+                .filter(|said| Arc::ptr_eq(&said.network, network));
+            let was_ready = old.as_ref().is_some_and(|said| said.answer.is_ok());
+            let failing = answer.as_ref().err().map(|_| {
+                let since = old.as_ref().and_then(|said| said.failing);
+                since.unwrap_or_else(Instant::now)
+            });
+            let spared = was_ready && failing.is_some_and(|since| since.elapsed() < grace);
+            let answer = if spared { Ok(()) } else { answer };
+            let changed = old.as_ref().map(|said| &said.answer) != Some(&answer);
+            if changed {
+                report(network, &answer);
+            }
+            *last = Some(Said {
+                network: Arc::clone(network),
+                answer,
+                failing,
+            });
+            changed
+        });
+    }
+}
+
+fn report(network: &Network, answer: &Result<(), NotReady>) {
+    match answer {
+        Ok(()) => tracing::info!(
+            network = network.name,
+            "CNI plugins say that they are ready"
+        ),
+        Err(reason) => tracing::warn!(network = network.name, %reason, "network not ready"),
+    }
+}
+
+impl Networks {
+    /// Has plugins release what belongs to no attachment that is recorded, once they are ready.
+    /// Called once, when what an earlier daemon has left is known.
+    pub fn collect_garbage(self: &Arc<Self>) {
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let network = match this.upgrade() {
+                Some(networks) => networks.first_ready().await,
+                None => return,
+            };
+            for _ in 0..GC_LOOKS {
+                let Some(networks) = this.upgrade() else {
+                    return;
+                };
+                if networks.collect(&network).await {
+                    return;
+                }
+                drop(networks);
+                sleep(GC_PAUSE).await;
+            }
+            tracing::info!(
+                network = network.name,
+                "CNI plugins not told to collect garbage: pods were attached and detached all the time"
+            );
+        });
+    }
+
+    /// Waits for the first network that is ready.
+    async fn first_ready(&self) -> Arc<Network> {
+        loop {
+            if let Ok(network) = self.current.default_network()
+                && self.health.of(&network).is_ok()
+            {
+                return network;
+            }
+            // Whatever changes, one of both tells; a short sleep spares a third way to be told.
+            sleep(WHEN_NOT).await;
+        }
+    }
+
+    /// Collects the network's garbage when nothing runs. Whether that is done, or not to be done.
+    pub(super) async fn collect(&self, network: &Network) -> bool {
+        if !network.has_status_and_gc() || network.disables_gc {
+            return true;
+        }
+        let Some(_alone) = self.admission.alone() else {
+            return false;
+        };
+        let (cache, name) = (self.cache.clone(), network.name.clone());
+        let valid = off_thread("", Command::Gc, move || cache.attachments_of(&name)).await;
+        let valid = match valid {
+            Ok(valid) => valid,
+            Err(error) => {
+                tracing::warn!(network = network.name, %error, "CNI plugins not told to collect garbage");
+                return true;
+            }
+        };
+        let kept = valid.len();
+        let valid = valid
+            .into_iter()
+            .map(|(sandbox_id, interface)| json!({"containerID": sandbox_id, "ifname": interface}));
+        let valid = Value::Array(valid.collect());
+        let deadline = Instant::now() + GC_TIME;
+        for plugin in &network.plugins {
+            let request = plugin.request_of_network(network, (VALID, Some(valid.clone())));
+            // All are told, whatever the others say.
+            match self
+                .run_for_network(Command::Gc, &plugin.kind, &request, deadline)
+                .await
+            {
+                Ok(()) => tracing::debug!(
+                    network = network.name,
+                    plugin = plugin.kind,
+                    kept,
+                    "garbage collected"
+                ),
+                Err(error) => tracing::warn!(
+                    network = network.name, plugin = plugin.kind, %error, "CNI GC did not work"
+                ),
+            }
+        }
+        true
+    }
+
+    /// Asks the plugins of the default network, if they know STATUS. When to ask again.
+    async fn ask_for_status(&self) -> Option<Duration> {
+        let network = self.current.default_network().ok()?;
+        if !network.has_status_and_gc() {
+            return None;
+        }
+        let deadline = Instant::now() + STATUS_TIME;
+        let mut answer = Ok(());
+        for plugin in &network.plugins {
+            let request = plugin.request_of_network(&network, ("", None));
+            let said = self.run_for_network(Command::Status, &plugin.kind, &request, deadline);
+            if let Err(failure) = said.await {
+                let (name, plugin) = (&network.name, &plugin.kind);
+                answer = Err(NotReady {
+                    reason: format!("network {name:?}: plugin {plugin:?} STATUS: {failure}"),
+                });
+                break;
+            }
+        }
+        let ready = answer.is_ok();
+        self.health
+            .take(&network, answer, self.settings.status_grace);
+        Some(if ready { WHEN_READY } else { WHEN_NOT })
+    }
+
+    async fn run_for_network(
+        &self,
+        command: Command,
+        kind: &str,
+        stdin: &[u8],
+        deadline: Instant,
+    ) -> Result<(), PluginFailure> {
+        let dirs = &self.settings.plugin_dirs;
+        let path = plugin::find(kind, dirs)?;
+        let env = plugin::variables(command, dirs, &ForWhom::default());
+        let call = Call {
+            path: &path,
+            env: &env,
+            stdin,
+            deadline,
+        };
+        plugin::run(&call, |_| ()).await.map(drop)
+    }
+}
+
+/// Asks as long as there are networks.
+pub(super) async fn follow(networks: Weak<Networks>) {
+    let Some(mut changes) = networks.upgrade().map(|all| all.current.changes()) else {
+        return;
+    };
+    loop {
+        let again = match networks.upgrade() {
+            Some(networks) => networks.ask_for_status().await,
+            None => return,
+        };
+        let pause = async {
+            match again {
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            () = pause => {}
+        }
+    }
+}

@@ -1,0 +1,105 @@
+#!/bin/bash
+# run.sh [x86_64|aarch64]: makepkg builds the package without privileges, pacman installs it into a
+# scratch root with a database of stubs, upgrades and removes it; what is in it is looked at, and
+# the installed program runs (another machine's under qemu-user). As root. The build is kept in
+# target/arch, so a second run is quick.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+tree=$PWD
+arch=${1:-$(uname -m)}
+contrib/deps/arch.sh "$arch"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+root=$scratch/root
+
+fail() { echo "arch: FAILED: $*" >&2; exit 1; }
+say() { echo "arch: $*"; }
+
+build() {
+    local words=(--nodeps --force --noconfirm --nosign)
+    if [ "$arch" != "$(uname -m)" ]; then
+        words+=(--ignorearch --config "$tree/contrib/arch/makepkg-$arch.conf")
+    fi
+    # makepkg refuses root. In a user namespace of one user there are no privileges, and the tree,
+    # cargo's registry and the toolchain are readable all the same.
+    PKGDEST=$scratch BUILDDIR=$scratch/build SRCDEST=$scratch PKGEXT=.pkg.tar.zst \
+        CARGO_TARGET_DIR=$tree/target/arch LOGDEST=$scratch \
+        unshare --user --map-user=1000 --map-group=1000 \
+        makepkg "${words[@]}" >"$scratch/makepkg.log" 2>&1 ||
+        { tail -n 60 "$scratch/makepkg.log"; fail "makepkg, as a user without privileges"; }
+    if grep -E 'WARNING: (Package contains|backup entry)' "$scratch/makepkg.log"; then
+        say "(makepkg's warnings above)"
+    fi
+    package=$(echo "$scratch"/cricket-*-"$arch".pkg.tar.zst)
+    [ -f "$package" ] || fail "no package of that architecture: $(ls "$scratch")"
+}
+
+# stub NAME [PROVIDES]: a package that pacman believes to be installed
+stub() {
+    local entry=$root/var/lib/pacman/local/$1-1-1
+    mkdir -p "$entry"
+    printf '%%NAME%%\n%s\n\n%%VERSION%%\n1-1\n\n%%ARCH%%\nany\n\n' "$1" >"$entry/desc"
+    [ $# -lt 2 ] || printf '%%PROVIDES%%\n%s\n\n' "$2" >>"$entry/desc"
+    printf '%%FILES%%\n' >"$entry/files"
+}
+
+pac() {
+    pacman --config "$scratch/pacman.conf" --root "$root" --dbpath "$root/var/lib/pacman" \
+        --cachedir "$scratch" --logfile "$scratch/pacman.log" --hookdir "$scratch/hooks" \
+        --gpgdir "$scratch" --noconfirm --noscriptlet "$@" >"$scratch/pacman.out" 2>&1
+}
+
+install_in_scratch() {
+    printf '[options]\nArchitecture = %s\nSigLevel = Never\nLocalFileSigLevel = Never\n' "$arch" \
+        >"$scratch/pacman.conf"
+    mkdir -p "$root/var/lib/pacman" "$scratch/hooks"
+    pac -U "$package" && fail "pacman took it without what it depends on"
+    grep -q 'oci-runtime' "$scratch/pacman.out" || fail "oci-runtime is not asked for"
+    stub glibc; stub gcc-libs; stub cni-plugins; stub crun oci-runtime; stub cri-o
+    pac -U "$package" && fail "pacman installed it beside CRI-O"
+    grep -q 'conflict' "$scratch/pacman.out" || fail "cri-o is no conflict"
+    rm -r "$root/var/lib/pacman/local/cri-o-1-1"
+    pac -U "$package" || { cat "$scratch/pacman.out"; fail "pacman -U"; }
+    say "pacman installed $(basename "$package"), $(du -h "$package" | cut -f1)"
+}
+
+contents() {
+    tests/arch/contents.sh "$root" "$arch" || fail "what is in the package"
+    (cd "$root" && find etc usr -type f | LC_ALL=C sort) >"$scratch/installed"
+    diff -u tests/arch/files "$scratch/installed" || fail "the files are not those of tests/arch/files"
+    say "$(wc -l <"$scratch/installed") files, as tests/arch/files has them"
+}
+
+runs() {
+    local run=("$root/usr/bin/cricket")
+    [ "$arch" = "$(uname -m)" ] || run=("qemu-$arch-static" -L "/usr/$arch-linux-gnu" "${run[@]}")
+    local version; version=$("${run[@]}" --version)
+    mkdir -p "$scratch/crio.conf.d"
+    [[ $version == "cricket "* ]] || fail "--version: $version"
+    "${run[@]}" --config "$root/etc/crio/crio.conf" --config-dir "$scratch/crio.conf.d" config \
+        >"$scratch/effective" 2>"$scratch/warnings" || fail "the installed crio.conf is refused"
+    [ ! -s "$scratch/warnings" ] || { cat "$scratch/warnings"; fail "crio.conf has warnings"; }
+    "${run[@]}" config --default | cmp - "$root/etc/crio/crio.conf"
+    printf '[crio.runtime]\nlog_level = "loud"\n' >"$scratch/wrong.conf"
+    "${run[@]}" --config "$scratch/wrong.conf" config >/dev/null 2>&1 && fail "a wrong one is taken"
+    say "$version runs: configuration, completions, manual page"
+}
+
+edits_are_kept() {
+    echo '# mine' >>"$root/etc/crio/crio.conf"
+    pac -U "$package" || { cat "$scratch/pacman.out"; fail "an upgrade"; }
+    grep -q '^# mine' "$root/etc/crio/crio.conf" || fail "an upgrade has replaced an edited crio.conf"
+    pac -R cricket || { cat "$scratch/pacman.out"; fail "pacman -R"; }
+    grep -q '^# mine' "$root/etc/crio/crio.conf.pacsave" || fail "a removal lost an edited crio.conf"
+    local left; left=$(cd "$root" && find usr etc -type f ! -name '*.pacsave' 2>/dev/null || :)
+    [ -z "$left" ] || fail "left after pacman -R: $left"
+    say "an edited crio.conf outlives upgrade and removal; nothing else is left"
+}
+
+build
+install_in_scratch
+contents
+runs
+edits_are_kept
+echo "arch: $arch: 5 passed, 0 failed"
