@@ -21,5 +21,5 @@ pub use operations::{InFlight, Operations, Stage};
 pub use owners::{Owners, ids_in};
 pub use paths::RunDir;
 pub use recorded::Recorded;
-pub use records::{RecordError, Records, Versioned, read_all};
+pub use records::{RecordError, Records, Versioned, create_private, read_all};
 pub use table::{LookupError, Table};
