@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::Features;
+use crate::state::create_private;
 use crate::sys::stamp::Stamp;
 
 /// Largest file that is read: a handler's answer takes some 150 bytes.
@@ -48,8 +48,7 @@ impl Remembered {
     pub(super) fn write(&self, file: &Path) {
         let written = || -> io::Result<()> {
             if let Some(parent) = file.parent() {
-                let mut directory = fs::DirBuilder::new();
-                directory.recursive(true).mode(0o700).create(parent)?;
+                create_private(parent)?;
             }
             let new = file.with_extension("new");
             fs::write(&new, serde_json::to_vec(&self.0)?)?;

@@ -23,5 +23,5 @@ pub use operations::{InFlight, Operations, Stage};
 pub use owners::{Owners, ids_in};
 pub use paths::RunDir;
 pub use recorded::Recorded;
-pub use records::{RecordError, Records, Versioned};
+pub use records::{RecordError, Records, Versioned, create_private};
 pub use table::{LookupError, Table};

@@ -201,7 +201,10 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 /// Creates a directory that is root's alone: records and bundles hold environments with secrets.
 /// What is missing farther up, such as /run/containers after a boot, is not ours alone, and everyone
 /// may pass through it: the root of a pod with a user namespace has to.
-pub(super) fn create_private(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// When one of them cannot be made.
+pub fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let create = |path: &Path, mode| {
         fs::DirBuilder::new()
