@@ -132,14 +132,18 @@ impl World {
         if let Err(status) = launched {
             return was_killed(status);
         }
-        let end = Instant::now() + PATIENCE;
+        let (mut left, mut since) = (self.left_now(), Instant::now());
         loop {
-            let recovered = self.left_now().is_empty() || Instant::now() > end;
-            // What died before there was nothing left is seen now at the latest.
+            // What died before there was nothing more to do is seen now at the latest.
             if let Some(status) = self.node.daemon.ended(Duration::from_millis(20)).await {
                 return was_killed(status);
             }
-            if recovered {
+            let now = self.left_now();
+            if now != left {
+                (left, since) = (now, Instant::now());
+            }
+            // What was whole already stays.
+            if left.is_empty() || since.elapsed() > AFTERWARDS {
                 self.node.daemon.kill();
                 return false;
             }
