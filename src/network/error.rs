@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::hostport::HostPortTaken;
+use super::hostport::taken::HostPortTaken;
 
 /// Pods cannot get a network now; the text becomes the CRI condition `NetworkReady=false`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

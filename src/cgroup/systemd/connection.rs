@@ -10,7 +10,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::bus::{Bus, Call, Fault, Order};
+use super::call::{Call, Fault, Order};
+use super::link::Link;
 use super::message::{self, Body, HEAD, Incoming, MAX_MESSAGE};
 use super::{BUS, MANAGER, greeting};
 
@@ -23,16 +24,16 @@ const MATCH: &str = "type='signal',sender='org.freedesktop.systemd1',\
 const SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 
 /// Connects and serves orders until the connection breaks or nobody needs it.
-pub(super) async fn serve(bus: Arc<Bus>, mut orders: mpsc::Receiver<Order>) {
-    let connected = timeout(SOON, greeting::connect(&bus.endpoints)).await;
+pub(super) async fn serve(link: Arc<Link>, mut orders: mpsc::Receiver<Order>) {
+    let connected = timeout(SOON, greeting::connect(&link.endpoints)).await;
     let late = || Fault::Lost(format!("no connection after {SOON:?}"));
     let mut desk = Desk::default();
     let ended = match connected.unwrap_or_else(|_| Err(late())) {
-        Ok((stream, is_bus)) => desk.work(stream, is_bus, &bus, &mut orders).await,
+        Ok((stream, is_bus)) => desk.work(stream, is_bus, &link, &mut orders).await,
         Err(fault) => Err(fault),
     };
     if let Err(fault) = ended {
-        bus.break_off();
+        link.break_off();
         orders.close();
         while let Some(order) = orders.recv().await {
             // Whoever has given up needs no answer.
@@ -68,7 +69,7 @@ impl Desk {
         &mut self,
         mut stream: UnixStream,
         is_bus: bool,
-        bus: &Bus,
+        link: &Link,
         orders: &mut mpsc::Receiver<Order>,
     ) -> Result<(), Fault> {
         self.introduce(&mut stream, is_bus).await?;
@@ -86,10 +87,10 @@ impl Desk {
                     Ok(0) => return Err(Fault::Lost("the other side has hung up".to_owned())),
                     Err(error) => return Err(Fault::Lost(format!("read from it: {error}"))),
                 },
-                () = tokio::time::sleep_until(used + bus.idle) => {
+                () = tokio::time::sleep_until(used + link.idle) => {
                     used = Instant::now();
                     self.forget_the_gone();
-                    if self.is_done() && bus.retire(orders) {
+                    if self.is_done() && link.retire(orders) {
                         return Ok(());
                     }
                 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::bus::{Endpoint, Fault};
+use super::call::{Endpoint, Fault};
 
 /// Where the system's bus listens, when the environment does not say otherwise.
 const BUS: &str = "/run/dbus/system_bus_socket";

@@ -8,8 +8,10 @@
 //! job is for has come about: the process is in its scope, the slice has its directory.
 
 mod bus;
+mod call;
 mod connection;
 mod greeting;
+mod link;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::error::{CgroupError, quote};
-use bus::{Bus, Call, Endpoint, Fault};
+use bus::Bus;
+use call::{Call, Endpoint, Fault};
 use message::{Body, Target, Value};
 
 /// How long systemd may take for one unit. It needs milliseconds; when it is late, so is the OCI

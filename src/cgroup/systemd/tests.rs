@@ -318,7 +318,7 @@ async fn a_unit_that_is_not_there_is_forgotten_already() {
 async fn an_unused_connection_is_closed() {
     let fake = Fake::new(&[Does::Done]);
     let mut systemd = fake.systemd(LONG);
-    let endpoints = systemd.bus.endpoints.clone();
+    let endpoints = systemd.bus.endpoints();
     systemd.bus = Bus::new(endpoints, Duration::from_millis(10));
     for _ in 0..2 {
         systemd.forget("crio-ab.scope").await.unwrap();

@@ -1,8 +1,9 @@
 //! Changes of our table as one transaction of nf_tables: all of it happens, or nothing.
 
+use super::attributes::{List, about, general};
 use super::rules::{self, CHAINS, Chain};
 use super::table::{Element, Elements, Set};
-use crate::network::netlink::{NESTED, NLM_F_ACK, NLM_F_REQUEST, attribute, message};
+use crate::network::netlink::{NESTED, NLM_F_ACK, NLM_F_REQUEST, message};
 
 /// The subsystem's number in message types (nfnetlink.h).
 const SUBSYSTEM: u16 = 10 << 8;
@@ -26,10 +27,6 @@ pub(super) const NEW_GENERATION: u16 = SUBSYSTEM | 15;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
-/// Tables of this family see IPv4 and IPv6.
-const INET: u8 = 1;
-/// struct nfgenmsg
-pub(super) const GENERAL_HEADER: usize = 4;
 /// Elements in one message: an attribute has at most 64 KiB.
 const CHUNK: usize = 128;
 /// What the table says of itself.
@@ -48,65 +45,6 @@ const IPV4_ADDRESS: u32 = 7;
 const IPV6_ADDRESS: u32 = 8;
 const PROTOCOL: u32 = 12;
 const SERVICE: u32 = 13;
-
-/// Attributes that are being put together.
-#[derive(Debug, Default, Clone)]
-pub(super) struct List(Vec<u8>);
-
-impl List {
-    /// Appends bytes.
-    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
-        attribute(&mut self.0, kind, value);
-    }
-
-    /// Appends a number, as netfilter has them: in network byte order.
-    pub(super) fn number(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &be32(value));
-    }
-
-    /// Appends a name.
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
-        self.bytes(kind, &[value.as_bytes(), &[0]].concat());
-    }
-
-    /// Appends a list.
-    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
-        let mut within = Self::default();
-        fill(&mut within);
-        self.bytes(kind | NESTED, &within.0);
-    }
-
-    /// Appends an expression of a rule.
-    pub(super) fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
-        self.nest(1, |element| {
-            element.text(1, name);
-            element.nest(2, fill);
-        });
-    }
-
-    /// The attributes, written.
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-pub(super) fn be32(value: u32) -> [u8; 4] {
-    value.to_be_bytes()
-}
-
-/// The body of a request about a table.
-pub(super) fn about(table: &str, more: impl FnOnce(&mut List)) -> Vec<u8> {
-    let mut list = List::default();
-    list.text(1, table);
-    more(&mut list);
-    general(INET, 0, list.as_bytes())
-}
-
-/// struct nfgenmsg and what follows.
-pub(super) fn general(family: u8, resource: u16, body: &[u8]) -> Vec<u8> {
-    let [high, low] = resource.to_be_bytes();
-    [&[family, 0, high, low], body].concat()
-}
 
 /// A transaction that is being written.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{HostPortTaken, Owner};
+use super::Owner;
+use super::taken::HostPortTaken;
 use crate::network::pod::{PortMapping, Protocol};
 
 /// The claims of all pods, by sandbox id.
@@ -58,7 +59,7 @@ impl Claims {
             if let Some((id, name, _)) = all.find(|(_, _, other)| overlap(mapping, other)) {
                 return Err(HostPortTaken {
                     port: mapping.host_port,
-                    protocol: mapping.protocol,
+                    protocol: mapping.protocol.as_str(),
                     host_ip: mapping.host_ip,
                     owner: name.to_owned(),
                     sandbox_id: id.to_owned(),

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockProtocol;
 
-use super::batch::{GENERAL_HEADER, List, general};
+use super::attributes::{GENERAL_HEADER, List, general};
 use super::table::number;
 use crate::network::netlink::{NESTED, NLM_F_ACK, NLM_F_DUMP, Socket, find};
 use crate::network::pod::Protocol;

@@ -14,7 +14,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use super::HostPorts;
-use super::batch::{GENERAL_HEADER, NEW_GENERATION};
+use super::attributes::GENERAL_HEADER;
+use super::batch::NEW_GENERATION;
 use crate::network::netlink::{ANSWER, find, listen, messages};
 use crate::sys::readiness;
 
@@ -192,7 +193,7 @@ pub(super) fn start(ports: &Arc<HostPorts>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::hostport::batch::{List, about};
+    use crate::network::hostport::attributes::{List, about};
     use crate::network::netlink::message;
 
     fn told(kind: u16, port: u32, body: &[u8]) -> Vec<u8> {

@@ -5,7 +5,8 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::batch::{self, Batch, GENERAL_HEADER, GET_ELEMENTS, GET_TABLE, about};
+use super::attributes::{GENERAL_HEADER, about};
+use super::batch::{self, Batch, GET_ELEMENTS, GET_TABLE};
 use super::table::{Element, Elements, Set};
 use crate::network::netlink::{
     NLM_F_ACK, NLM_F_DUMP, NLMSG_ERROR, Socket, attributes, find, outcome,

@@ -12,6 +12,7 @@
 //! The table stays once it was made, until the node boots: its guard protects interfaces that
 //! have `route_localnet`.
 
+mod attributes;
 mod batch;
 mod claims;
 mod conntrack;
@@ -20,12 +21,12 @@ mod kernel;
 mod localnet;
 mod rules;
 mod table;
+pub(super) mod taken;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +37,7 @@ use serde_json::Value;
 pub use claims::Target;
 
 use super::error::{Command, NetworkError};
-use super::pod::{PortMapping, Protocol};
+use super::pod::PortMapping;
 use super::result::addresses_of;
 use super::{INTERFACE, off_thread};
 use claims::{Claim, Claims};
@@ -53,36 +54,6 @@ pub struct Owner<'a> {
     pub sandbox_id: &'a str,
     /// `namespace/name`, for those who are in its way.
     pub name: &'a str,
-}
-
-/// A port of the node that another pod has.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "host port {port}/{}{} is taken by pod {owner} (sandbox {sandbox_id}); stop that pod or use another port",
-    protocol.as_str(), On(*host_ip)
-)]
-pub struct HostPortTaken {
-    /// The port.
-    pub port: u16,
-    /// Its transport.
-    pub protocol: Protocol,
-    /// The address of the node it was wanted on.
-    pub host_ip: Option<IpAddr>,
-    /// `namespace/name` of the pod that has it.
-    pub owner: String,
-    /// Its sandbox.
-    pub sandbox_id: String,
-}
-
-struct On(Option<IpAddr>);
-
-impl fmt::Display for On {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => write!(f, " on {address}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// A pod that had host ports when the daemon was here last.

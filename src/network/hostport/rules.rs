@@ -1,7 +1,7 @@
 //! The rules of our table in the kernel's words: expressions that load registers, compare and
 //! act (nf_tables.h). `nft list table inet cricket` shows them as text; a test holds both together.
 
-use super::batch::{List, be32};
+use super::attributes::{List, be32};
 use super::table::{Set, number};
 use crate::network::pod::Protocol;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::network::Protocol;
 use crate::network::tests::on_a_host_of_its_own;
 
 const TABLE: &str = "cricket-unit";
