@@ -9,6 +9,9 @@ use super::layout::Controller;
 use super::path::{Manager, Parent};
 use super::{Cgroups, Hierarchy, Version, tree};
 
+/// `monitor_cgroup`: the monitor is with its pod.
+pub(super) const POD: &str = "pod";
+
 impl Cgroups {
     /// Makes the pod's own cgroup, which stays without a process: cAdvisor (and so the kubelet)
     /// takes the pod's network figures from it. Not needed for a pod with a pause, whose OCI
@@ -51,7 +54,7 @@ impl Cgroups {
         parent: &str,
         setting: &str,
     ) -> Result<(), CgroupError> {
-        if !matches!(setting, "" | "pod") {
+        if !matches!(setting, "" | POD) {
             return Err(CgroupError::MonitorCgroup {
                 setting: quote(setting),
             });

@@ -4,11 +4,9 @@
 use std::os::fd::AsFd;
 
 use super::path::{self, CgroupPath, Manager, Parent};
+use super::place::POD;
 use super::systemd::Scope;
 use super::{CgroupError, Cgroups, error};
-
-/// `monitor_cgroup`: in the pod's slice.
-const POD: &str = "pod";
 
 impl Cgroups {
     /// Whether monitors are put into scopes by [`scope_monitor`](Self::scope_monitor); else
@@ -62,10 +60,10 @@ impl Cgroups {
         let Some(slice) = parent.slice() else {
             return Ok(());
         };
-        if self.exists(&parent.path) {
+        let settled = || self.exists(&parent.path);
+        if settled() {
             return Ok(());
         }
-        let settled = || self.exists(&parent.path);
         self.systemd.start_slice(slice, &settled).await
     }
 

@@ -36,12 +36,13 @@ impl Networks {
         .await
     }
 
-    /// The sandboxes that the cache says are attached and that are ours. Reads the disk.
+    /// The sandboxes that the cache says are attached and that are ours, with those whose records a
+    /// power cut has left unreadable. Reads the disk.
     pub fn attached(&self) -> Result<BTreeSet<String>, NetworkError> {
-        Ok(self
-            .own_records()?
-            .into_iter()
-            .map(|record| record.container_id)
+        let told = self.own_records()?.into_iter();
+        let told = told.map(|record| record.container_id);
+        Ok(told
+            .chain(self.damaged().into_iter().map(|(_, id)| id))
             .collect())
     }
 
@@ -53,13 +54,7 @@ impl Networks {
         keep: impl Fn(&str) -> bool,
     ) -> Vec<NetworkError> {
         let this = Arc::clone(self);
-        let attached = move || {
-            let damaged = this.damaged().into_iter().map(|(_, id)| id);
-            let mut attached = this.attached()?;
-            attached.extend(damaged);
-            Ok(attached)
-        };
-        let unknown = match off_thread("", Command::Del, attached).await {
+        let unknown = match off_thread("", Command::Del, move || this.attached()).await {
             Ok(attached) => attached.into_iter().filter(|id| !keep(id)),
             Err(error) => return vec![error],
         };
