@@ -5,14 +5,14 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test test-node test-node-critest test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-node-short test-node-critest test-node-arm64 test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
 release: ## what is installed
 	cargo build --release --workspace --locked
 deps: ## installs what building, demo and tests need and is missing (as root)
-	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/policy-oracle.sh
+	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/policy-oracle.sh && contrib/deps/arm64.sh aarch64-unknown-linux-gnu
 demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)
@@ -23,10 +23,14 @@ conformance: ## all of critest, the CRI's own test suite (as root); ARGS="--focu
 	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/critest.sh && tests/conformance/run.sh $(ARGS)
 soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PROGRAM=… another build
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && $(MAKE) -s build && target/debug/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(PROGRAM)
-test-node: ## in a Debian virtual machine: systemd, cgroup v2, AppArmor, restart, reboot (as root)
-	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh short
+test-node: ## in a Debian virtual machine: the service, the systemd driver, a reboot, the units, an upgrade, a shutdown (as root, 20 minutes)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh whole
+test-node-short: ## of that what CI runs: a pod under the systemd driver, a restart, kill -9, a reboot (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && PROFILE=debug tests/node/run.sh short
 test-node-critest: ## all of critest in that machine, under the systemd driver (as root, an hour)
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && tests/node/run.sh conformance
+test-node-arm64: ## the short form of test-node in an arm64 Debian under qemu-system-aarch64 (as root, half an hour)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/arm64.sh
 test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh cuts $(ARGS)
 test-service: ## the units in that machine: reload, a hang, an upgrade, stop, shutdown (as root)

@@ -15,6 +15,7 @@ contrib/deps/deny.sh present
 contrib/deps/fresh.sh
 # The tests run the daemon beside its monitor and pause: all three must be built.
 cargo build --workspace --locked
+tests/arch/foreign.sh aarch64-unknown-linux-gnu dev
 before=$(mktemp)
 trap 'rm -f "$before"' EXIT
 target/debug/leaks save "$before"

@@ -16,12 +16,7 @@ need zstd zstd zstd
 need readelf binutils binutils
 need cmp diffutils diffutils
 if [ "${1:-}" = aarch64 ]; then
-    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
-    [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || missing="$missing libc6-dev-arm64-cross"
-    need qemu-aarch64-static qemu-user-static qemu-user-static
-    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
-    rustup target add aarch64-unknown-linux-gnu aarch64-unknown-linux-musl 2>/dev/null ||
-        echo "deps: no rustup: its targets aarch64-unknown-linux-gnu and -musl must be here" >&2
+    contrib/deps/arm64.sh aarch64-unknown-linux-gnu aarch64-unknown-linux-musl
 fi
 [ -n "$missing" ] || exit 0
 echo "deps: installing$missing"

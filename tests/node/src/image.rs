@@ -10,10 +10,39 @@ use tempfile::TempDir;
 
 use crate::error::NodeError;
 
+/// What kind of machine is emulated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Guest {
+    /// The one that this machine mostly is, too.
+    #[default]
+    Amd64,
+    /// A 64-bit ARM.
+    Arm64,
+}
+
+impl Guest {
+    /// As Debian calls it.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Guest::Amd64 => "amd64",
+            Guest::Arm64 => "arm64",
+        }
+    }
+
+    /// What `image/build.sh` adds to the names of its parts.
+    fn suffix(self) -> &'static str {
+        match self {
+            Guest::Amd64 => "",
+            Guest::Arm64 => "-arm64",
+        }
+    }
+}
+
 /// The directory that `image/build.sh` fills. It is not built anew while this is there.
 #[derive(Debug, Clone)]
 pub struct Images {
     dir: PathBuf,
+    guest: Guest,
     _lock: Arc<Flock<File>>,
 }
 
@@ -30,16 +59,21 @@ impl Images {
     }
 
     /// Builds in `cache` what is missing there or has changed: minutes the first time.
-    pub fn build(cache: &Path) -> Result<Images, NodeError> {
+    pub fn build(cache: &Path, guest: Guest) -> Result<Images, NodeError> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/build.sh");
-        let status = Command::new(&script).arg(cache).status();
+        let status = Command::new(&script)
+            .arg(cache)
+            .arg(guest.debian())
+            .status();
         let status = status.map_err(NodeError::io(script.display().to_string()))?;
         if !status.success() {
             let text = format!("{} {}: {status}", script.display(), cache.display());
             return Err(NodeError::Wrong(text));
         }
         let lock = cache.join("lock");
-        let file = File::open(&lock).map_err(NodeError::io(lock.display().to_string()))?;
+        // A cache that was copied may come without it.
+        let file = File::options().create(true).append(true).open(&lock);
+        let file = file.map_err(NodeError::io(lock.display().to_string()))?;
         let held = Flock::lock(file, FlockArg::LockShared);
         let held = held.map_err(|(_, error)| NodeError::Io {
             step: lock.display().to_string(),
@@ -47,6 +81,7 @@ impl Images {
         })?;
         Ok(Images {
             dir: cache.to_owned(),
+            guest,
             _lock: Arc::new(held),
         })
     }
@@ -54,7 +89,7 @@ impl Images {
     /// Adds a program of the emulator's tree to `command`, by that tree's own loader and libraries:
     /// no chroot and no mounts.
     pub(crate) fn program(&self, command: &mut Command, name: &str) {
-        let tree = self.dir.join("emulator");
+        let tree = self.emulator();
         let libraries = tree.join("usr/lib/x86_64-linux-gnu");
         command
             .arg(tree.join("lib64/ld-linux-x86-64.so.2"))
@@ -63,16 +98,33 @@ impl Images {
             .arg(tree.join("usr/bin").join(name));
     }
 
+    pub(crate) fn guest(&self) -> Guest {
+        self.guest
+    }
+
     pub(crate) fn share(&self, name: &str) -> PathBuf {
-        self.dir.join("emulator/usr/share").join(name)
+        self.emulator().join("usr/share").join(name)
     }
 
     pub(crate) fn kernel(&self) -> PathBuf {
-        self.dir.join("kernel")
+        self.part("kernel", "")
     }
 
     pub(crate) fn initrd(&self) -> PathBuf {
-        self.dir.join("initrd")
+        self.part("initrd", "")
+    }
+
+    fn emulator(&self) -> PathBuf {
+        self.part("emulator", "")
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.part("guest", ".raw")
+    }
+
+    fn part(&self, name: &str, extension: &str) -> PathBuf {
+        let suffix = self.guest.suffix();
+        self.dir.join(format!("{name}{suffix}{extension}"))
     }
 }
 
@@ -113,7 +165,7 @@ impl Workshop {
         let mut env = Command::new("env");
         self.images.program(&mut env, "qemu-img");
         env.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .arg(self.images.dir.join("guest.raw"))
+            .arg(self.images.disk())
             .arg(self.root());
         run(&mut env)
     }

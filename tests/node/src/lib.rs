@@ -12,5 +12,5 @@ pub mod write_log;
 
 pub use channel::Channel;
 pub use error::NodeError;
-pub use image::{Images, Workshop};
+pub use image::{Guest, Images, Workshop};
 pub use machine::Machine;

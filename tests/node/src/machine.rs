@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::error::NodeError;
-use crate::image::Workshop;
+use crate::image::{Guest, Workshop};
 use crate::wire::PORT;
 
 /// A boot takes half a minute on an idle machine with two cores; other builds may run beside it.
@@ -257,32 +257,36 @@ fn command(workshop: &Workshop, disks: &[Disk], socket: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.arg("--pdeathsig=KILL").arg("--");
     let images = workshop.images();
-    images.program(&mut command, "qemu-system-x86_64");
-    for share in ["qemu", "seabios"] {
-        command.arg("-L").arg(images.share(share));
+    // A service's start may take longer than 90 s here, when other work goes on beside it.
+    let mut words = "root=/dev/vda rw apparmor=1 security=apparmor systemd.show_status=1 \
+                     systemd.default_timeout_start_sec=600"
+        .to_owned();
+    match images.guest() {
+        Guest::Amd64 => {
+            images.program(&mut command, "qemu-system-x86_64");
+            for share in ["qemu", "seabios"] {
+                command.arg("-L").arg(images.share(share));
+            }
+            command.args(["-machine", "q35", "-cpu", "max"]);
+            // The kernel would take a timer tick that comes late for a broken IO-APIC.
+            words += " console=ttyS0 no_timer_check";
+        }
+        Guest::Arm64 => {
+            images.program(&mut command, "qemu-system-aarch64");
+            // Signing pointers as the architecture has it takes half of the emulator's time.
+            command.args(["-machine", "virt", "-cpu", "max,pauth-impdef=on"]);
+            words += " console=ttyAMA0";
+        }
     }
     command
-        .args([
-            "-machine",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-        ])
+        .args(["-accel", "tcg,thread=multi"])
         .args(["-smp", "2", "-m", "2048", "-display", "none", "-nodefaults"])
         .args(["-nic", "none", "-no-reboot", "-serial", "stdio"])
         .arg("-kernel")
         .arg(images.kernel())
         .arg("-initrd")
         .arg(images.initrd())
-        .args([
-            "-append",
-            // A service's start may take longer than 90 s here, when other work goes on beside it.
-            // And the kernel would take a timer tick that comes late for a broken IO-APIC.
-            "root=/dev/vda rw console=ttyS0 apparmor=1 security=apparmor systemd.show_status=1 \
-             systemd.default_timeout_start_sec=600 no_timer_check",
-        ])
+        .args(["-append", &words])
         .args(["-object", "rng-random,id=rng,filename=/dev/urandom"])
         .args(["-device", "virtio-rng-pci,rng=rng"])
         .args(["-device", "virtio-serial-pci"])

@@ -7,7 +7,7 @@ use cricket_harness::cri::{ContainerState, NamespaceMode, PodSandboxState};
 use cricket_harness::{Client, requests, samples};
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, daemon, scopes};
+use crate::{Outcome, daemon, scopes, units};
 
 /// The image of all of them.
 pub const IMAGE: &str = "localhost/busybox:latest";
@@ -21,6 +21,8 @@ struct Told {
     container: String,
     /// A word that this run of the container has made up.
     mark: String,
+    /// The pod's, as systemd calls it.
+    slice: String,
 }
 
 /// Runs one of the verbs.
@@ -85,6 +87,7 @@ async fn up(cri: &Client) -> Outcome {
             pod: id,
             container,
             mark,
+            slice: scopes::slice(name),
         });
     }
     println!(
@@ -109,6 +112,13 @@ async fn check(cri: &Client, all: &[Told]) -> Outcome {
         if mark != told.mark {
             return Err(format!("container {} is another one now", told.container));
         }
+        let scope = format!("crio-{}.scope", told.container);
+        let slice = units::property(&scope, "Slice")?;
+        if slice != told.slice {
+            let wanted = &told.slice;
+            return Err(format!("{scope} is in {slice:?} instead of {wanted:?}"));
+        }
+        units::processes(&scope)?;
     }
     Ok(())
 }

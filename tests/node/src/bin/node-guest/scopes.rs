@@ -63,21 +63,26 @@ fn say(what: &str) {
     println!("{what}");
 }
 
-/// The path of a kubelet's slice for a pod, as it sends it: `-` stands between slices.
+/// The path of a kubelet's slice for a pod, as it sends it.
 pub fn parent(name: &str) -> String {
+    let slice = slice(name);
+    format!("/kubepods.slice/kubepods-besteffort.slice/{slice}")
+}
+
+/// The slice itself: `-` stands between slices.
+pub fn slice(name: &str) -> String {
     let name = name.replace('-', "_");
-    format!("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{name}.slice")
+    format!("kubepods-besteffort-pod{name}.slice")
 }
 
 async fn make(cri: &Client, name: &str, container: ContainerConfig) -> Outcome<Made> {
     let config = requests::pod(name, &parent(name), Path::new(LOGS));
     let pod = cri.run_pod(&config).await.map_err(said("RunPodSandbox"))?;
     let id = start(cri, &pod, &container, &config).await?;
-    let slice = format!("kubepods-besteffort-pod{name}.slice");
     Ok(Made {
         pod,
         container: id,
-        slice,
+        slice: slice(name),
         config,
     })
 }

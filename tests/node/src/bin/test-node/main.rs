@@ -1,4 +1,4 @@
-//! `make test-node` and `make test-power`: cricket installed in a virtual machine.
+//! `make test-node` and its kin: cricket installed in a virtual machine.
 
 mod conformance;
 mod cuts;
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use cricket_node::{Images, NodeError, Workshop};
 use options::Options;
+use short::Form;
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), NodeError> {
-    let images = Images::build(&Images::find())?;
+    let images = Images::build(&Images::find(), options.guest)?;
     if options.verb == "image" {
         return Ok(());
     }
@@ -40,10 +41,18 @@ fn run(options: &Options) -> Result<(), NodeError> {
         "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
         "service" => service::run(&workshop),
-        _ => short::run(&workshop),
+        "whole" => whole(&workshop),
+        _ => short::run(&workshop, Form::Short),
     };
     if done.is_err() && std::env::var_os("CRICKET_KEEP_SCRATCH").is_some() {
         eprintln!("node: kept: {}", workshop.keep().display());
     }
     done
+}
+
+/// Everything but critest and the power cuts, which take an hour each.
+fn whole(workshop: &Workshop) -> Result<(), NodeError> {
+    short::run(workshop, Form::Whole)?;
+    workshop.renew()?;
+    service::run(workshop)
 }

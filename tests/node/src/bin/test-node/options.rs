@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use cricket_node::Guest;
+
 /// See `USAGE`.
 #[derive(Debug)]
 pub struct Options {
     /// What to run.
     pub verb: String,
+    /// The machine to run it in.
+    pub guest: Guest,
     /// What goes onto the payload's disk.
     pub staged: PathBuf,
     /// Disk states to check, each a cut at another moment of one run.
@@ -21,18 +25,19 @@ pub struct Options {
     pub seed: Option<u64>,
 }
 
-const USAGE: &str = "usage: test-node image|short|service|cuts|conformance --staged DIR [--cuts N] [--kills N] \
-                     [--seconds N] [--seed N] [--report DIR]";
+const USAGE: &str = "usage: test-node image|short|whole|service|cuts|conformance --staged DIR \
+                     [--guest amd64|arm64] [--cuts N] [--kills N] [--seconds N] [--seed N] [--report DIR]";
 
 impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let verb = words.next().unwrap_or_default();
-        if !["image", "short", "service", "cuts", "conformance"].contains(&verb.as_str()) {
+        if !["image", "short", "whole", "service", "cuts", "conformance"].contains(&verb.as_str()) {
             return Err(USAGE.into());
         }
         let mut options = Options {
             verb,
+            guest: Guest::default(),
             staged: PathBuf::new(),
             cuts: 60,
             kills: 3,
@@ -47,6 +52,7 @@ impl Options {
                 number.map_err(|_| format!("{word}: not a number: {value}"))
             };
             match word.as_str() {
+                "--guest" => options.guest = guest(&value)?,
                 "--staged" => options.staged = value.into(),
                 "--report" => options.report = value.into(),
                 "--cuts" => options.cuts = number()? as usize,
@@ -58,4 +64,11 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+fn guest(value: &str) -> Result<Guest, String> {
+    [Guest::Amd64, Guest::Arm64]
+        .into_iter()
+        .find(|guest| guest.debian() == value)
+        .ok_or_else(|| format!("--guest: {value} is neither amd64 nor arm64"))
 }

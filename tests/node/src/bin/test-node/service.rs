@@ -133,7 +133,7 @@ fn upgrade(inside: &Channel) -> Result<(), NodeError> {
     shell(
         inside,
         "before=$(stat -c %i /usr/bin/cricket)
-         cp -a --remove-destination /opt/node/install/usr/. /usr/
+         cp -a --no-preserve=timestamps --remove-destination /opt/node/install/usr/. /usr/
          [ $(stat -c %i /usr/bin/cricket) != $before ]
          systemctl daemon-reload
          systemctl try-restart cricket.service
