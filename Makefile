@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test test-node test-node-critest test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-node-critest test-power test-security test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -29,6 +29,8 @@ test-node-critest: ## all of critest in that machine, under the systemd driver (
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && tests/node/run.sh conformance
 test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh cuts $(ARGS)
+test-security: ## AppArmor and user namespaces in that machine, by crun and runc (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh security
 test-service: ## the units in that machine: reload, a hang, an upgrade, stop, shutdown (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh service
 test-arch: ## makepkg builds the Arch package, pacman installs it into a scratch root (as root)

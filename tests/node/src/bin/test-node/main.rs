@@ -4,6 +4,7 @@ mod conformance;
 mod cuts;
 mod install;
 mod options;
+mod security;
 mod service;
 mod short;
 
@@ -39,6 +40,7 @@ fn run(options: &Options) -> Result<(), NodeError> {
     let done = match options.verb.as_str() {
         "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
+        "security" => security::run(&workshop),
         "service" => service::run(&workshop),
         _ => short::run(&workshop),
     };

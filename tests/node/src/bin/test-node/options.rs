@@ -21,14 +21,23 @@ pub struct Options {
     pub seed: Option<u64>,
 }
 
-const USAGE: &str = "usage: test-node image|short|service|cuts|conformance --staged DIR [--cuts N] [--kills N] \
+const USAGE: &str = "usage: test-node image|short|security|service|cuts|conformance --staged DIR [--cuts N] [--kills N] \
                      [--seconds N] [--seed N] [--report DIR]";
 
 impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let verb = words.next().unwrap_or_default();
-        if !["image", "short", "service", "cuts", "conformance"].contains(&verb.as_str()) {
+        if ![
+            "image",
+            "short",
+            "security",
+            "service",
+            "cuts",
+            "conformance",
+        ]
+        .contains(&verb.as_str())
+        {
             return Err(USAGE.into());
         }
         let mut options = Options {
