@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test test-node test-node-short test-node-critest test-node-suite test-node-arm64 test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-node-short test-node-critest test-node-suite test-node-arm64 test-power test-security test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -35,6 +35,8 @@ test-node-arm64: ## the short form of test-node in an arm64 Debian under qemu-sy
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/arm64.sh
 test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh cuts $(ARGS)
+test-security: ## AppArmor and user namespaces in that machine, by crun and runc (as root)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh security
 test-service: ## the units in that machine: reload, a hang, an upgrade, stop, shutdown (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh service
 test-arch: ## makepkg builds the Arch package, pacman installs it into a scratch root (as root)

@@ -345,6 +345,33 @@ async fn a_mount_source_whose_file_system_is_dead_is_named_and_a_crash_is_surviv
 }
 
 #[tokio::test]
+async fn a_log_directory_on_a_dead_file_system_is_named() {
+    let mut node = Node::start_with(CRICKET, |options| {
+        options.runtime_config = "mount_source_timeout = \"2s\"".into();
+    })
+    .await;
+    let image = node.busybox().await;
+    let place = tempfile::tempdir().unwrap();
+    let mut dead = DeadFs::mount(place.path());
+    let mut config = node.pod_config("stuck");
+    let logs = place.path().join("logs");
+    config.log_directory = logs.display().to_string();
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    dead.stop();
+    let container = requests::container("main", &image, &["sleep", "1000"]);
+    let call = create(&node, &(pod, config), &container);
+    let told = logs.join("main").display().to_string();
+    let waits = || meanwhile::waits(&node, "create container") == [&*told];
+    node.until("the log directory is waited for", waits).await;
+    meanwhile::reads(&node).await;
+    let words = ["make the log directory", &told, "has not answered for 2 s"];
+    failed(call, Code::DeadlineExceeded, &words).await;
+    dead.end();
+    drop(dead);
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn a_file_system_that_dies_before_the_runtime_mounts_it_costs_no_more_than_the_deadline() {
     let fault = "a file system dies before the OCI runtime mounts it";
     Row::repeat(fault, 3, async || {

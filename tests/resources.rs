@@ -135,7 +135,7 @@ async fn limits_that_cannot_be_are_refused_by_name_and_change_nothing() {
         "-c",
         "until [ $(wc -c < /dev/shm/hog) = 25165824 ]; do sleep 0.05; done",
     ];
-    assert_eq!(node.cri.exec(&id, &hog, 20).await.unwrap().exit_code, 0);
+    assert_eq!(node.cri.exec(&id, &hog, 120).await.unwrap().exit_code, 0);
     type Change = fn(&mut LinuxContainerResources);
     let cases: [(&str, Code, Change); 7] = [
         ("cpu_period", Code::InvalidArgument, |it| it.cpu_period = -5),

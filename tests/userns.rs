@@ -262,6 +262,49 @@ async fn containers_of_a_user_namespace_can_share_their_processes_and_have_termi
 }
 
 #[tokio::test]
+async fn a_shared_pid_namespace_works_where_nothing_in_the_run_root_may_be_executed() {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let mut node = node().await;
+    // As Debian mounts /run. In a user namespace nobody can take that off a mount.
+    let runroot = node.daemon.runroot();
+    node.daemon.stop().await;
+    let noexec = MsFlags::MS_NOEXEC;
+    mount(
+        Some("run"),
+        &runroot,
+        Some("tmpfs"),
+        noexec,
+        Some("size=16m"),
+    )
+    .unwrap();
+    node.daemon.launch();
+    node.reconnect().await;
+
+    let image = node.busybox().await;
+    let (mut pod, mut container) = mapped(&node, &image, &["sleep", "1000"]);
+    requests::pod_namespaces(&mut pod).pid = NamespaceMode::Pod.into();
+    namespaces(&mut container).pid = NamespaceMode::Pod.into();
+    let id = node.cri.run_pod(&pod).await.unwrap();
+    let main = node.run_in(&id, &pod, &container).await;
+    let first = sh(&node, &main, "ps -o args | sed -n 2p").await;
+    assert!(first.contains("pause"), "{first}");
+    node.crash().await;
+    node.cri.remove_pod(&id).await.unwrap();
+
+    node.daemon.stop().await;
+    let mounts = cricket_harness::leaks::mounts_below(&runroot);
+    umount2(&runroot, MntFlags::MNT_DETACH).unwrap();
+    assert_eq!(
+        mounts,
+        [runroot.join("cricket/pause"), runroot],
+        "made once"
+    );
+    node.daemon.launch();
+    node.reconnect().await;
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn an_image_volume_and_declared_volumes_show_the_pods_ids() {
     let mut node = node().await;
     let layer = samples::busybox_layer().dir("volume", 0o755);

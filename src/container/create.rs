@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::inherited::{inherited, stop_signal};
 use super::own_files;
 use super::record::{Init, Record, RunsAs};
+use super::security::ToLabel;
 use super::sources::{self, io_error};
 use super::volumes;
 use super::{Config, ContainerError, Containers, Phase, Pod};
@@ -193,12 +194,16 @@ impl Containers {
         (stage, cancelled): (&Stage, &CancellationToken),
     ) -> Result<(Record, Watch), ContainerError> {
         stage.enter("find mount sources");
-        let mount_sources = self.mount_sources(&pod, &record.config, stage).await?;
+        let mount_sources = self.mount_sources(&pod, &record, stage).await?;
         let (this, handler) = (Arc::clone(self), Arc::clone(&pod.handler));
         let stages = stage.clone();
         let bundle =
             blocking(move || this.make_bundle(&pod, record, mount_sources, &images, &stages));
-        let mut record = bundle.await?;
+        let (mut record, to_label) = bundle.await?;
+        if let Some(volumes) = to_label {
+            stage.enter("label its volumes");
+            self.label_volumes(volumes, stage).await?;
+        }
         stage.enter_for("runtime create", record.runtime.call("create"));
         let bundle = self.rooms.run_dir.container(&record.id);
         let log_path = record
@@ -233,7 +238,7 @@ impl Containers {
         mut mount_sources: Vec<MountSource>,
         (image, volumes): &(Arc<ImageRecord>, Vec<volumes::Found>),
         stage: &Stage,
-    ) -> Result<Record, ContainerError> {
+    ) -> Result<(Record, Option<ToLabel>), ContainerError> {
         let config = &record.config;
         stage.enter("find devices and profiles");
         let devices = sources::of_devices(config)?;
@@ -257,7 +262,7 @@ impl Containers {
         fault::point("container.volumes-mounted");
         stage.enter("look up the user");
         let (user, accounts) = find_user(&root, config, &record.image)?;
-        stage.enter("make its files, label them and its volumes");
+        stage.enter("make its files and label them");
         let bundle = self.rooms.run_dir.container(&record.id);
         let own_files = self.settings.files.make(own_files::For {
             bundle: &bundle,
@@ -267,7 +272,8 @@ impl Containers {
             user: &user,
             accounts: &accounts,
         })?;
-        given.label(config, &mount_sources, &declared_volumes, &own_files)?;
+        given.label_own(&declared_volumes, &own_files)?;
+        let to_label = given.volumes_to_label(config, &mount_sources)?;
 
         fault::point("container.files-made");
         stage.enter("write the spec");
@@ -307,14 +313,13 @@ impl Containers {
         };
         let spec = spec::container(&inputs)?;
         write_spec(&bundle, &spec)?;
-        make_log_directory(record.log_path.as_deref())?;
         fault::point("container.spec-written");
         record.runs_as = RunsAs {
             uid: user.uid,
             gid: user.gid,
             groups: user.groups,
         };
-        Ok(record)
+        Ok((record, to_label))
     }
 
     /// What the configuration says, with what it says about the pod's handler and workload.
@@ -422,16 +427,6 @@ fn write_spec(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<(), Conta
     let path = bundle.join(CONFIG);
     let text = serde_json::to_vec(spec).map_err(|error| io_error("write", &path)(error.into()))?;
     fs::write(&path, text).map_err(io_error("write", &path))
-}
-
-/// The kubelet makes the directory, other clients do not.
-fn make_log_directory(log_path: Option<&Path>) -> Result<(), ContainerError> {
-    match log_path.and_then(Path::parent) {
-        Some(parent) => {
-            fs::create_dir_all(parent).map_err(io_error("create the log directory", parent))
-        }
-        None => Ok(()),
-    }
 }
 
 pub(super) fn rfc3339(ns: i64) -> String {

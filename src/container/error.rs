@@ -142,6 +142,14 @@ pub enum ContainerError {
         /// How long was waited.
         source: NoAnswer,
     },
+    /// The file system of the log's directory does not answer.
+    #[error("make the log directory {path}: {source}; look at its mount", path = path.display())]
+    DeadLogDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// How long was waited.
+        source: NoAnswer,
+    },
     /// A file system call failed.
     #[error("{step} {path}: {source}", path = path.display())]
     Io {

@@ -1,14 +1,20 @@
 //! What the node's security modules, device specifications and configuration make of a container:
 //! found out before anything is made for it, and given to its files afterwards.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use oci_spec::runtime::Hook;
 
 use super::{Config, ContainerError, Containers, Pod};
 use crate::cdi::{self, Edits};
 use crate::hooks::{HookStep, Scene};
+use crate::security::apparmor;
 use crate::security::selinux::{self, Labels};
-use crate::spec;
 use crate::spec::inputs::{DeclaredVolume, DeviceNode, Image, MountSource, OwnFile};
+use crate::spec::{self, ApparmorProfile};
+use crate::state::Stage;
 
 /// What the node gives a container.
 pub(super) struct Given {
@@ -74,23 +80,26 @@ impl Containers {
         Ok(Some(labels))
     }
 
-    /// Sees that a profile that is asked for by name is loaded. On a node without AppArmor it is
-    /// passed over, as by CRI-O.
+    /// Sees that the AppArmor profile of a container is loaded. On a node without AppArmor one that
+    /// is asked for is passed over, as by CRI-O.
     fn check_apparmor(&self, config: &Config) -> Result<(), ContainerError> {
-        let Some(profile) = spec::localhost_apparmor(&config.security)? else {
-            return Ok(());
-        };
-        match &self.settings.apparmor {
-            Some(node) => Ok(node.check(spec::APPARMOR_FIELD, &profile)?),
-            None => {
+        let profile = spec::apparmor_profile(&config.security)?;
+        let Some(node) = &self.settings.apparmor else {
+            if let ApparmorProfile::Node(profile) = profile {
                 tracing::warn!(
                     container = config.name,
                     profile,
                     "AppArmor profile ignored: AppArmor is off on this node"
                 );
-                Ok(())
             }
+            return Ok(());
+        };
+        match (profile, &self.profiles.load().apparmor) {
+            (ApparmorProfile::Node(name), _) => node.ensure(spec::APPARMOR_FIELD, &name)?,
+            (ApparmorProfile::Default, Some(name)) => node.ensure(apparmor::KEY, name)?,
+            (ApparmorProfile::Default, None) | (ApparmorProfile::Unconfined, _) => {}
         }
+        Ok(())
     }
 }
 
@@ -100,15 +109,13 @@ impl Given {
         self.labels.as_ref().map(|labels| labels.mount.clone())
     }
 
-    /// Gives the container's label to what it mounts: volumes for which the request asks for it,
-    /// those its image declares, and the files made for it. Blocks for as long as they are large.
+    /// Gives the container's label to the files made for it: those of its own and the volumes that
+    /// its image declares.
     ///
     /// # Errors
-    /// When a volume is the node's own, or a file cannot be labelled.
-    pub(super) fn label(
+    /// When a file cannot be labelled.
+    pub(super) fn label_own(
         &self,
-        config: &Config,
-        sources: &[MountSource],
         declared: &[DeclaredVolume],
         own_files: &[OwnFile],
     ) -> Result<(), ContainerError> {
@@ -117,18 +124,70 @@ impl Given {
         };
         let own = own_files.iter().map(|file| &file.source);
         for path in own.chain(declared.iter().map(|volume| &volume.source)) {
-            selinux::relabel(path, &labels.mount)?;
+            selinux::relabel(path, &labels.mount, &AtomicU64::new(0))?;
         }
-        if !labels.relabels() {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// The volumes for which the request asks for the container's label.
+    ///
+    /// # Errors
+    /// When one is the node's own.
+    pub(super) fn volumes_to_label(
+        &self,
+        config: &Config,
+        sources: &[MountSource],
+    ) -> Result<Option<ToLabel>, ContainerError> {
+        let Some(labels) = self.labels.as_ref().filter(|labels| labels.relabels()) else {
+            return Ok(None);
+        };
+        let mut volumes = Vec::new();
         for (index, (mount, source)) in config.mounts.iter().zip(sources).enumerate() {
             if mount.selinux_relabel && mount.image.is_none() {
                 selinux::check_relabel(index, &source.path)?;
-                let done = selinux::relabel(&source.path, &labels.mount)?;
-                tracing::debug!(path = %source.path.display(), ?done, "volume labelled");
+                volumes.push(source.path.clone());
             }
         }
-        Ok(())
+        let label = labels.mount.clone();
+        Ok((!volumes.is_empty()).then_some(ToLabel { label, volumes }))
+    }
+}
+
+/// Volumes of the host that a container's label is asked for.
+#[derive(Debug)]
+pub(super) struct ToLabel {
+    label: String,
+    volumes: Vec<PathBuf>,
+}
+
+impl Containers {
+    /// Labels volumes, from outside: that lasts for as long as they are large, and a file system
+    /// may never answer.
+    ///
+    /// # Errors
+    /// When a file cannot be labelled, or a file system does not answer in time.
+    pub(super) async fn label_volumes(
+        &self,
+        wanted: ToLabel,
+        stage: &Stage,
+    ) -> Result<(), ContainerError> {
+        let progress = Arc::new(AtomicU64::new(0));
+        let (watched, looking) = (Arc::clone(&progress), stage.clone());
+        let walk = move || {
+            let ToLabel { label, volumes } = wanted;
+            for path in &volumes {
+                looking.waits_for(path.display().to_string());
+                let done = selinux::relabel(path, &label, &progress)?;
+                tracing::debug!(path = %path.display(), ?done, "volume labelled");
+            }
+            Ok(())
+        };
+        let patience = self.settings.mount_source_timeout;
+        let done = move || watched.load(Ordering::Relaxed);
+        let labelled = self.outside.work(patience, done, walk).await;
+        labelled.map_err(|source| ContainerError::DeadMountSource {
+            path: stage.waited_for().into(),
+            source,
+        })?
     }
 }

@@ -1,4 +1,5 @@
-//! What the spec needs to know of the host's files: mount sources and device nodes.
+//! What the spec needs to know of the host's files: mount sources and device nodes. The log's
+//! directory is made by the way.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::{Config, ContainerError, Containers, Pod};
+use super::{ContainerError, Containers, Pod, Record};
 use crate::spec;
 use crate::spec::config::{ContainerConfig, Mount};
 use crate::spec::inputs::{DeviceKind, DeviceNode, MountSource};
@@ -30,37 +31,45 @@ const OWN_NODES: [&str; 5] = [
 
 impl Containers {
     /// What the mounts show of the host; it can be mounted for the pod's user namespace. A source
-    /// may be on a file system that never answers, so it is looked at from outside.
+    /// may be on a file system that never answers, so it is looked at from outside, and so is the
+    /// log's directory: the kubelet makes it, other clients do not.
     ///
     /// # Errors
-    /// When a source cannot be, or its file system does not answer in time.
+    /// When a source cannot be, or a file system does not answer in time.
     pub(super) async fn mount_sources(
         &self,
         pod: &Pod,
-        config: &Config,
+        record: &Record,
         stage: &Stage,
     ) -> Result<Vec<MountSource>, ContainerError> {
-        if config.mounts.is_empty() {
+        let logs = record.log_path.as_deref().and_then(Path::parent);
+        if record.config.mounts.is_empty() && logs.is_none() {
             return Ok(Vec::new());
         }
-        let mounts = config.mounts.clone();
+        let mounts = record.config.mounts.clone();
         let reject = self.settings.absent_sources_to_reject.clone();
         let userns = pod.spec.userns.clone();
-        let looking = stage.clone();
+        let (looking, directory) = (stage.clone(), logs.map(Path::to_owned));
         let patience = self.settings.mount_source_timeout;
         let looked = self.outside.look(patience, move || {
+            if let Some(directory) = directory {
+                looking.waits_for(directory.display().to_string());
+                let create = io_error("create the log directory", &directory);
+                fs::create_dir_all(&directory).map_err(create)?;
+            }
             let found = of_mounts(&mounts, &reject, &looking)?;
             if let Some(userns) = &userns {
                 check_idmapped(&mounts, &found, userns)?;
             }
             Ok(found)
         });
-        looked
-            .await
-            .map_err(|source| ContainerError::DeadMountSource {
-                path: stage.waited_for().into(),
-                source,
-            })?
+        looked.await.map_err(|source| {
+            let path = PathBuf::from(stage.waited_for());
+            match logs == Some(&path) {
+                true => ContainerError::DeadLogDirectory { path, source },
+                false => ContainerError::DeadMountSource { path, source },
+            }
+        })?
     }
 }
 

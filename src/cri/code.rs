@@ -13,6 +13,7 @@ use crate::container::ContainerError;
 use crate::image::ImageError;
 use crate::runtime::RuntimeError;
 use crate::sandbox::SandboxError;
+use crate::security::apparmor::AppArmorError;
 use crate::security::selinux::SelinuxError;
 use crate::spec::SpecError;
 use crate::state::LookupError;
@@ -61,7 +62,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::Spec(_)
         | ContainerError::Seccomp(_)
         | ContainerError::Users(_) => Code::InvalidArgument,
-        ContainerError::AppArmor(_) => Code::InvalidArgument,
+        ContainerError::AppArmor(error) => of_apparmor(error),
         ContainerError::Selinux(error) => of_selinux(error),
         ContainerError::Cdi(CdiError::Name { .. } | CdiError::TooMany { .. }) => {
             Code::InvalidArgument
@@ -75,9 +76,9 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         | ContainerError::MemoryInUse { .. } => Code::FailedPrecondition,
         ContainerError::Busy { .. } => Code::ResourceExhausted,
         ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
-        ContainerError::ExecTimedOut { .. } | ContainerError::DeadMountSource { .. } => {
-            Code::DeadlineExceeded
-        }
+        ContainerError::ExecTimedOut { .. }
+        | ContainerError::DeadMountSource { .. }
+        | ContainerError::DeadLogDirectory { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Image(error) => return of_image(error),
         ContainerError::Cgroup(error) => of_cgroup(error),
@@ -129,6 +130,15 @@ fn of_runtime(error: &RuntimeError) -> Code {
         RuntimeError::Cancelled => Code::FailedPrecondition,
         RuntimeError::TimedOut { .. } => Code::DeadlineExceeded,
         _ => Code::Unknown,
+    }
+}
+
+fn of_apparmor(error: &AppArmorError) -> Code {
+    match error {
+        AppArmorError::NotLoaded { .. } | AppArmorError::Name { .. } => Code::InvalidArgument,
+        AppArmorError::NoParser | AppArmorError::Parser { .. } | AppArmorError::List { .. } => {
+            Code::Unknown
+        }
     }
 }
 

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
 use crate::runtime::{Monitor, NewContainer, Watch};
+use crate::security::selinux;
 use crate::security::users::{self, Accounts};
 use crate::spec::PauseInputs;
 use crate::spec::{self};
 use crate::state::RunDir;
-use crate::sys::{blocking, fault, passage, pidfd};
+use crate::sys::{blocking, fault, mounts, passage, pidfd};
 
 /// Directory of the pause process's bundle within the sandbox's directory.
 const BUNDLE: &str = "pause";
@@ -52,6 +53,22 @@ pub(super) async fn start(
     let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;
     Monitor::of(bundle).start(&record.runtime).await?;
     Ok((Pause { pid, start_time }, watch))
+}
+
+/// Makes the place of the pause processes' roots: Debian has /run mounted `noexec`. An OCI runtime
+/// takes that off a root, but cannot in a user namespace.
+///
+/// # Errors
+/// When it cannot be made or mounted.
+pub(super) fn prepare(run_dir: &RunDir) -> Result<(), SandboxError> {
+    let place = run_dir.pauses();
+    fs::create_dir_all(&place).map_err(SandboxError::io("create the directory", &place))?;
+    let made = mounts::make_executable(&place);
+    let made = made.map_err(SandboxError::io("mount without noexec", &place))?;
+    if made {
+        tracing::debug!(place = %place.display(), "mounted without noexec");
+    }
+    Ok(())
 }
 
 /// A watch on the end of a pause process that an earlier daemon started; `None` when its monitor
@@ -137,6 +154,11 @@ fn write_bundle(sandboxes: &Sandboxes, record: &Record, bundle: &Path) -> Result
     let binary = &sandboxes.settings.pause;
     fs::copy(binary, root.join("pause"))
         .map_err(SandboxError::io("copy the pause binary from", binary))?;
+    if let Some(labels) = &record.selinux {
+        for path in [&root, &root.join("pause")] {
+            selinux::set(path, &labels.mount)?;
+        }
+    }
     // By numbers alone: there is no /etc/passwd beside the pause binary.
     let request = spec::pause_user_request(&record.config.security);
     let user = users::lookup(&request, &Accounts::default())?;

@@ -14,6 +14,7 @@ impl Sandboxes {
     /// # Errors
     /// When the records cannot be listed.
     pub async fn restore(self: &Arc<Self>) -> Result<(), SandboxError> {
+        pause::prepare(&self.rooms.run_dir)?;
         let found = self.records.load()?;
         join_all(found.into_iter().map(|record| self.restore_one(record))).await;
         self.restore_ports().await;

@@ -5,19 +5,22 @@
 //! part.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+
+mod parser;
+
+use parser::PROGRAM as PARSER;
 
 /// Where securityfs shows AppArmor.
 pub const KERNEL: &str = "/sys/kernel/security/apparmor";
 /// The profile that the daemon brings along.
 pub const DEFAULT: &str = "crio-default";
+/// The key of crio.conf that says which profile is the default.
+pub const KEY: &str = "apparmor_profile";
 /// The word for no profile.
 pub const UNCONFINED: &str = "unconfined";
 
-/// The compiler of profiles.
-const PARSER: &str = "apparmor_parser";
 /// The most that is read of the kernel's list; a profile has a line of some dozen bytes.
 const MAX_LIST_BYTES: u64 = 4 << 20;
 /// The longest name of a profile.
@@ -96,18 +99,33 @@ impl AppArmor {
     pub fn prepare(&self, profile: &str) -> Result<Option<String>, AppArmorError> {
         match profile {
             UNCONFINED => return Ok(None),
-            "" | DEFAULT => load(PARSER)?,
-            other => self.check("apparmor_profile", other)?,
+            "" | DEFAULT => load_default()?,
+            other => self.check(KEY, other)?,
         }
         let name = if profile.is_empty() { DEFAULT } else { profile };
         Ok(Some(name.to_owned()))
     }
 
-    /// Whether the kernel has the profile. Reads the kernel's list: profiles come and go.
+    /// Sees that the kernel has a profile that a container is to get: reads the kernel's list, for
+    /// profiles come and go. Ours is loaded again when somebody has unloaded it, which
+    /// `aa-teardown` does. Blocks.
     ///
     /// # Errors
-    /// When it has not, or the text is no name.
-    pub fn check(&self, field: &'static str, name: &str) -> Result<(), AppArmorError> {
+    /// When the profile is not there and cannot be loaded, or the text is no name.
+    pub fn ensure(&self, field: &'static str, name: &str) -> Result<(), AppArmorError> {
+        match self.check(field, name) {
+            Err(AppArmorError::NotLoaded { .. }) if name == DEFAULT => {
+                tracing::warn!(
+                    profile = name,
+                    "the AppArmor profile was unloaded; loaded again"
+                );
+                load_default()
+            }
+            checked => checked,
+        }
+    }
+
+    fn check(&self, field: &'static str, name: &str) -> Result<(), AppArmorError> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(['\0', '\n']) {
             let name: String = name.chars().take(128).collect();
             return Err(AppArmorError::Name {
@@ -137,42 +155,14 @@ impl AppArmor {
     }
 }
 
-/// Compiles and loads the default profile with this program, over an older one of its name.
-fn load(parser: &str) -> Result<(), AppArmorError> {
-    let problem = |problem: String| AppArmorError::Parser { problem };
-    let mut child = Command::new(parser)
-        .args(["--skip-cache", "--replace"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => AppArmorError::NoParser,
-            _ => problem(error.to_string()),
-        })?;
-    if let Some(mut input) = child.stdin.take()
-        && let Err(error) = input.write_all(PROFILE.as_bytes())
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        return Err(problem(error.to_string()));
-    }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| problem(error.to_string()))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said: String = said.trim().chars().take(500).collect();
-            Err(problem(format!("{}: {said}", output.status)))
-        }
-    }
+/// Compiles and loads the default profile, over an older one of its name.
+fn load_default() -> Result<(), AppArmorError> {
+    parser::load(PARSER, PROFILE, parser::DEADLINE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn node(list: &str) -> (tempfile::TempDir, AppArmor) {
         let dir = tempfile::tempdir().unwrap();
@@ -233,33 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn the_default_profile_goes_through_the_parser_and_its_word_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let (parser, got) = (dir.path().join("parser"), dir.path().join("got"));
-        let script = |end: &str| {
-            format!(
-                "#!/bin/sh\necho \"$@\" > {0}\ncat >> {0}\n{end}\n",
-                got.display()
-            )
-        };
-        let write = |text: String| {
-            fs::write(&parser, text).unwrap();
-            fs::set_permissions(&parser, fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        write(script("exit 0"));
-        load(parser.to_str().unwrap()).unwrap();
-        let text = fs::read_to_string(&got).unwrap();
-        assert!(
-            text.starts_with("--skip-cache --replace") && text.contains("profile crio-default "),
-            "{text}"
-        );
-        write(script("echo no such abstraction >&2; exit 3"));
-        let error = load(parser.to_str().unwrap()).unwrap_err().to_string();
-        assert!(
-            error.contains("no such abstraction") && error.contains('3'),
-            "{error}"
-        );
-        let error = load("/nonexistent/parser").unwrap_err().to_string();
-        assert!(error.contains("install it"), "{error}");
+    fn the_default_profile_stands_in_one_pipe_and_has_its_name() {
+        assert!(PROFILE.contains("profile crio-default "));
+        // The least that the kernel gives a pipe.
+        assert!(PROFILE.len() < 4096, "{}", PROFILE.len());
+    }
+
+    #[test]
+    fn only_ours_is_loaded_when_it_is_missing() {
+        let (_dir, node) = node("mine (enforce)\n");
+        node.ensure("f", "mine").unwrap();
+        let error = node.ensure("f", "theirs").unwrap_err().to_string();
+        assert!(error.contains("`theirs` is not loaded"), "{error}");
     }
 }

@@ -16,30 +16,45 @@ const LOCALHOST: &str = "localhost/";
 /// The field that says which profile.
 pub const APPARMOR_FIELD: &str = "security_context.apparmor";
 
+/// Under which AppArmor profile a container runs, where the node has AppArmor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApparmorProfile {
+    /// One of the node's, by name.
+    Node(String),
+    /// The configured default.
+    Default,
+    /// None.
+    Unconfined,
+}
+
 /// The AppArmor profile of the process, if any.
 pub(super) fn apparmor(
     security: &Security,
     settings: &Settings,
     host: &Host,
 ) -> Result<Option<String>, SpecError> {
-    let wanted = wanted(security)?;
+    let profile = apparmor_profile(security)?;
     if !host.apparmor {
         return Ok(None);
     }
-    Ok(match wanted {
-        Some(SecurityProfile::Localhost(name)) => Some(name),
-        Some(SecurityProfile::Unconfined) => Some(UNCONFINED.to_owned()),
-        _ if security.privileged => Some(UNCONFINED.to_owned()),
-        None | Some(SecurityProfile::RuntimeDefault) => settings.apparmor_default.clone(),
+    Ok(match profile {
+        ApparmorProfile::Node(name) => Some(name),
+        ApparmorProfile::Default => settings.apparmor_default.clone(),
+        ApparmorProfile::Unconfined => Some(UNCONFINED.to_owned()),
     })
 }
 
-/// The profile of the node that a container asks for by name. Whoever builds the spec has to see
-/// that it is loaded, where the host has AppArmor.
-pub fn localhost_apparmor(security: &Security) -> Result<Option<String>, SpecError> {
+/// The AppArmor profile that a container is to have. Whoever builds the spec has to see that it is
+/// loaded, where the host has AppArmor.
+///
+/// # Errors
+/// When the request names one that cannot be.
+pub fn apparmor_profile(security: &Security) -> Result<ApparmorProfile, SpecError> {
     Ok(match wanted(security)? {
-        Some(SecurityProfile::Localhost(name)) => Some(name),
-        _ => None,
+        Some(SecurityProfile::Localhost(name)) => ApparmorProfile::Node(name),
+        Some(SecurityProfile::Unconfined) => ApparmorProfile::Unconfined,
+        _ if security.privileged => ApparmorProfile::Unconfined,
+        None | Some(SecurityProfile::RuntimeDefault) => ApparmorProfile::Default,
     })
 }
 

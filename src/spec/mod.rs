@@ -43,7 +43,7 @@ pub use annotations::{effective as effective_annotations, pointless as pointless
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};
-pub use lsm::{APPARMOR_FIELD, localhost_apparmor, selinux_labels, selinux_options};
+pub use lsm::{APPARMOR_FIELD, ApparmorProfile, apparmor_profile, selinux_labels, selinux_options};
 pub use mounts::{check_mounts, peers};
 pub use namespaces::check_namespaces;
 pub use pause::pause;

@@ -60,17 +60,32 @@ impl Outside {
         patience: Duration,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NoAnswer> {
+        self.work(patience, || 0, look).await
+    }
+
+    /// As [`look`](Self::look), for work that may take long by right: it is left to itself when
+    /// `done` has not changed for as long as `patience`. `work` tells `done` what it does by means
+    /// of its own.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub async fn work<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        done: impl Fn() -> u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoAnswer> {
         let deadline = Instant::now() + patience;
         let free = Arc::clone(&self.free).acquire_owned();
         let Ok(Ok(place)) = tokio::time::timeout_at(deadline, free).await else {
             return Err(NoAnswer::Full(patience));
         };
-        let (tell, told) = oneshot::channel();
+        let (tell, mut told) = oneshot::channel();
         let answers = self.answers.get_or_init(deliver).clone();
         let thread = std::thread::Builder::new().name("outside".into());
         let started = thread.spawn(move || {
             forget_descriptors();
-            let answer = look();
+            let answer = work();
             // It fails only when the daemon ends.
             let _ended = answers.send(Box::new(move || {
                 drop(place);
@@ -81,9 +96,15 @@ impl Outside {
         if started.is_err() {
             return Err(NoAnswer::NoThread);
         }
-        match tokio::time::timeout_at(deadline, told).await {
-            Ok(Ok(answer)) => Ok(answer),
-            _ => Err(NoAnswer::Stuck(patience)),
+        let (mut before, mut deadline) = (done(), deadline);
+        loop {
+            match tokio::time::timeout_at(deadline, &mut told).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Err(_) if done() != before => {
+                    (before, deadline) = (done(), Instant::now() + patience);
+                }
+                _ => return Err(NoAnswer::Stuck(patience)),
+            }
         }
     }
 }
@@ -134,6 +155,24 @@ mod tests {
         assert_eq!(stuck, Err(NoAnswer::Stuck(SHORT)));
         assert_eq!(outside.free.available_permits(), MAX_THREADS - 1);
         assert_eq!(outside.look(LONG, || 8).await, Ok(8));
+        drop(go);
+    }
+
+    #[tokio::test]
+    async fn work_may_last_as_long_as_it_goes_on() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        let outside = Outside::default();
+        let steps = Arc::new(AtomicU64::new(0));
+        let (told, (go, wait)) = (Arc::clone(&steps), std::sync::mpsc::channel::<()>());
+        // It goes on whenever it is asked about, ten times, and is stuck then.
+        let done = move || {
+            let step = steps.load(Ordering::Relaxed);
+            steps.store((step + 1).min(10), Ordering::Relaxed);
+            step
+        };
+        let stuck = outside.work(SHORT, done, move || wait.recv().is_ok()).await;
+        assert_eq!(stuck, Err(NoAnswer::Stuck(SHORT)));
+        assert_eq!(told.load(Ordering::Relaxed), 10);
         drop(go);
     }
 

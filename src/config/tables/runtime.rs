@@ -246,8 +246,9 @@ table! {
         runtime_call_timeout: Duration = Duration::from_secs(60);
 
         /// How long the file system of a mount's source may take to tell about it before creating
-        /// the container fails: a dead one tells nothing for ever. `0s` means the default. CRI-O
-        /// does not know this key.
+        /// the container fails: a dead one tells nothing for ever. It holds for the directory of
+        /// the container's log too, and for each file of a volume that is labelled. `0s` means
+        /// the default. CRI-O does not know this key.
         mount_source_timeout: Duration = Duration::from_secs(60);
 
         /// Start a pause process only for pods that share one PID namespace.

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, XattrFlags};
 use rustix::io::Errno;
@@ -93,63 +94,85 @@ pub fn set(path: &Path, label: &str) -> Result<(), SelinuxError> {
 }
 
 /// Labels a volume: the path, which must have no symbolic link in it, and everything below it. A
-/// file system that has no labels is left alone. Blocks for as long as the volume is large.
+/// file system that has no labels is left alone. Blocks for as long as the volume is large; how many
+/// files it has looked at stands in `progress` meanwhile.
 ///
 /// # Errors
 /// At the first file that cannot be labelled; those before it are.
-pub fn relabel(path: &Path, label: &str) -> Result<Relabelled, SelinuxError> {
-    let mut done = Relabelled::default();
+pub fn relabel(path: &Path, label: &str, progress: &AtomicU64) -> Result<Relabelled, SelinuxError> {
+    let mut walk = Walk {
+        label,
+        progress,
+        done: Relabelled::default(),
+    };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
         .map_err(|errno| fault("open the volume", path)(errno.into()))?;
     match label_one(root.as_fd(), label) {
-        Err(Errno::OPNOTSUPP) => return Ok(done),
-        result => count(&mut done, result),
+        Err(Errno::OPNOTSUPP) => return Ok(walk.done),
+        result => walk.count(result),
     }
     .map_err(|errno| fault("set the SELinux label of", path)(errno.into()))?;
     if kind(root.as_fd()) == FileType::Directory {
-        walk(root.as_fd(), path, label, 0, &mut done)?;
+        walk.enter(root.as_fd(), path, 0)?;
     }
-    Ok(done)
+    Ok(walk.done)
 }
 
-fn walk(
-    directory: BorrowedFd<'_>,
-    path: &Path,
-    label: &str,
-    depth: usize,
-    done: &mut Relabelled,
-) -> Result<(), SelinuxError> {
-    if depth == MAX_DEPTH {
-        let error = io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}"));
-        return Err(fault("walk the volume", path)(error));
+/// One labelling of a volume.
+struct Walk<'a> {
+    label: &'a str,
+    /// Files looked at, for who watches.
+    progress: &'a AtomicU64,
+    done: Relabelled,
+}
+
+impl Walk<'_> {
+    /// Labels what is below a directory.
+    fn enter(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        depth: usize,
+    ) -> Result<(), SelinuxError> {
+        if depth == MAX_DEPTH {
+            let error = io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}"));
+            return Err(fault("walk the volume", path)(error));
+        }
+        let list = |errno: Errno| fault("list the directory", path)(errno.into());
+        let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let readable = rustix::fs::openat(directory, c".", open, Mode::empty()).map_err(list)?;
+        let mut buffer = Vec::with_capacity(8192);
+        let mut entries = RawDir::new(&readable, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(list)?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let Some(file) = open_entry(&readable, name, path)? else {
+                continue;
+            };
+            let below = || path.join(name.to_string_lossy().as_ref());
+            match label_one(file.as_fd(), self.label) {
+                // another file system below, or a file of the kernel's
+                Err(Errno::OPNOTSUPP) => continue,
+                result => self.count(result),
+            }
+            .map_err(|errno| fault("set the SELinux label of", &below())(errno.into()))?;
+            if kind(file.as_fd()) == FileType::Directory {
+                self.enter(file.as_fd(), &below(), depth + 1)?;
+            }
+        }
+        Ok(())
     }
-    let list = |errno: Errno| fault("list the directory", path)(errno.into());
-    let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let readable = rustix::fs::openat(directory, c".", open, Mode::empty()).map_err(list)?;
-    let mut buffer = Vec::with_capacity(8192);
-    let mut entries = RawDir::new(&readable, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry.map_err(list)?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        let Some(file) = open_entry(&readable, name, path)? else {
-            continue;
-        };
-        let below = || path.join(name.to_string_lossy().as_ref());
-        match label_one(file.as_fd(), label) {
-            // another file system below, or a file of the kernel's
-            Err(Errno::OPNOTSUPP) => continue,
-            result => count(done, result),
-        }
-        .map_err(|errno| fault("set the SELinux label of", &below())(errno.into()))?;
-        if kind(file.as_fd()) == FileType::Directory {
-            walk(file.as_fd(), &below(), label, depth + 1, done)?;
-        }
+
+    fn count(&mut self, result: Result<bool, Errno>) -> Result<(), Errno> {
+        self.done.changed += u64::from(result?);
+        self.done.seen += 1;
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
-    Ok(())
 }
 
 /// `None`: it went away meanwhile.
@@ -174,9 +197,10 @@ fn kind(file: BorrowedFd<'_>) -> FileType {
 }
 
 /// Whether the label was another one. The descriptor names the file itself, also where it is a
-/// symbolic link, so what stands at its path now does not matter.
+/// symbolic link, so what stands at its path now does not matter. It is of the calling thread, which
+/// may have a table of descriptors of its own.
 fn label_one(file: BorrowedFd<'_>, label: &str) -> Result<bool, Errno> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
     let value = [label.as_bytes(), b"\0"].concat();
     let mut current = vec![0; value.len() + 1];
     if let Ok(length) = rustix::fs::getxattr(&*path, NAME, &mut *current)
@@ -186,12 +210,6 @@ fn label_one(file: BorrowedFd<'_>, label: &str) -> Result<bool, Errno> {
     }
     rustix::fs::setxattr(&*path, NAME, &value, XattrFlags::empty())?;
     Ok(true)
-}
-
-fn count(done: &mut Relabelled, result: Result<bool, Errno>) -> Result<(), Errno> {
-    done.changed += u64::from(result?);
-    done.seen += 1;
-    Ok(())
 }
 
 fn fault(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SelinuxError {

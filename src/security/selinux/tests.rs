@@ -198,6 +198,15 @@ fn a_policy_without_labels_for_containers_is_named() {
     );
 }
 
+fn relabel(path: &Path, label: &str) -> Result<Relabelled, SelinuxError> {
+    let progress = std::sync::atomic::AtomicU64::new(0);
+    let done = super::relabel(path, label, &progress);
+    if let Ok(done) = &done {
+        assert_eq!(progress.into_inner(), done.seen);
+    }
+    done
+}
+
 fn xattr(path: &Path) -> Option<String> {
     let mut value = vec![0; 200];
     let length = rustix::fs::lgetxattr(path, "security.selinux", &mut *value).ok()?;

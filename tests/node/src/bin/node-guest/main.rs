@@ -1,6 +1,7 @@
 //! What the tests run inside the virtual machine: the agent, and the programs that it starts.
 
 mod agent;
+mod apparmor;
 mod churn;
 mod daemon;
 mod images;
@@ -9,6 +10,7 @@ mod ledger;
 mod pods;
 mod scopes;
 mod units;
+mod userns;
 mod verify;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
         ["pod", ref words @ ..] => wait_for(pods::run(words)),
         ["last-words"] => wait_for(last_words::run()),
         ["scopes"] => wait_for(scopes::run()),
+        ["apparmor"] => wait_for(apparmor::run()),
+        ["userns"] => wait_for(userns::run()),
         ["serve"] => images::serve(),
         ["churn", data, seed] => wait_for(churn::run(data, seed)),
         ["verify", data] => wait_for(verify::run(data)),

@@ -180,7 +180,8 @@ async fn nothing_left(all: &[Told], data: &str) -> Outcome {
     Err(format!("left behind: {}", left.join(" ")))
 }
 
-async fn exec(cri: &Client, container: &str, script: &str) -> Outcome<String> {
+/// What a shell's script in a container writes; it must succeed.
+pub async fn exec(cri: &Client, container: &str, script: &str) -> Outcome<String> {
     let reply = cri.exec(container, &["sh", "-c", script], 60).await;
     let reply = reply.map_err(said("ExecSync"))?;
     if reply.exit_code != 0 {

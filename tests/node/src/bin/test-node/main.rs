@@ -4,6 +4,7 @@ mod conformance;
 mod cuts;
 mod install;
 mod options;
+mod security;
 mod service;
 mod short;
 mod suite;
@@ -41,6 +42,7 @@ fn run(options: &Options) -> Result<(), NodeError> {
     let done = match options.verb.as_str() {
         "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
+        "security" => security::run(&workshop),
         "service" => service::run(&workshop),
         "suite" => suite::run(&workshop, options),
         "whole" => whole(&workshop),

@@ -27,10 +27,11 @@ pub struct Options {
     pub seed: Option<u64>,
 }
 
-const USAGE: &str = "usage: test-node image|short|whole|service|suite|cuts|conformance --staged DIR \
+const USAGE: &str = "usage: test-node image|short|whole|security|service|suite|cuts|conformance --staged DIR \
                      [--guest amd64|arm64] [--cuts N] [--kills N] [--seconds N] [--seed N] [--report DIR] [--suite DISK]";
 
-const VERBS: [&str; 7] = [
+const VERBS: [&str; 8] = [
+    "security",
     "image",
     "short",
     "whole",

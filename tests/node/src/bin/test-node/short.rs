@@ -107,7 +107,7 @@ pub(crate) fn guest(inside: &Channel, words: &[&str]) -> Result<String, NodeErro
 }
 
 /// A program that makes many pods, each in seconds under emulation.
-fn long(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
+pub(crate) fn long(inside: &Channel, words: &[&str]) -> Result<String, NodeError> {
     let argv = [&["/opt/node/node-guest"], words].concat();
     inside.good(LONG, &argv)
 }
