@@ -51,6 +51,7 @@ fn node(path: &Path, kind: FileType, device: u64) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_was_changed_in_a_layer_is_named() {
     type Change = fn(&Path);
     let table: [(&str, &str, Change); 19] = [
