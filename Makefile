@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test test-node test-node-short test-node-critest test-node-arm64 test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-node-short test-node-critest test-node-suite test-node-arm64 test-power test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -29,6 +29,8 @@ test-node-short: ## of that what CI runs: a pod under the systemd driver, a rest
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && PROFILE=debug tests/node/run.sh short
 test-node-critest: ## all of critest in that machine, under the systemd driver (as root, an hour)
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && tests/node/run.sh conformance
+test-node-suite: ## the integration tests in that machine, on cgroup v2 (as root, two hours); ARGS=pods for some
+	PROFILE=debug tests/node/run.sh suite $(ARGS)
 test-node-arm64: ## the short form of test-node in an arm64 Debian under qemu-system-aarch64 (as root, half an hour)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/arm64.sh
 test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"

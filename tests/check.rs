@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cricket_harness::image::{Compression, Image};
@@ -141,7 +142,7 @@ async fn a_broken_layer_is_named_and_its_images_go_and_what_others_share_stays()
 }
 
 #[tokio::test]
-async fn files_that_are_gone_or_were_added_are_seen() {
+async fn files_that_are_gone_or_were_added_or_have_another_mode_are_seen() {
     let mut node = Node::start(CRICKET).await;
     two_images(&mut node).await;
     let file = in_layers(&node, "only-a");
@@ -154,6 +155,13 @@ async fn files_that_are_gone_or_were_added_are_seen() {
         "{text}"
     );
     fs::remove_file(&added).unwrap();
+    is_in_order(&node);
+    let as_it_was = fs::metadata(&file).unwrap().permissions();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o606)).unwrap();
+    let (code, text) = cricket(&node, &["check"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("its mode is 0606, not 0644"), "{text}");
+    fs::set_permissions(&file, as_it_was).unwrap();
     is_in_order(&node);
     fs::remove_file(&file).unwrap();
     let (code, text) = cricket(&node, &["check"]);

@@ -27,6 +27,7 @@ use super::dir::Dir;
 use super::document::{CONFIG, MAX_DOCUMENT_BYTES, document};
 use super::image::Content;
 use super::layer::{DIFF, describe, sha256_hex};
+use super::record::LayerRecord;
 use super::unpack::EntryPath;
 use super::{ImageRecord, LayerInfo, Lease, NewImage, StorageError, Store, usage};
 
@@ -122,7 +123,11 @@ impl Lease {
             let tally =
                 usage::measure(root.as_fd()).map_err(StorageError::io(root.path(), "measure"))?;
             let hex = sha256_hex(&file.layer)?.to_owned();
-            describe(staging, hex, tally, None, None, Some(held))
+            let record = LayerRecord {
+                file: Some(held),
+                ..LayerRecord::new(hex, tally)
+            };
+            describe(staging, record)
         })
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::LayerInfo;
 use super::image_record::ImageRecord;
+use super::record::LayerRecord;
 use super::unpack::RootAttributes;
 
 #[derive(Debug, Default)]
@@ -34,8 +35,27 @@ pub(super) struct LayerEntry {
     pub(super) root: Option<RootAttributes>,
     /// Length of the tar, if it can be made again.
     pub(super) tar_bytes: Option<u64>,
+    /// Whether the headers of that tar say what is on the disk.
+    pub(super) is_plain: bool,
     /// How many leases hold it.
     pub(super) leases: usize,
+}
+
+impl From<LayerRecord> for LayerEntry {
+    fn from(record: LayerRecord) -> LayerEntry {
+        LayerEntry {
+            info: LayerInfo {
+                diff_id: record.diff_id,
+                bytes: record.bytes,
+                inodes: record.inodes,
+                file: record.file,
+            },
+            root: record.root,
+            tar_bytes: record.tar_bytes,
+            is_plain: record.is_plain,
+            leases: 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

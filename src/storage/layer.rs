@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oci_spec::image::{Digest, DigestAlgorithm};
-use serde_json::Map;
 
 use super::background::Task;
 use super::blob_file::BlobFile;
@@ -17,7 +16,7 @@ use super::index::LayerEntry;
 use super::record::{self, LAYER_FILE, LayerRecord};
 use super::store::Shared;
 use super::trash::unique_name;
-use super::unpack::{self, Job, RootAttributes};
+use super::unpack::{self, Job};
 use super::usage::{self, Tally};
 use super::{StorageError, Store};
 use crate::sys::fault;
@@ -199,37 +198,9 @@ impl Drop for Lease {
 }
 
 /// Writes the record of a layer that is being made into its directory.
-pub(super) fn describe(
-    staging: &Dir,
-    hex: String,
-    tally: Tally,
-    root: Option<RootAttributes>,
-    tar_bytes: Option<u64>,
-    file: Option<BlobFile>,
-) -> Result<LayerEntry, StorageError> {
-    let record = LayerRecord {
-        version: record::VERSION,
-        diff_id: hex.clone(),
-        bytes: tally.bytes,
-        inodes: tally.inodes,
-        tar_bytes,
-        root,
-        file: file.clone(),
-        unknown: Map::new(),
-    };
+pub(super) fn describe(staging: &Dir, record: LayerRecord) -> Result<LayerEntry, StorageError> {
     staging.write(LAYER_FILE, &record::encode(&record, staging.path())?)?;
-    let info = LayerInfo {
-        diff_id: hex,
-        bytes: tally.bytes,
-        inodes: tally.inodes,
-        file,
-    };
-    Ok(LayerEntry {
-        info,
-        root,
-        tar_bytes,
-        leases: 0,
-    })
+    Ok(record.into())
 }
 
 impl Shared {
@@ -266,8 +237,13 @@ impl Shared {
             bytes: tally.bytes + unpacked.beside.bytes,
             inodes: tally.inodes + unpacked.beside.inodes,
         };
-        let hex = diff_id.digest().to_owned();
-        describe(staging, hex, tally, unpacked.root, unpacked.tar_bytes, None)
+        let record = LayerRecord {
+            tar_bytes: unpacked.tar_bytes,
+            is_plain: unpacked.exact,
+            root: unpacked.root,
+            ..LayerRecord::new(diff_id.digest().to_owned(), tally)
+        };
+        describe(staging, record)
     }
 
     /// Frees every layer that nothing refers to.

@@ -16,7 +16,7 @@ use super::layer::DIFF;
 use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::{Trash, unique_name};
-use super::{LayerInfo, Settings, StorageError, Store};
+use super::{Settings, StorageError, Store};
 use crate::sys::lock;
 
 impl Store {
@@ -126,26 +126,7 @@ pub(super) fn load_layer(layers: &Dir, name: &OsStr) -> Result<LayerEntry, Stora
     if record.diff_id != name {
         return Err(record::mismatch(dir.path(), LAYER_FILE));
     }
-    let LayerRecord {
-        diff_id,
-        bytes,
-        inodes,
-        root,
-        tar_bytes,
-        file,
-        ..
-    } = record;
-    Ok(LayerEntry {
-        info: LayerInfo {
-            diff_id,
-            bytes,
-            inodes,
-            file,
-        },
-        root,
-        tar_bytes,
-        leases: 0,
-    })
+    Ok(record.into())
 }
 
 fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), StorageError> {

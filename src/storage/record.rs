@@ -14,6 +14,7 @@ use super::StorageError;
 use super::blob_file::BlobFile;
 use super::dir::Dir;
 use super::unpack::RootAttributes;
+use super::usage::Tally;
 
 /// The version that is written, of all three kinds.
 pub(super) const VERSION: u32 = 1;
@@ -44,6 +45,9 @@ pub(super) struct LayerRecord {
     /// Length of the tar, where the split beside it is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tar_bytes: Option<u64>,
+    /// Whether no entry of the tar replaced another: then its headers say what is on the disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_plain: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<RootAttributes>,
     /// Of a layer that is a file of an artifact.
@@ -51,6 +55,23 @@ pub(super) struct LayerRecord {
     pub(super) file: Option<BlobFile>,
     #[serde(flatten)]
     pub(super) unknown: Map<String, Value>,
+}
+
+impl LayerRecord {
+    /// Of a layer that occupies so much, with nothing to verify it by.
+    pub(super) fn new(diff_id: String, tally: Tally) -> LayerRecord {
+        LayerRecord {
+            version: VERSION,
+            diff_id,
+            bytes: tally.bytes,
+            inodes: tally.inodes,
+            tar_bytes: None,
+            is_plain: false,
+            root: None,
+            file: None,
+            unknown: Map::new(),
+        }
+    }
 }
 
 /// `images/<id>/image.json`. What the config says (layers, times of building) is not repeated.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh VERB [ARGUMENT...]: builds cricket, what runs in the virtual machine and its image, and
-# runs `test-node VERB ARGUMENT...`. PROFILE=debug takes a debug build instead of a release. As root.
+# runs `test-node VERB ARGUMENT...`; `run.sh suite [NAME...]` runs integration tests in it, all or some.
+# PROFILE=debug takes a debug build instead of a release. As root.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
@@ -29,6 +30,20 @@ if [ "${1-}" = conformance ]; then
     # A part of the suite is judged by critest's own summary.
     [ -z "${CRICKET_CONFORMANCE_FOCUS-}" ] || { tail -n 12 "$report/critest.log"; exit; }
     "$built/conformance" judge "$report/report.json" "$report/features.json"
+    exit
+fi
+if [ "${1-}" = suite ]; then
+    shift
+    # The integration tests' own programs, and the runc that some of them take.
+    contrib/deps/runc.sh
+    cargo build --workspace --locked
+    tests/node/suite.sh "$staged/tests.raw" "$@"
+    report=target/node-suite
+    rm -rf "$report"
+    mkdir -p "$report"
+    mkdir "$staged/agent"
+    mv "$staged/node-guest" "$staged/agent/"
+    "$built/test-node" suite --staged "$staged/agent" --suite "$staged/tests.raw" --report "$report"
     exit
 fi
 "$built/test-node" "$@" --staged "$staged"

@@ -40,20 +40,20 @@ async fn network_is_ready(node: &Node) -> bool {
 async fn without_inotify_the_daemon_starts_says_so_and_still_sees_changes() {
     let mut node = Node::start(CRICKET).await;
     let image = node.busybox().await;
-    node.daemon.kill();
-    let taken = take_all();
-    assert!(
-        matches!(Inotify::init(InitFlags::IN_CLOEXEC), Err(Errno::EMFILE)),
-        "{} instances were not all",
-        taken.len()
-    );
-    let before = node.daemon.log().len();
-    node.daemon.launch();
-    node.reconnect().await;
-    node.until("it says so", || {
-        node.daemon.log()[before..].contains("fs.inotify.max_user_instances")
-    })
-    .await;
+    // All daemons of this machine share the limit: one that ends just then may leave an instance to
+    // this one.
+    let mut taken = Vec::new();
+    for attempt in 0.. {
+        assert!(attempt < 100, "each time an instance was left");
+        node.daemon.kill();
+        taken.extend(take_all());
+        let before = node.daemon.log().len();
+        node.daemon.launch();
+        node.reconnect().await;
+        if node.daemon.log()[before..].contains("fs.inotify.max_user_instances") {
+            break;
+        }
+    }
     // Others on this machine want some too.
     drop(taken);
     assert!(network_is_ready(&node).await);

@@ -11,15 +11,17 @@ use super::{Monitor, runtime};
 impl Monitor {
     /// Begins to start the container, or joins whoever has begun.
     pub(super) fn start(&mut self, index: Place) -> Result<(), Failure> {
-        if self.ending.is_some() {
-            return Err(Failure::refused(Step::Phase, "the container has ended"));
-        }
+        // First what was begun: one whose daemon was killed asks again, perhaps after the end and
+        // before the record of it.
         if self.started_at_ns != 0 {
             let started_at_ns = self.started_at_ns;
             self.finish_client(index, &Reply::Started { started_at_ns });
             return Ok(());
         }
         if self.starting.is_none() {
+            if self.ending.is_some() {
+                return Err(Failure::refused(Step::Phase, "the container has ended"));
+            }
             let log = runtime::open_log(RUNTIME_LOG)?;
             self.runtime.begin(RUNTIME_LOG, "start").container();
             let (stdin, stdout) = (&self.null, &self.null);

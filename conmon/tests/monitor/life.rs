@@ -1,11 +1,14 @@
 //! From create to the exit record.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use conmon::{Phase, Reply, Request, Step};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::harness::{Container, Wanted, describe, start_monitor};
 
@@ -86,6 +89,44 @@ fn starts_at_the_same_time_and_later_get_the_same_answer() {
     ));
     assert!(answers.iter().all(|answer| *answer == answers[0]));
     assert_eq!(container.call(&Request::Start).0, answers[0]);
+}
+
+/// A daemon that was killed asks again, perhaps when all that is missing is the runtime's own end.
+#[test]
+fn a_start_asked_again_after_the_containers_end_gets_the_first_ones_answer() {
+    let scratch = TempDir::new().unwrap();
+    let (slow, gate) = (scratch.path().join("slow"), scratch.path().join("gate"));
+    let wait = format!(
+        "#!/bin/sh\nrunc \"$@\" || exit\ncase \" $* \" in *' start '*)\n\
+         while [ ! -e {} ]; do sleep 0.01; done;; esac\n",
+        gate.display()
+    );
+    fs::write(&slow, wait).unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut wanted = Wanted::script("exit 7");
+    wanted.runtime = slow.to_str();
+    let container = Container::create(&wanted);
+    let pid: i32 = fs::read_to_string(container.scratch.join("bundle/pidfile"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let starters = [container.connect(), container.connect()];
+    starters[0].send(&Request::Start);
+    let until = Instant::now() + Duration::from_secs(60);
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(Instant::now() < until, "it has not ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    starters[1].send(&Request::Start);
+    fs::write(&gate, "").unwrap();
+    for starter in &starters {
+        let (packet, _) = starter.receive();
+        let reply = Reply::decode(&packet);
+        assert!(matches!(reply, Ok(Reply::Started { .. })), "{reply:?}");
+    }
+    let status = container.wait();
+    assert_eq!(status.exit_code, 7);
+    assert!(status.started_at_ns > 0);
 }
 
 #[test]

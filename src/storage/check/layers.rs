@@ -1,4 +1,5 @@
-//! Layers: each is made into its tar again, whose digest is its name.
+//! Layers: each is made into its tar again, whose digest is its name, and compared with what that
+//! tar says of each file.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -17,6 +18,7 @@ use crate::storage::dir::Dir;
 use crate::storage::layer::DIFF;
 use crate::storage::open::load_layer;
 use crate::storage::split::reader::Reader;
+use crate::storage::unpack::{self, Difference};
 use crate::storage::{ArtifactFile, StorageError, Store, usage};
 
 /// Bytes that are read at once.
@@ -91,7 +93,7 @@ struct Verifier<'a, 'b> {
     watch: &'a mut Watch<'b>,
 }
 
-impl Verifier<'_, '_> {
+impl<'b> Verifier<'_, 'b> {
     fn one(&mut self, layers: &Dir, name: &OsStr, depth: Depth) -> Result<Verdict, StorageError> {
         let entry = load_layer(layers, name)?;
         let hex = entry.info.diff_id;
@@ -105,14 +107,33 @@ impl Verifier<'_, '_> {
             return self.only_file(&dir, &diff_id);
         }
         let tally = usage::measure(dir.as_fd()).map_err(StorageError::io(dir.path(), "measure"))?;
-        let mut reader = Reader::open(&diff_id, &dir, diff)?;
-        let mut hash = Sha256::new();
-        self.drain(&mut hash, |buffer| reader.read(buffer))?;
-        let is = hex::encode(hash.finalize());
+        let mut tar = Tar {
+            reader: Reader::open(&diff_id, &dir, dir.sub(DIFF)?)?,
+            hash: Sha256::new(),
+            counter: self.counter(),
+            failed: None,
+        };
+        let different = match entry.is_plain {
+            true => unpack::compare(&diff_id, &diff, &mut tar),
+            false => Ok(Vec::new()),
+        };
+        let is = tar.finish()?;
         if is != hex {
             return Err(StorageError::DiffIdMismatch {
                 expected: diff_id,
                 found: is,
+            });
+        }
+        let different = different?;
+        if let [Difference { path, reason }, others @ ..] = &different[..] {
+            let (path, mut reason) = (diff.path().join(path), reason.clone());
+            if !others.is_empty() {
+                reason = format!("{reason}, and {} more are not as they were", others.len());
+            }
+            return Err(StorageError::LayerChanged {
+                diff_id,
+                path,
+                reason,
             });
         }
         // The directory itself and its record are not counted in the record.
@@ -128,26 +149,11 @@ impl Verifier<'_, '_> {
         Ok(Verdict::Good)
     }
 
-    fn drain(
-        &mut self,
-        hash: &mut Sha256,
-        mut read: impl FnMut(&mut [u8]) -> Result<usize, StorageError>,
-    ) -> Result<(), StorageError> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut next = self.progress.bytes + TELL_BYTES;
-        loop {
-            let count = read(&mut buffer)?;
-            if count == 0 {
-                return Ok(());
-            }
-            hash.update(&buffer[..count]);
-            self.progress.bytes += count as u64;
-            if self.progress.bytes >= next {
-                next = self.progress.bytes + TELL_BYTES;
-                if !(self.watch)(self.progress) {
-                    return Err(StorageError::Ended);
-                }
-            }
+    fn counter(&mut self) -> Counter<'_, 'b> {
+        Counter {
+            next: self.progress.bytes + TELL_BYTES,
+            progress: &mut self.progress,
+            watch: self.watch,
         }
     }
 
@@ -158,9 +164,18 @@ impl Verifier<'_, '_> {
         };
         let place = layer.path().join(DIFF).join(&path);
         let mut hash = Sha256::new();
-        self.drain(&mut hash, |buffer| {
-            file.read(buffer).map_err(StorageError::io(&place, "read"))
-        })?;
+        let mut counter = self.counter();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let count = file
+                .read(&mut buffer)
+                .map_err(StorageError::io(&place, "read"))?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            counter.count(count)?;
+        }
         let blob = format!("sha256:{}", hex::encode(hash.finalize()));
         let named = Digest::from_str(&blob)
             .ok()
@@ -170,6 +185,65 @@ impl Verifier<'_, '_> {
             // A layer of an image may also be one file.
             _ => Verdict::Unknown,
         })
+    }
+}
+
+/// Tells now and then how far it has come, and hears whether to go on.
+struct Counter<'a, 'b> {
+    progress: &'a mut Progress,
+    watch: &'a mut Watch<'b>,
+    /// When to tell next.
+    next: u64,
+}
+
+impl Counter<'_, '_> {
+    fn count(&mut self, bytes: usize) -> Result<(), StorageError> {
+        self.progress.bytes += bytes as u64;
+        if self.progress.bytes >= self.next {
+            self.next = self.progress.bytes + TELL_BYTES;
+            if !(self.watch)(*self.progress) {
+                return Err(StorageError::Ended);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A layer's tar made again, hashed on its way to whoever compares it with the layer.
+struct Tar<'a, 'b> {
+    reader: Reader,
+    hash: Sha256,
+    counter: Counter<'a, 'b>,
+    /// Why there is no more of it.
+    failed: Option<StorageError>,
+}
+
+impl Read for Tar<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &self.failed {
+            Some(_) => Ok(0),
+            None => self.reader.read(buffer),
+        };
+        let counted = read.and_then(|count| {
+            self.hash.update(&buffer[..count]);
+            self.counter.count(count).map(|()| count)
+        });
+        counted.map_err(|error| {
+            self.failed = Some(error);
+            io::ErrorKind::Other.into()
+        })
+    }
+}
+
+impl Tar<'_, '_> {
+    /// Its sha256 in hex, whether or not it was read to its end.
+    fn finish(mut self) -> Result<String, StorageError> {
+        // What it fails with is kept.
+        let _ = io::copy(&mut self, &mut io::sink());
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(hex::encode(self.hash.finalize())),
+        }
     }
 }
 

@@ -265,6 +265,19 @@ pub(super) fn layer_tar(scratch: &Scratch, tar: &[u8]) -> Result<Vec<u8>, String
     Ok(again)
 }
 
+/// What is wrong with a layer's directory by the headers of its tar, as far as they can say it.
+pub(super) fn differences(scratch: &Scratch, tar: &[u8]) -> Vec<(PathBuf, String)> {
+    let name = OsString::from(digest(tar).digest());
+    let entry = open::load_layer(&scratch.store().shared.places.layers, &name).unwrap();
+    if !entry.is_plain {
+        return Vec::new();
+    }
+    let diff = dir::Dir::open_or_create(&scratch.layer_path(tar)).unwrap();
+    let found = unpack::compare("sha256:x", &diff, &mut &tar[..]).unwrap();
+    let found = found.into_iter();
+    found.map(|found| (found.path, found.reason)).collect()
+}
+
 /// Bytes and inodes of a layer on disk, without its directory and its record.
 pub(super) fn occupied(diff: &Path) -> (u64, u64) {
     let layer = dir::Dir::open_or_create(diff.parent().unwrap()).unwrap();

@@ -78,6 +78,7 @@ fn add(tar: Tar, step: &Step) -> Tar {
 fn unpack_and_read(scratch: &Scratch, tar: &[u8]) -> Result<Vec<u8>, StorageError> {
     let lease = scratch.store().lease();
     lease.unpack_layer(&digest(tar), tar, &AtomicU64::new(0))?;
+    assert_eq!(differences(scratch, tar), []);
     Ok(layer_tar(scratch, tar).unwrap())
 }
 

@@ -18,6 +18,7 @@ fn comes_back(what: &str, tar: &[u8]) {
     assert_eq!((differs, again.len()), (None, tar.len()), "{what}");
     let verified = scratch.store().verify_layer(&digest(tar)).unwrap();
     assert_eq!(verified, tar.len() as u64, "{what}");
+    assert_eq!(differences(&scratch, tar), [], "{what}");
 }
 
 #[test]

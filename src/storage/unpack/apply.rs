@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::archive::{Archive, Entry, Kind, Sparse};
 use super::name::{EntryPath, MAX_PATH_BYTES, Meaning, meaning};
 use super::pax::Time;
+use super::source::Source;
 use super::tree::{self, Tree};
 use super::{Fault, RootAttributes, sys};
 
@@ -44,7 +45,11 @@ impl<'a> Applier<'a> {
         }
     }
 
-    pub(super) fn apply(&mut self, entry: &Entry, data: &mut Archive<'_>) -> Result<(), Fault> {
+    pub(super) fn apply(
+        &mut self,
+        entry: &Entry,
+        data: &mut Archive<Source<'_>>,
+    ) -> Result<(), Fault> {
         match meaning(&entry.name).map_err(Fault::Refused)? {
             Meaning::Ignored => Ok(()),
             Meaning::Root => self.root_directory(entry),
@@ -116,7 +121,7 @@ impl<'a> Applier<'a> {
         &mut self,
         entry: &Entry,
         path: EntryPath,
-        data: &mut Archive<'_>,
+        data: &mut Archive<Source<'_>>,
     ) -> Result<(), Fault> {
         if entry.kind == Kind::Directory {
             return self.directory(entry, path);
@@ -197,7 +202,7 @@ impl<'a> Applier<'a> {
         entry: &Entry,
         parent: &Rc<OwnedFd>,
         name: &[u8],
-        data: &mut Archive<'_>,
+        data: &mut Archive<Source<'_>>,
     ) -> Result<(), Fault> {
         let at = parent.as_fd();
         let flags =
@@ -306,7 +311,7 @@ fn write_all(
     file: BorrowedFd<'_>,
     offset: u64,
     mut count: u64,
-    data: &mut Archive<'_>,
+    data: &mut Archive<Source<'_>>,
 ) -> Result<(), Fault> {
     if count == 0 {
         return Ok(());
@@ -329,7 +334,7 @@ fn write_all(
 fn write_sparse(
     file: BorrowedFd<'_>,
     sparse: &Sparse,
-    data: &mut Archive<'_>,
+    data: &mut Archive<Source<'_>>,
 ) -> Result<(), Fault> {
     rustix::fs::ftruncate(file, sparse.length).map_err(sys("set the length"))?;
     for (offset, count) in &sparse.segments {
@@ -356,7 +361,7 @@ fn set_attributes(fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Fault> {
 
 /// File capabilities and what users may set themselves. Not `trusted.` (overlayfs's own), not security
 /// labels (the host's policy gives them), not ACLs (containers/storage drops them as well).
-fn keeps_xattr(name: &[u8]) -> bool {
+pub(super) fn keeps_xattr(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }

@@ -15,7 +15,7 @@ use super::super::split::writer::Writer;
 use super::Fault;
 use super::name::MAX_PATH_BYTES;
 use super::pax::{self, Time};
-use super::source::Source;
+use super::source::{Source, Stream};
 
 const BLOCK: usize = 512;
 
@@ -82,23 +82,15 @@ struct Extensions {
     count: usize,
 }
 
-pub(super) struct Archive<'a> {
-    source: Source<'a>,
+pub(super) struct Archive<S> {
+    source: S,
     /// Data bytes of the current entry that have not been read.
     data_left: u64,
     /// Bytes that fill up its last block.
     padding: u64,
 }
 
-impl<'a> Archive<'a> {
-    pub(super) fn new(source: Source<'a>) -> Archive<'a> {
-        Archive {
-            source,
-            data_left: 0,
-            padding: 0,
-        }
-    }
-
+impl Archive<Source<'_>> {
     pub(super) fn offset(&self) -> u64 {
         self.source.offset()
     }
@@ -116,6 +108,16 @@ impl<'a> Archive<'a> {
     /// Completes that.
     pub(super) fn into_split(self) -> Writer {
         self.source.split
+    }
+}
+
+impl<S: Stream> Archive<S> {
+    pub(super) fn new(source: S) -> Archive<S> {
+        Archive {
+            source,
+            data_left: 0,
+            padding: 0,
+        }
     }
 
     /// The next entry, past whatever is left of the last one. `None`: the stream has been read to its

@@ -7,6 +7,7 @@
 
 mod apply;
 mod archive;
+mod compare;
 mod name;
 mod pax;
 mod source;
@@ -35,6 +36,7 @@ use archive::Archive;
 use source::Source;
 use tree::Tree;
 
+pub(super) use compare::{Difference, compare};
 pub(super) use name::EntryPath;
 
 /// How often the free space is looked at: so many bytes of the stream.
@@ -199,7 +201,7 @@ fn keep_rest(
 
 fn apply_entries(
     job: &Job<'_>,
-    archive: &mut Archive<'_>,
+    archive: &mut Archive<Source<'_>>,
     applier: &mut Applier<'_>,
     shown: &mut String,
 ) -> Result<(), Fault> {

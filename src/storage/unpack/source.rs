@@ -26,6 +26,34 @@ pub(super) const CHUNKS: usize = 4;
 
 type Chunk = io::Result<Vec<u8>>;
 
+/// Bytes of a tar, in order.
+pub(super) trait Stream {
+    /// The bytes that are there; empty only at the end.
+    fn peek(&mut self) -> Result<&[u8], Fault>;
+
+    /// Marks the first `count` bytes of what [`Stream::peek`] gave as used, for anything but content.
+    fn consume(&mut self, count: usize);
+
+    /// As [`Stream::consume`], for a file's content.
+    fn consume_content(&mut self, count: usize);
+
+    /// Fills `buffer` as far as the stream goes; returns how far.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let bytes = self.peek()?;
+            if bytes.is_empty() {
+                break;
+            }
+            let count = bytes.len().min(buffer.len() - filled);
+            buffer[filled..filled + count].copy_from_slice(&bytes[..count]);
+            self.consume(count);
+            filled += count;
+        }
+        Ok(filled)
+    }
+}
+
 /// Reads `tar` to its end, or until the other side has hung up.
 ///
 /// `full` takes what was read, `spare` gives used buffers back.
@@ -95,62 +123,6 @@ impl<'a> Source<'a> {
         hex::encode(self.hash.clone().finalize())
     }
 
-    /// The bytes that are there; empty only at the end.
-    pub(super) fn peek(&mut self) -> Result<&[u8], Fault> {
-        while self.used == self.chunk.len() && !self.ended {
-            let old = std::mem::take(&mut self.chunk);
-            self.used = 0;
-            if old.capacity() > 0 {
-                // A reader that has ended needs no buffers any more.
-                let _ = self.spare.try_send(old);
-            }
-            match self.full.recv() {
-                Ok(Ok(chunk)) => {
-                    self.received += chunk.len() as u64;
-                    self.hash.update(&chunk);
-                    self.chunk = chunk;
-                    self.check_limits()?;
-                }
-                Ok(Err(error)) => {
-                    self.ended = true;
-                    return Err(Fault::Read(error));
-                }
-                Err(_) => self.ended = true,
-            }
-        }
-        Ok(&self.chunk[self.used..])
-    }
-
-    /// Marks the first `count` bytes of what [`Source::peek`] gave as used, for anything but content.
-    pub(super) fn consume(&mut self, count: usize) {
-        let end = self.used + count;
-        self.split.raw(&self.chunk[self.used..end]);
-        self.used = end;
-    }
-
-    /// As [`Source::consume`], for what was written to a file.
-    pub(super) fn consume_content(&mut self, count: usize) {
-        let end = self.used + count;
-        self.split.piece(&self.chunk[self.used..end]);
-        self.used = end;
-    }
-
-    /// Fills `buffer` as far as the stream goes; returns how far.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let bytes = self.peek()?;
-            if bytes.is_empty() {
-                break;
-            }
-            let count = bytes.len().min(buffer.len() - filled);
-            buffer[filled..filled + count].copy_from_slice(&bytes[..count]);
-            self.consume(count);
-            filled += count;
-        }
-        Ok(filled)
-    }
-
     fn check_limits(&self) -> Result<(), Fault> {
         let LayerLimits {
             max_bytes,
@@ -175,5 +147,44 @@ impl<'a> Source<'a> {
             });
         }
         Ok(())
+    }
+}
+
+impl Stream for Source<'_> {
+    fn peek(&mut self) -> Result<&[u8], Fault> {
+        while self.used == self.chunk.len() && !self.ended {
+            let old = std::mem::take(&mut self.chunk);
+            self.used = 0;
+            if old.capacity() > 0 {
+                // A reader that has ended needs no buffers any more.
+                let _ = self.spare.try_send(old);
+            }
+            match self.full.recv() {
+                Ok(Ok(chunk)) => {
+                    self.received += chunk.len() as u64;
+                    self.hash.update(&chunk);
+                    self.chunk = chunk;
+                    self.check_limits()?;
+                }
+                Ok(Err(error)) => {
+                    self.ended = true;
+                    return Err(Fault::Read(error));
+                }
+                Err(_) => self.ended = true,
+            }
+        }
+        Ok(&self.chunk[self.used..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        let end = self.used + count;
+        self.split.raw(&self.chunk[self.used..end]);
+        self.used = end;
+    }
+
+    fn consume_content(&mut self, count: usize) {
+        let end = self.used + count;
+        self.split.piece(&self.chunk[self.used..end]);
+        self.used = end;
     }
 }

@@ -49,6 +49,34 @@ pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Result<(), Fault> {
         .map_err(sys("mark a directory opaque"))
 }
 
+/// Whether this directory hides what the layers below have in it.
+pub(super) fn is_opaque(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut value = [0; 1];
+    match rustix::fs::fgetxattr(dir, OPAQUE_XATTR, &mut value) {
+        Ok(count) => Ok(&value[..count] == b"y"),
+        Err(Errno::NODATA | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens an existing directory of the layer at `root`, through its links as they are in a container.
+pub(super) fn open_directory(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { b"." } else { path };
+    let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..MAX_RACES {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 impl<'a> Tree<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, trash: &'a Trash, lost: Lost<'a>) -> Tree<'a> {
         Tree {
@@ -76,16 +104,7 @@ impl<'a> Tree<'a> {
     }
 
     fn open_with(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { b"." } else { path };
-        let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..MAX_RACES {
-            match rustix::fs::openat2(self.root, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                result => return result,
-            }
-        }
-        Err(Errno::AGAIN)
+        open_directory(self.root, path, flags)
     }
 
     /// The directory at `path`, made with its parents (0755, root) where missing.

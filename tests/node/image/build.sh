@@ -87,7 +87,7 @@ if ! fresh "$guest" "$guest_key"; then
     : >"$tree/etc/machine-id"
     # Timers would work beside the tests; a package's service must not start by itself.
     for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
-        e2scrub_all.timer nftables.service; do
+        e2scrub_all.timer nftables.service docker-registry.service; do
         ln -sf /dev/null "$tree/etc/systemd/system/$unit"
     done
     # Profiles of desktop programs; loading them is a third of a boot.

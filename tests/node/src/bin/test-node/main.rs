@@ -6,6 +6,7 @@ mod install;
 mod options;
 mod service;
 mod short;
+mod suite;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ fn run(options: &Options) -> Result<(), NodeError> {
         "conformance" => conformance::run(&workshop, options),
         "cuts" => cuts::run(&workshop, options),
         "service" => service::run(&workshop),
+        "suite" => suite::run(&workshop, options),
         "whole" => whole(&workshop),
         _ => short::run(&workshop, Form::Short),
     };

@@ -19,20 +19,32 @@ pub struct Options {
     pub kills: usize,
     /// Seconds of the run that is cut up.
     pub seconds: u64,
-    /// Where critest's report goes.
+    /// Where reports go.
     pub report: PathBuf,
+    /// The disk with the integration tests.
+    pub suite: PathBuf,
     /// Of all chance; `None` takes a new one.
     pub seed: Option<u64>,
 }
 
-const USAGE: &str = "usage: test-node image|short|whole|service|cuts|conformance --staged DIR \
-                     [--guest amd64|arm64] [--cuts N] [--kills N] [--seconds N] [--seed N] [--report DIR]";
+const USAGE: &str = "usage: test-node image|short|whole|service|suite|cuts|conformance --staged DIR \
+                     [--guest amd64|arm64] [--cuts N] [--kills N] [--seconds N] [--seed N] [--report DIR] [--suite DISK]";
+
+const VERBS: [&str; 7] = [
+    "image",
+    "short",
+    "whole",
+    "service",
+    "suite",
+    "cuts",
+    "conformance",
+];
 
 impl Options {
     /// Reads the arguments after the program's name.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let verb = words.next().unwrap_or_default();
-        if !["image", "short", "whole", "service", "cuts", "conformance"].contains(&verb.as_str()) {
+        if !VERBS.contains(&verb.as_str()) {
             return Err(USAGE.into());
         }
         let mut options = Options {
@@ -43,6 +55,7 @@ impl Options {
             kills: 3,
             seconds: 180,
             report: "target/node-conformance".into(),
+            suite: PathBuf::new(),
             seed: None,
         };
         while let Some(word) = words.next() {
@@ -54,6 +67,7 @@ impl Options {
             match word.as_str() {
                 "--guest" => options.guest = guest(&value)?,
                 "--staged" => options.staged = value.into(),
+                "--suite" => options.suite = value.into(),
                 "--report" => options.report = value.into(),
                 "--cuts" => options.cuts = number()? as usize,
                 "--kills" => options.kills = number()? as usize,
