@@ -25,6 +25,15 @@ mirror=$(sed -n -e 's|^URIs: *\([^ ]*/debian\)/* *$|\1|p' -e 's|^deb .*\(http[^ 
 mirror=${CRICKET_NODE_MIRROR:-${mirror:-http://deb.debian.org/debian}}
 
 say() { echo "node: $*" >&2; }
+# second_stage TREE: configures the packages of another machine's tree.
+second_stage() {
+    mkdir -p "$1/debootstrap/bin"
+    # The devices are there; what debootstrap tries first no user namespace may do.
+    printf '#!/bin/sh\n[ "$1" != -m ] || shift 2\n: >"$1"\n' >"$1/debootstrap/bin/mknod"
+    chmod +x "$1/debootstrap/bin/mknod"
+    ./foreign.sh "$1" /usr/bin/env PATH=/debootstrap/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        /debootstrap/debootstrap --second-stage
+}
 # bootstrap TREE ARCHITECTURE PACKAGES: the log is shown when it fails.
 bootstrap() {
     rm -rf --one-file-system "$1"
@@ -35,8 +44,7 @@ bootstrap() {
     # shellcheck disable=SC2086 # none or one word
     if ! debootstrap --variant=minbase --keyring="$keyring" --cache-dir="$cache/packages" \
         --arch="$2" $foreign --include="$3" "$suite" "$1" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
-        { [ -n "$foreign" ] && ! ./foreign.sh "$1" /debootstrap/debootstrap --second-stage \
-            >>"$cache/debootstrap.log" 2>&1; }; then
+        { [ -n "$foreign" ] && ! second_stage "$1" >>"$cache/debootstrap.log" 2>&1; }; then
         cat "$1/debootstrap/debootstrap.log" >>"$cache/debootstrap.log" 2>/dev/null || :
         tail -n 40 "$cache/debootstrap.log" >&2
         for at in "$1/proc" "$1/sys"; do umount "$at" 2>/dev/null || :; done
