@@ -17,10 +17,11 @@ impl Containers {
         pod: &mut Pod,
         config: &mut Config,
     ) -> Result<(), ContainerError> {
+        pod.spec.allowed_annotations = self.allowed_annotations(pod);
         pod.spec.annotations = spec::effective_annotations(
             &pod.annotations,
             &pod.handler.default_annotations,
-            &self.allowed_annotations(pod),
+            &pod.spec.allowed_annotations,
             &config.name,
         );
         let cpu = self.workload_cpu(&pod.annotations, &pod.handler, &config.name)?;
@@ -31,7 +32,7 @@ impl Containers {
     }
 
     /// What the author of a pod may ask for by annotations, as prefixes.
-    pub(super) fn allowed_annotations(&self, pod: &Pod) -> Vec<String> {
+    fn allowed_annotations(&self, pod: &Pod) -> Vec<String> {
         let mut allowed = pod.handler.allowed_annotations.clone();
         if let Some(workload) = self.workload(&pod.annotations, &pod.handler) {
             allowed.extend_from_slice(&workload.allowed_annotations);

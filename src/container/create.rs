@@ -326,7 +326,6 @@ impl Containers {
     fn spec_settings(&self, pod: &Pod) -> spec::inputs::Settings {
         let handler = &pod.handler;
         spec::inputs::Settings {
-            allowed_annotations: self.allowed_annotations(pod),
             container_min_memory: handler.min_memory_bytes,
             privileged_without_host_devices: handler.privileged_without_host_devices,
             recursive_read_only: handler.features.recursive_read_only,

@@ -60,7 +60,7 @@ impl Containers {
         let annotations = spec::effective_annotations(
             &config.annotations,
             &pod.spec.annotations,
-            &self.allowed_annotations(pod),
+            &pod.spec.allowed_annotations,
             &config.name,
         );
         let args = spec::args(config, image)?;

@@ -303,7 +303,6 @@ fn spec(config: &Config) -> Result<spec::inputs::Settings, DaemonError> {
         default_ulimits: runtime.default_ulimits.iter().map(ulimit).collect(),
         pids_limit: runtime.pids_limit,
         // Of the handler, filled in for each container.
-        allowed_annotations: Vec::new(),
         container_min_memory: 0,
         privileged_without_host_devices: false,
         recursive_read_only: false,

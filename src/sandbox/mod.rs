@@ -263,6 +263,7 @@ impl Sandboxes {
             hostname: record.hostname.clone(),
             // As each container sees them.
             annotations: BTreeMap::new(),
+            allowed_annotations: Vec::new(),
             privileged: record.config.security.privileged,
             namespaces: record.config.security.namespaces.clone(),
             userns: record.namespaces.user.clone(),

@@ -108,7 +108,7 @@ impl Notes {
 pub(super) fn container(inputs: &Inputs) -> HashMap<String, String> {
     let config = inputs.config;
     let passing =
-        |(key, _): &(&String, &String)| allowed::passes(key, &inputs.settings.allowed_annotations);
+        |(key, _): &(&String, &String)| allowed::passes(key, &inputs.pod.allowed_annotations);
     let own = config.annotations.iter().filter(passing);
     // what both say the container says
     let theirs = inputs.pod.annotations.iter().chain(own);

@@ -123,6 +123,9 @@ pub struct Pod {
     pub hostname: String,
     /// The pod's annotations as this container sees them (`spec::effective_annotations`).
     pub annotations: BTreeMap<String, String>,
+    /// `allowed_annotations` of the handler and of the pod's workload, as prefixes: what its author
+    /// may ask for by annotations.
+    pub allowed_annotations: Vec<String>,
     /// Whether the pod may hold privileged containers.
     pub privileged: bool,
     /// The pod's namespace options.
@@ -266,8 +269,6 @@ pub struct Settings {
     pub read_only: bool,
     /// `privileged_without_host_devices` of the handler.
     pub privileged_without_host_devices: bool,
-    /// `allowed_annotations` of the handler and of the pod's workload, as prefixes.
-    pub allowed_annotations: Vec<String>,
     /// `device_ownership_from_security_context`.
     pub device_ownership_from_security_context: bool,
     /// The handler and the kernel can make mounts recursively read-only.

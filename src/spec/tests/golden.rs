@@ -187,7 +187,7 @@ fn golden_of_the_node() {
         soft: 512,
         hard: 1024,
     }];
-    it.settings.allowed_annotations = vec!["run.oci.".into()];
+    it.pod.allowed_annotations = vec!["run.oci.".into()];
     it.pod.annotations = map(&[
         ("team", "a"),
         ("run.oci.handler", "krun"),
