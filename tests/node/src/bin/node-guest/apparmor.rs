@@ -8,7 +8,7 @@ use cricket_harness::cri::{ContainerConfig, SecurityProfile};
 use cricket_harness::{Client, requests};
 
 use crate::pods::{self, IMAGE, LOGS, said};
-use crate::units::{output, systemctl};
+use crate::units::{output, systemctl, until};
 use crate::{Outcome, daemon, scopes};
 
 const OURS: &str = "crio-default";
@@ -72,6 +72,24 @@ fn load(profile: &str) -> Outcome {
 
 fn unload(name: &str) -> Outcome {
     fs::write(UNLOAD, name).map_err(|error| format!("unload {name}: {error}"))
+}
+
+/// Has the daemon read its configuration again. systemd does not wait for that: its own command has
+/// ended when the signal is sent.
+fn reload() -> Outcome {
+    let journal = [
+        "journalctl",
+        "-b",
+        "-u",
+        "cricket",
+        "-o",
+        "cat",
+        "--no-pager",
+    ];
+    let reloads = || Ok::<_, String>(output(&journal)?.matches("configuration reloaded").count());
+    let before = reloads()?;
+    systemctl(&["reload", "cricket.service"])?;
+    until("the configuration is reloaded", || Ok(reloads()? > before))
 }
 
 /// A container that only a profile keeps from [`REACH`].
@@ -231,7 +249,7 @@ async fn configured(cri: &Client) -> Outcome {
     let text = format!("[crio.runtime]\napparmor_profile = \"{NAMED}\"\n");
     fs::write(DROP_IN, text).map_err(|error| format!("{DROP_IN}: {error}"))?;
     let done = async {
-        systemctl(&["reload", "cricket.service"])?;
+        reload()?;
         let confined = format!("{NAMED} (enforce)");
         runs_as(cri, "", &container(), (&confined, true)).await?;
         unload(NAMED)?;
@@ -242,7 +260,7 @@ async fn configured(cri: &Client) -> Outcome {
     };
     let done = done.await;
     fs::remove_file(DROP_IN).map_err(|error| format!("{DROP_IN}: {error}"))?;
-    systemctl(&["reload", "cricket.service"])?;
+    reload()?;
     println!("apparmor_profile is live at a reload");
     done
 }

@@ -120,7 +120,7 @@ async fn owners(cri: &Client, id: &str, name: &str) -> Outcome {
         ("echo $(cat /proc/self/uid_map /proc/self/gid_map)", own),
         ("cat /proc/self/attr/current", "crio-default (enforce)"),
         (
-            "stat -c %u:%g / /bin/busybox /etc/hosts /disk/root /disk/user /memory/root /memory/user",
+            "stat -c %u:%g / /bin/busybox /etc/resolv.conf /disk/root /disk/user /memory/root /memory/user",
             "0:0\n0:0\n0:0\n0:0\n1000:2000\n0:0\n1000:2000",
         ),
         (

@@ -7,11 +7,11 @@ use crate::short::{expect, long, say, shell, step};
 
 /// Where what survives a reboot is.
 const DATA: &str = "/var/lib/cricket-test";
-/// Both runtimes side by side.
+/// Both runtimes side by side. The machine's own runc has no idmapped mounts.
 const HANDLERS: &str = "[crio.runtime.runtimes.crun]
 runtime_path = \"/usr/bin/crun\"
 [crio.runtime.runtimes.runc]
-runtime_path = \"/usr/sbin/runc\"
+runtime_path = \"/opt/node/runc\"
 ";
 
 pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
