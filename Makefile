@@ -23,7 +23,7 @@ conformance: ## all of critest, the CRI's own test suite (as root); ARGS="--focu
 	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/critest.sh && tests/conformance/run.sh $(ARGS)
 soak: ## churn under random kills (as root); MINUTES=5, SEED=… repeats one, PROGRAM=… another build
 	contrib/deps/system.sh test && contrib/deps/rust.sh run && contrib/deps/registry.sh && contrib/deps/runc.sh && $(MAKE) -s build && target/debug/soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(PROGRAM)
-test-node: ## in a Debian virtual machine: the service, the systemd driver, a reboot, the units, an upgrade, a shutdown (as root, 20 minutes)
+test-node: ## in a Debian virtual machine: a reboot, the systemd driver, and test-service and test-security (as root, 25 minutes)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh whole
 test-node-short: ## of that what CI runs: a pod under the systemd driver, a restart, kill -9, a reboot (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && PROFILE=debug tests/node/run.sh short

@@ -28,9 +28,18 @@ say() { echo "node: $*" >&2; }
 # second_stage TREE: configures the packages of another machine's tree.
 second_stage() {
     mkdir -p "$1/debootstrap/bin"
+    cat "$1/debootstrap/required" "$1/debootstrap/base" >"$1/debootstrap/names"
     # The devices are there; what debootstrap tries first no user namespace may do.
     printf '#!/bin/sh\n[ "$1" != -m ] || shift 2\n: >"$1"\n' >"$1/debootstrap/bin/mknod"
     chmod +x "$1/debootstrap/bin/mknod"
+    # It reads the list of all packages many times, minutes each under qemu-user: those that it
+    # installs are enough.
+    for list in "$1"/var/lib/apt/lists/*_Packages; do
+        awk 'FNR == NR { for (i = 1; i <= NF; i++) wanted[$i]; next }
+            /^Package: / { keep = $2 in wanted } keep' \
+            "$1/debootstrap/names" "$list" >"$list.short"
+        mv "$list.short" "$list"
+    done
     ./foreign.sh "$1" /usr/bin/env PATH=/debootstrap/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         /debootstrap/debootstrap --second-stage
 }

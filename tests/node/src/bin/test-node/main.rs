@@ -54,9 +54,12 @@ fn run(options: &Options) -> Result<(), NodeError> {
     done
 }
 
-/// Everything but critest and the power cuts, which take an hour each.
+/// Everything but critest, the integration tests and the power cuts, which take an hour and more
+/// each.
 fn whole(workshop: &Workshop) -> Result<(), NodeError> {
     short::run(workshop, Form::Whole)?;
     workshop.renew()?;
-    service::run(workshop)
+    service::run(workshop)?;
+    workshop.renew()?;
+    security::run(workshop)
 }
