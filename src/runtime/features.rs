@@ -16,8 +16,9 @@ use super::Program;
 /// Longest answer that is read, in bytes: runc's has 5 KiB.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 /// How long a runtime may take to answer. It takes milliseconds; a machine that has just booted
-/// reads the program from a slow disk first.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// reads the program from a slow disk first, and 5 s were not enough for an emulated one. It is
+/// asked once, so an answer that is missed is missed until the next start.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Recursive mount attributes came with mount_setattr(2).
 const MOUNT_SETATTR: (u32, u32) = (5, 12);
