@@ -107,7 +107,6 @@ fn not_waited_for(pipe: OwnedFd) -> io::Result<std::fs::File> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     const SOON: Duration = Duration::from_millis(300);
 
@@ -116,8 +115,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (program, got) = (dir.path().join("parser"), dir.path().join("got"));
         let script = format!("#!/bin/sh\ngot={}\n{end}\n", got.display());
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: what a test beside this one starts would hold it open for
+        // writing for a moment, and no program runs then.
+        let mut install = Command::new("install")
+            .args(["-m755", "/dev/stdin"])
+            .arg(&program)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = install.stdin.take().unwrap();
+        input.write_all(script.as_bytes()).unwrap();
+        drop(input);
+        assert!(install.wait().unwrap().success());
         let program = program.to_str().unwrap().to_owned();
         (dir, program)
     }
