@@ -253,6 +253,19 @@ async fn lives_on_a_full_run_root(fill: impl Fn(&Small)) {
         &["No space left on device", "run"],
     );
     assert_eq!(node.cri.pods().await.unwrap().len(), 1);
+    // A kubelet tries again and again: nothing may stay of a refused call.
+    let kept = |kind: &str| {
+        fs::read_dir(node.daemon.runroot().join(kind))
+            .unwrap()
+            .count()
+    };
+    let more = requests::container("more", &image, &["true"]);
+    let status = node.cri.create(&pod, &more, &config).await;
+    has(
+        &status.expect_err("full"),
+        &["No space left on device", "run"],
+    );
+    assert_eq!((kept("sandboxes"), kept("containers")), (1, 3));
     node.cri.start(&created).await.expect("needs no space");
     for _ in 0..20 {
         let said = node.cri.exec(&running, &["echo", "here"], 30).await;

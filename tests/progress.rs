@@ -299,10 +299,11 @@ async fn on_a_terminal_each_layer_has_a_bar() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupt_ends_the_pull_unless_somebody_else_wants_it() {
     let stage = Stage::set("").await;
+    // Not SIGINT: where the tests run in the background of a shell, their children ignore that.
     let interrupt = |mut child: Child| {
         kill(
             Pid::from_raw(i32::try_from(child.id()).unwrap()),
-            Signal::SIGINT,
+            Signal::SIGTERM,
         )
         .unwrap();
         child.wait().unwrap();

@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use cricket_harness::cri::*;
+use cricket_harness::gate::Gate;
 use cricket_harness::{Node, requests};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -183,14 +184,28 @@ async fn a_pod_whose_pause_process_ends_is_not_ready_and_goes_completely() {
     let linux = config.linux.get_or_insert_default();
     let security = linux.security_context.get_or_insert_default();
     security.namespace_options.get_or_insert_default().pid = NamespaceMode::Pod as i32;
+    let image = node.busybox().await;
+    let mut beside = requests::container("beside", &image, &["sleep", "1000"]);
     let pod = node.cri.run_pod(&config).await.unwrap();
     node.crash().await;
     let status = node.cri.pod(&pod).await.unwrap();
     assert_eq!(status.state, PodSandboxState::SandboxReady as i32);
+    // A killed monitor is not the end of what it watched: not for the daemon that saw it, and not
+    // for the next.
+    signal(monitor(&node, &pod), Signal::SIGKILL);
+    for is_restarted in [false, true] {
+        if is_restarted {
+            node.crash().await;
+        }
+        node.run_in(&pod, &config, &beside).await;
+        beside.metadata.get_or_insert_default().attempt += 1;
+        let status = node.cri.pod(&pod).await.unwrap();
+        assert_eq!(status.state, PodSandboxState::SandboxReady as i32);
+    }
     let processes = node.processes(&pod);
     let pause = processes
         .iter()
-        .find(|(_, command)| command.contains("/pause"));
+        .find(|(_, command)| command.contains("/pause") && !command.contains("conmon"));
     let pause = pause
         .unwrap_or_else(|| panic!("no pause process: {processes:?}"))
         .0;
@@ -202,6 +217,67 @@ async fn a_pod_whose_pause_process_ends_is_not_ready_and_goes_completely() {
     }
     node.cri.stop_pod(&pod).await.unwrap();
     node.cri.remove_pod(&pod).await.unwrap();
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn what_has_ended_and_was_not_released_is_released_by_the_next_daemon() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    node.daemon.arm(Some("end.recorded"));
+    node.crash().await;
+    let config = node.pod_config("held");
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let held = requests::container("held", &image, &["true"]);
+    let held = node.cri.create(&pod, &held, &config).await.unwrap();
+    // The daemon may be gone before it can answer.
+    drop(node.cri.start(&held).await);
+    let patience = std::time::Duration::from_secs(60);
+    node.daemon.ended(patience).await.expect("it was killed");
+    assert!(has_cgroup(&node, &held), "nobody has released it yet");
+    node.daemon.arm(None);
+    node.daemon.launch();
+    node.reconnect().await;
+    assert_eq!(node.cri.exited(&held).await.exit_code, 0);
+    node.until("the release", || !has_cgroup(&node, &held))
+        .await;
+    node.finish().await;
+}
+
+/// The runtime's start goes on without the daemon that asked for it, and the next one hears of it from
+/// the monitor: nobody asks again.
+#[tokio::test]
+async fn a_start_that_comes_off_after_a_kill_of_the_daemon_is_told() {
+    let mut gate = None;
+    let mut node = Node::start_with(CRICKET, |options| gate = Some(Gate::new(options))).await;
+    let gate = gate.unwrap();
+    let image = node.busybox().await;
+    let config = node.pod_config("late");
+    let pod = node.cri.run_pod(&config).await.unwrap();
+    let late = requests::container("late", &image, &["sleep", "1000"]);
+    let late = node.cri.create(&pod, &late, &config).await.unwrap();
+    let begun = gate.begun("start");
+    gate.close("start");
+    let (cri, id) = (node.cri.clone(), late.clone());
+    let asked = tokio::spawn(async move { cri.start(&id).await });
+    node.until("the runtime's start", || gate.begun("start") > begun)
+        .await;
+    node.crash().await;
+    asked.await.unwrap().unwrap_err();
+    let status = node.cri.container(&late).await.unwrap();
+    assert_eq!(status.state(), ContainerState::ContainerCreated);
+    gate.open("start");
+    let mut status = status;
+    while status.state() == ContainerState::ContainerCreated {
+        status = node.cri.container(&late).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status.state(), ContainerState::ContainerRunning);
+    assert!(status.started_at > 0);
+    assert_eq!(
+        node.cri.exec(&late, &["true"], 60).await.unwrap().exit_code,
+        0
+    );
     node.finish().await;
 }
 

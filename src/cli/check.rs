@@ -36,8 +36,10 @@ pub(super) fn command() -> Command {
         .long_about(
             "Verifies every layer against its digest, images with manifest, configuration and \
              signatures, root filesystems of containers, and the records of pods and containers. \
-             Changes nothing unless --repair is given. Of layers the content of files is compared, \
-             their number, and what the tar says beside them; owners, modes and links are not.\n\n\
+             Changes nothing unless --repair is given. Of layers every file is compared with \
+             the tar that it came from: content, owner, mode, link, device, extended attributes, \
+             whiteouts; not times. Where an entry of the tar replaced another, and in layers of \
+             versions before this check, it is content and number alone.\n\n\
              Works while the daemon runs, which then does it, and while it does not. The exit code \
              is 0 when everything is in order or was repaired, 1 when something is wrong, 2 when it \
              cannot be told.",

@@ -37,8 +37,14 @@ impl Containers {
                 });
             }
             Phase::Exited(_) => {
+                let is_held = record.runtime.knows(record.id.as_str());
                 let container = self.publish(record, Some(Happening::Stopped));
-                container.released.send_replace(Some(false));
+                if is_held {
+                    // The earlier daemon was killed between noting the end and this.
+                    self.release_later(container);
+                } else {
+                    container.released.send_replace(Some(false));
+                }
             }
             Phase::Created | Phase::Running { .. } => self.find_again(record).await,
         }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::record::{Exit, Init, Reason};
 use super::{Container, ContainerError, Containers, Phase, Record};
-use crate::runtime::{Status, Watch};
+use crate::runtime::{self, RuntimeError, Status, Watch};
 use crate::state::Happening;
 use crate::sys::{blocking, clock, fault, pidfd};
 
-/// How long after a container's end its monitor may take to write that down.
-const MONITORS_RECORD: Duration = Duration::from_millis(400);
+/// How long after a container's end its monitor may take to write that down: a little more than it
+/// waits for the last output of those who still have its streams.
+const MONITORS_RECORD: Duration = Duration::from_millis(800);
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
@@ -21,7 +22,7 @@ impl Containers {
     pub(super) fn supervise(self: &Arc<Self>, container: Arc<Container>, watch: Option<Watch>) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let exit = this.exit_of(&container.record(), watch).await;
+            let exit = this.exit_of(&container, watch).await;
             let record = container.record();
             tracing::info!(
                 id = %record.id,
@@ -60,9 +61,10 @@ impl Containers {
     }
 
     /// Waits for the container's end and says how it was.
-    async fn exit_of(&self, record: &Record, watch: Option<Watch>) -> Exit {
+    async fn exit_of(&self, container: &Container, watch: Option<Watch>) -> Exit {
+        let record = container.record();
         if let Some(watch) = watch {
-            match watch.exited().await {
+            match self.told_end(container, watch).await {
                 Ok(Some(status)) => return exit_from(&status),
                 Ok(None) => {}
                 Err(error) => {
@@ -76,7 +78,39 @@ impl Containers {
             Err(error) => tracing::error!(id = %record.id, %error, "exit record not usable"),
         }
         tracing::error!(id = %record.id, "the container's monitor has gone without telling its end");
-        self.exit_without_monitor(record).await
+        self.exit_without_monitor(&container.record()).await
+    }
+
+    /// The end that the monitor tells; `None` when it goes without telling one. A start that an
+    /// earlier daemon asked for is known to have come off by the monitor alone.
+    async fn told_end(
+        &self,
+        container: &Container,
+        mut watch: Watch,
+    ) -> Result<Option<Status>, RuntimeError> {
+        while let Some(status) = watch.next().await? {
+            match status.phase {
+                runtime::Phase::Created => {}
+                runtime::Phase::Running => self.told_start(container, &status),
+                runtime::Phase::Exited => return Ok(Some(status)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn told_start(&self, container: &Container, status: &Status) {
+        let record = container.record();
+        // Whoever asks for it here notes it.
+        if record.phase != Phase::Created || self.starts.is_running(&record.id) {
+            return;
+        }
+        let started_at_ns = i64::try_from(status.started_at_ns).unwrap_or(i64::MAX);
+        self.note(container, |record| {
+            if record.phase == Phase::Created {
+                record.phase = Phase::Running { started_at_ns };
+            }
+        });
+        self.announce(container, Happening::Started);
     }
 
     /// What a monitor that could not be reached, and lives, has written down.

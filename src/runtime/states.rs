@@ -27,6 +27,11 @@ impl Program {
         Ok(found)
     }
 
+    /// Whether the runtime has a state of this container still.
+    pub fn knows(&self, id: &str) -> bool {
+        self.root.join(id).exists()
+    }
+
     /// Removes what a deleted container's directory still has in it: runc before 1.2 mounts itself
     /// there for a moment with each exec, and one that is killed in that moment leaves the mount, over
     /// which `runc delete` stumbles without an error.

@@ -221,17 +221,19 @@ impl Sandboxes {
         }
     }
 
-    /// Marks the pod not ready when its pause process ends before the pod does.
+    /// Marks the pod not ready when its pause process ends before the pod does. `watch` is `None`
+    /// when its monitor has gone already.
     pub(super) fn watch_pause(
         self: &Arc<Self>,
         sandbox: &Arc<super::Sandbox>,
         watch: Option<Watch>,
     ) {
-        let Some(watch) = watch else { return };
+        let Some(of_pause) = sandbox.record().pause else {
+            return;
+        };
         let (this, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         tokio::spawn(async move {
-            // However the watch ends, the process is gone or cannot be relied on.
-            let ended = watch.exited().await;
+            let ended = pause::ended(of_pause, watch).await;
             let record = sandbox.record();
             if record.phase == Phase::Ready {
                 tracing::warn!(id = %record.id, ?ended, "pause process ended, pod is not ready");

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::Pause;
 use super::{Record, SandboxError, Sandboxes};
-use crate::runtime::{Monitor, NewContainer, Watch};
+use crate::runtime::{Monitor, NewContainer, Status, Watch};
 use crate::security::selinux;
 use crate::security::users::{self, Accounts};
 use crate::spec::PauseInputs;
@@ -75,6 +75,32 @@ pub(super) fn prepare(run_dir: &RunDir) -> Result<(), SandboxError> {
 /// has gone.
 pub async fn watch(directory: &Path) -> Option<Watch> {
     Monitor::of(directory.join(BUNDLE)).watch().await.ok()
+}
+
+/// Whether the process is there.
+pub(super) fn lives(Pause { pid, start_time }: Pause) -> bool {
+    pidfd::Process::open(pid, Some(start_time)).is_some()
+}
+
+/// Waits for the end of the process. One whose monitor goes without telling of it lives on: it is
+/// watched itself then. What the monitor told, for the log.
+pub(super) async fn ended(
+    Pause { pid, start_time }: Pause,
+    watch: Option<Watch>,
+) -> Option<Status> {
+    if let Some(watch) = watch {
+        match watch.exited().await {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(pid, %error, "the pause monitor's answer is not usable"),
+        }
+    }
+    let process = pidfd::Process::open(pid, Some(start_time))?;
+    tracing::warn!(pid, "the pause process has lost its monitor, and goes on");
+    if let Err(error) = process.ended().await {
+        tracing::error!(pid, %error, "the pause process cannot be watched");
+    }
+    None
 }
 
 /// Ends the process and removes what the runtime keeps of it. Gone already is fine.

@@ -48,7 +48,8 @@ impl Sandboxes {
         }
         if paused {
             let watch = pause::watch(&self.rooms.run_dir.sandbox(&id)).await;
-            if watch.is_none() {
+            let lives = || sandbox.record().pause.is_some_and(pause::lives);
+            if watch.is_none() && !lives() {
                 self.note(&sandbox, |record| record.phase = Phase::NotReady);
             }
             self.watch_pause(&sandbox, watch);

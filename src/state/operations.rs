@@ -178,6 +178,12 @@ where
         }
     }
 
+    /// Whether there is one under `key`.
+    pub fn is_running(&self, key: &K) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.contains_key(key)
+    }
+
     /// What runs now.
     pub fn in_flight(&self) -> Vec<InFlight> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

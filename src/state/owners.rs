@@ -48,7 +48,7 @@ impl RunDir {
         let mut owners = Owners::default();
         for directory in [self.sandboxes(), self.containers()] {
             for (id, path) in ids_in(&directory)? {
-                if path.join(RECORD).exists() || !(alone || is_old(&path)) {
+                if path.join(RECORD).try_exists()? || !(alone || is_old(&path)) {
                     owners.known.insert(id);
                 } else {
                     owners.abandoned.push(path);

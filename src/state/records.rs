@@ -111,7 +111,7 @@ impl<T: Versioned> Records<T> {
     /// When the file system refuses; the record on disk is then the old one.
     pub fn write(&self, id: &Id, record: &T) -> Result<(), RecordError> {
         let directory = self.directory.join(id.as_str());
-        let (unfinished, path) = (directory.join(UNFINISHED), directory.join(RECORD));
+        let path = directory.join(RECORD);
         let text = serde_json::to_vec(record).map_err(|source| RecordError::Format {
             path: path.clone(),
             source,
@@ -120,30 +120,13 @@ impl<T: Versioned> Records<T> {
             let bytes = text.len();
             return Err(RecordError::TooLarge { path, bytes });
         }
-        // Not emptied: what a spare occupies is the room for this.
-        let mut options = fs::File::options();
-        options.write(true).create(true).truncate(false);
-        let file = match options.open(&unfinished) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_private(&directory).map_err(io_error(&directory, "create the directory"))?;
-                options.open(&unfinished)
-            }
-            file => file,
+        let mut made = false;
+        let written = write_into(&directory, &text, T::KEEPS_SPARE, &mut made);
+        if written.is_err() && made {
+            // Nobody knows of it: it would stay, and with it an inode of a full disk.
+            let _left = fs::remove_dir_all(&directory);
         }
-        .map_err(io_error(&unfinished, "create"))?;
-        fill(&file, &text).map_err(|error| {
-            if !T::KEEPS_SPARE {
-                // Half a record is of no use, and the disk may be full.
-                let _left = fs::remove_file(&unfinished);
-            }
-            io_error(&unfinished, "write")(error)
-        })?;
-        fault::point("record.written-aside");
-        if T::KEEPS_SPARE && exchange(&unfinished, &path) {
-            make_room(&unfinished, text.len() as u64);
-            return Ok(());
-        }
-        fs::rename(&unfinished, &path).map_err(io_error(&path, "rename over the old record"))
+        written
     }
 
     /// Removes the object's directory with all that is in it. Gone already is fine.
@@ -159,6 +142,41 @@ impl<T: Versioned> Records<T> {
             _ => Ok(()),
         }
     }
+}
+
+/// Writes a record's text into the object's directory; `made` says whether that was not there.
+fn write_into(
+    directory: &Path,
+    text: &[u8],
+    keeps_spare: bool,
+    made: &mut bool,
+) -> Result<(), RecordError> {
+    let (unfinished, path) = (directory.join(UNFINISHED), directory.join(RECORD));
+    // Not emptied: what a spare occupies is the room for this.
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(false);
+    let file = match options.open(&unfinished) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_private(directory).map_err(io_error(directory, "create the directory"))?;
+            *made = true;
+            options.open(&unfinished)
+        }
+        file => file,
+    }
+    .map_err(io_error(&unfinished, "create"))?;
+    fill(&file, text).map_err(|error| {
+        if !keeps_spare {
+            // Half a record is of no use, and the disk may be full.
+            let _left = fs::remove_file(&unfinished);
+        }
+        io_error(&unfinished, "write")(error)
+    })?;
+    fault::point("record.written-aside");
+    if keeps_spare && exchange(&unfinished, &path) {
+        make_room(&unfinished, text.len() as u64);
+        return Ok(());
+    }
+    fs::rename(&unfinished, &path).map_err(io_error(&path, "rename over the old record"))
 }
 
 /// How much longer the next record may be than the last without needing space: the words of a phase.
