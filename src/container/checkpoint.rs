@@ -94,19 +94,35 @@ impl Containers {
         written.and(thawed).and(removed).and(forgotten)
     }
 
-    /// Removes what a daemon that was killed has left of a checkpoint.
-    pub(super) async fn forget_checkpoint(&self, record: &mut Record) {
-        let Some(location) = record.checkpoint.take() else {
+    /// Removes what a daemon that was killed has left of a checkpoint, in a task of its own: it may
+    /// be much, and lie where nothing answers. What cannot be removed is tried again at the next
+    /// start.
+    pub(super) fn forget_checkpoint_later(self: &Arc<Self>, container: &Arc<Container>) {
+        if container.record().checkpoint.is_none() {
             return;
-        };
-        let removed = blocking(move || {
-            let (scratch, partial) = (beside(&location, WORK), beside(&location, PARTIAL));
-            gone(fs::remove_dir_all(&scratch)).map_err(io_error("remove", &scratch))?;
-            gone(fs::remove_file(&partial)).map_err(io_error("remove", &partial))
-        });
-        if let Err(error) = removed.await {
-            tracing::error!(id = %record.id, %error, "what a checkpoint has left is not removed");
         }
+        let (this, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move {
+            // No other checkpoint is written meanwhile, perhaps to the same place.
+            let _turn = container.turn.lock().await;
+            let Some(location) = container.record().checkpoint.clone() else {
+                return;
+            };
+            let removed = this
+                .outside
+                .look(this.settings.mount_source_timeout, move || {
+                    let (scratch, partial) = (beside(&location, WORK), beside(&location, PARTIAL));
+                    gone(fs::remove_dir_all(&scratch)).map_err(io_error("remove", &scratch))?;
+                    gone(fs::remove_file(&partial)).map_err(io_error("remove", &partial))
+                });
+            let error = match removed.await {
+                Ok(Ok(())) => return this.note(&container, |record| record.checkpoint = None),
+                Ok(Err(error)) => error.to_string(),
+                Err(no_answer) => no_answer.to_string(),
+            };
+            let id = &container.record().id;
+            tracing::error!(%id, error, "what a checkpoint has left is not removed");
+        });
     }
 
     async fn dump(

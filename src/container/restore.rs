@@ -25,8 +25,7 @@ impl Containers {
         Ok(())
     }
 
-    async fn restore_one(self: &Arc<Self>, mut record: Record) {
-        self.forget_checkpoint(&mut record).await;
+    async fn restore_one(self: &Arc<Self>, record: Record) {
         match record.phase {
             Phase::Making => {
                 // Nobody waits for it: it is listed nowhere, and its name is free.
@@ -39,6 +38,7 @@ impl Containers {
             Phase::Exited(_) => {
                 let is_held = record.runtime.knows(record.id.as_str());
                 let container = self.publish(record, Some(Happening::Stopped));
+                self.forget_checkpoint_later(&container);
                 if is_held {
                     // The earlier daemon was killed between noting the end and this.
                     self.release_later(container);
@@ -63,6 +63,7 @@ impl Containers {
         };
         let told = reached(&record.phase);
         let container = self.publish(record, Some(told));
+        self.forget_checkpoint_later(&container);
         let phase = match status {
             Some(status) => match status.phase {
                 runtime::Phase::Created => None,
