@@ -47,13 +47,7 @@ impl Containers {
         match self.monitor(&record.id).start(&record.runtime).await {
             Ok(started_at_ns) => {
                 fault::point("start.done");
-                let started_at_ns = i64::try_from(started_at_ns).unwrap_or(i64::MAX);
-                self.note(container, |record| {
-                    // A short-lived container may have ended, and been recorded so, before this.
-                    if record.phase == Phase::Created {
-                        record.phase = Phase::Running { started_at_ns };
-                    }
-                });
+                self.note_started(container, started_at_ns);
                 fault::point("start.recorded");
                 self.announce(container, Happening::Started);
                 Ok(())
@@ -74,6 +68,16 @@ impl Containers {
                 Err(error.into())
             }
         }
+    }
+
+    pub(super) fn note_started(&self, container: &Container, started_at_ns: u64) {
+        let started_at_ns = i64::try_from(started_at_ns).unwrap_or(i64::MAX);
+        self.note(container, |record| {
+            // A short-lived container may have ended, and been recorded so, before this.
+            if record.phase == Phase::Created {
+                record.phase = Phase::Running { started_at_ns };
+            }
+        });
     }
 
     fn has_been_started(&self, record: &Record) -> bool {

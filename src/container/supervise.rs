@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{Exit, Init, Reason};
 use super::{Container, ContainerError, Containers, Phase, Record};
-use crate::runtime::{self, RuntimeError, Status, Watch};
+use crate::runtime::{self, Status, Watch};
 use crate::state::Happening;
 use crate::sys::{blocking, clock, fault, pidfd};
 
@@ -64,7 +64,10 @@ impl Containers {
     async fn exit_of(&self, container: &Container, watch: Option<Watch>) -> Exit {
         let record = container.record();
         if let Some(watch) = watch {
-            match self.told_end(container, watch).await {
+            match watch
+                .exited(|status| self.told_start(container, status))
+                .await
+            {
                 Ok(Some(status)) => return exit_from(&status),
                 Ok(None) => {}
                 Err(error) => {
@@ -81,36 +84,17 @@ impl Containers {
         self.exit_without_monitor(&container.record()).await
     }
 
-    /// The end that the monitor tells; `None` when it goes without telling one. A start that an
-    /// earlier daemon asked for is known to have come off by the monitor alone.
-    async fn told_end(
-        &self,
-        container: &Container,
-        mut watch: Watch,
-    ) -> Result<Option<Status>, RuntimeError> {
-        while let Some(status) = watch.next().await? {
-            match status.phase {
-                runtime::Phase::Created => {}
-                runtime::Phase::Running => self.told_start(container, &status),
-                runtime::Phase::Exited => return Ok(Some(status)),
-            }
-        }
-        Ok(None)
-    }
-
+    /// A start that an earlier daemon asked for is known to have come off by the monitor alone.
     fn told_start(&self, container: &Container, status: &Status) {
         let record = container.record();
         // Whoever asks for it here notes it.
-        if record.phase != Phase::Created || self.starts.is_running(&record.id) {
-            return;
+        if status.phase == runtime::Phase::Running
+            && record.phase == Phase::Created
+            && !self.starts.is_running(&record.id)
+        {
+            self.note_started(container, status.started_at_ns);
+            self.announce(container, Happening::Started);
         }
-        let started_at_ns = i64::try_from(status.started_at_ns).unwrap_or(i64::MAX);
-        self.note(container, |record| {
-            if record.phase == Phase::Created {
-                record.phase = Phase::Running { started_at_ns };
-            }
-        });
-        self.announce(container, Happening::Started);
     }
 
     /// What a monitor that could not be reached, and lives, has written down.

@@ -266,15 +266,20 @@ impl Watch {
         }
     }
 
-    /// Waits for the container's end; `None` when the monitor goes without telling one.
+    /// Waits for the container's end, and hands over what is told before it; `None` when the monitor
+    /// goes without telling one.
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub async fn exited(mut self) -> Result<Option<Status>, RuntimeError> {
+    pub async fn exited(
+        mut self,
+        mut before: impl FnMut(&Status),
+    ) -> Result<Option<Status>, RuntimeError> {
         while let Some(status) = self.next().await? {
             if status.phase == Phase::Exited {
                 return Ok(Some(status));
             }
+            before(&status);
         }
         Ok(None)
     }

@@ -42,7 +42,7 @@ impl Program {
     pub(super) fn clear_deleted(&self, id: &str) -> Result<(), RuntimeError> {
         let state = self.root.join(id);
         let known = |name: &&str| state.join(name).exists();
-        if !state.exists() || STATE_FILES.iter().any(known) {
+        if !self.knows(id) || STATE_FILES.iter().any(known) {
             return Ok(());
         }
         let clear = || -> io::Result<()> {

@@ -89,7 +89,7 @@ pub(super) async fn ended(
     watch: Option<Watch>,
 ) -> Option<Status> {
     if let Some(watch) = watch {
-        match watch.exited().await {
+        match watch.exited(|_| {}).await {
             Ok(Some(status)) => return Some(status),
             Ok(None) => {}
             Err(error) => tracing::warn!(pid, %error, "the pause monitor's answer is not usable"),

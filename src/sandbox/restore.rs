@@ -34,7 +34,7 @@ impl Sandboxes {
             });
             return;
         }
-        let paused = record.pause.is_some();
+        let paused = record.pause;
         let told = match record.phase {
             Phase::Making | Phase::Ready => Happening::Started,
             Phase::NotReady => Happening::Stopped,
@@ -46,10 +46,9 @@ impl Sandboxes {
             tracing::warn!(%id, "pod without its namespaces, not ready");
             self.note(&sandbox, |record| record.phase = Phase::NotReady);
         }
-        if paused {
+        if let Some(process) = paused {
             let watch = pause::watch(&self.rooms.run_dir.sandbox(&id)).await;
-            let lives = || sandbox.record().pause.is_some_and(pause::lives);
-            if watch.is_none() && !lives() {
+            if watch.is_none() && !pause::lives(process) {
                 self.note(&sandbox, |record| record.phase = Phase::NotReady);
             }
             self.watch_pause(&sandbox, watch);

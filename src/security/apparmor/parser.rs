@@ -30,9 +30,7 @@ pub(super) fn load(program: &str, profile: &str, deadline: Duration) -> Result<(
     })?;
     let ended = feed(&mut child, profile).and_then(|()| wait(&child, deadline));
     // What it has started goes with it: the leader was not waited for, so the number is its group's.
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process_group(group, Signal::KILL);
-    }
+    let _gone = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let status = child.wait().map_err(|error| problem(error.to_string()))?;
     if !ended.map_err(|error| problem(error.to_string()))? {
         return Err(problem(format!("did not end within {deadline:?}")));
@@ -69,9 +67,7 @@ fn feed(child: &mut Child, profile: &str) -> io::Result<()> {
 
 /// Whether it ended in time. More words than a pipe takes keep it from that.
 fn wait(child: &Child, deadline: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let since = Instant::now();
     loop {
         let left = deadline.saturating_sub(since.elapsed());

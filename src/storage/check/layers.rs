@@ -107,12 +107,8 @@ impl<'b> Verifier<'_, 'b> {
             return self.only_file(&dir, &diff_id);
         }
         let tally = usage::measure(dir.as_fd()).map_err(StorageError::io(dir.path(), "measure"))?;
-        let mut tar = Tar {
-            reader: Reader::open(&diff_id, &dir, dir.sub(DIFF)?)?,
-            hash: Sha256::new(),
-            counter: self.counter(),
-            failed: None,
-        };
+        let mut reader = Reader::open(&diff_id, &dir, dir.sub(DIFF)?)?;
+        let mut tar = self.hashed(|buffer| reader.read(buffer));
         let different = match entry.is_plain {
             true => unpack::compare(&diff_id, &diff, &mut tar),
             false => Ok(Vec::new()),
@@ -149,8 +145,14 @@ impl<'b> Verifier<'_, 'b> {
         Ok(Verdict::Good)
     }
 
-    fn counter(&mut self) -> Counter<'_, 'b> {
-        Counter {
+    fn hashed<R>(&mut self, read: R) -> Hashed<'_, 'b, R>
+    where
+        R: FnMut(&mut [u8]) -> Result<usize, StorageError>,
+    {
+        Hashed {
+            read,
+            hash: Sha256::new(),
+            failed: None,
             next: self.progress.bytes + TELL_BYTES,
             progress: &mut self.progress,
             watch: self.watch,
@@ -163,20 +165,8 @@ impl<'b> Verifier<'_, 'b> {
             return Ok(Verdict::Unknown);
         };
         let place = layer.path().join(DIFF).join(&path);
-        let mut hash = Sha256::new();
-        let mut counter = self.counter();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let count = file
-                .read(&mut buffer)
-                .map_err(StorageError::io(&place, "read"))?;
-            if count == 0 {
-                break;
-            }
-            hash.update(&buffer[..count]);
-            counter.count(count)?;
-        }
-        let blob = format!("sha256:{}", hex::encode(hash.finalize()));
+        let read = |buffer: &mut [u8]| file.read(buffer).map_err(StorageError::io(&place, "read"));
+        let blob = format!("sha256:{}", self.hashed(read).finish()?);
         let named = Digest::from_str(&blob)
             .ok()
             .and_then(|blob| ArtifactFile::new(&blob, &path).ok());
@@ -188,62 +178,50 @@ impl<'b> Verifier<'_, 'b> {
     }
 }
 
-/// Tells now and then how far it has come, and hears whether to go on.
-struct Counter<'a, 'b> {
+/// Bytes that are hashed on their way to whoever looks at them. Tells now and then how far it has
+/// come, and hears whether to go on.
+struct Hashed<'a, 'b, R> {
+    read: R,
+    hash: Sha256,
+    /// Why there is no more.
+    failed: Option<StorageError>,
     progress: &'a mut Progress,
     watch: &'a mut Watch<'b>,
     /// When to tell next.
     next: u64,
 }
 
-impl Counter<'_, '_> {
-    fn count(&mut self, bytes: usize) -> Result<(), StorageError> {
-        self.progress.bytes += bytes as u64;
+impl<R: FnMut(&mut [u8]) -> Result<usize, StorageError>> Hashed<'_, '_, R> {
+    fn pass(&mut self, buffer: &mut [u8]) -> Result<usize, StorageError> {
+        let count = (self.read)(buffer)?;
+        self.hash.update(&buffer[..count]);
+        self.progress.bytes += count as u64;
         if self.progress.bytes >= self.next {
             self.next = self.progress.bytes + TELL_BYTES;
             if !(self.watch)(*self.progress) {
                 return Err(StorageError::Ended);
             }
         }
-        Ok(())
+        Ok(count)
     }
-}
 
-/// A layer's tar made again, hashed on its way to whoever compares it with the layer.
-struct Tar<'a, 'b> {
-    reader: Reader,
-    hash: Sha256,
-    counter: Counter<'a, 'b>,
-    /// Why there is no more of it.
-    failed: Option<StorageError>,
-}
-
-impl Read for Tar<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match &self.failed {
-            Some(_) => Ok(0),
-            None => self.reader.read(buffer),
-        };
-        let counted = read.and_then(|count| {
-            self.hash.update(&buffer[..count]);
-            self.counter.count(count).map(|()| count)
-        });
-        counted.map_err(|error| {
-            self.failed = Some(error);
-            io::ErrorKind::Other.into()
-        })
-    }
-}
-
-impl Tar<'_, '_> {
-    /// Its sha256 in hex, whether or not it was read to its end.
+    /// The sha256 of all of it in hex, whether or not it was read to its end.
     fn finish(mut self) -> Result<String, StorageError> {
-        // What it fails with is kept.
-        let _ = io::copy(&mut self, &mut io::sink());
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while self.failed.is_none() && self.pass(&mut buffer)? > 0 {}
         match self.failed {
             Some(error) => Err(error),
             None => Ok(hex::encode(self.hash.finalize())),
         }
+    }
+}
+
+impl<R: FnMut(&mut [u8]) -> Result<usize, StorageError>> Read for Hashed<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.pass(buffer).map_err(|error| {
+            self.failed = Some(error);
+            io::ErrorKind::Other.into()
+        })
     }
 }
 

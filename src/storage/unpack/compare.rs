@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub(in crate::storage) fn compare(
     diff: &Dir,
     tar: &mut dyn Read,
 ) -> Result<Vec<Difference>, StorageError> {
-    let mut archive = Archive::new(Bytes::new(tar));
+    let mut archive = Archive::new(BufReader::with_capacity(BUFFER_BYTES, tar));
     let mut comparer = Comparer {
         root: diff.as_fd(),
         last: (Vec::new(), None),
@@ -86,39 +86,17 @@ pub(in crate::storage) fn compare(
 }
 
 /// A tar from a reader, with nothing kept of it.
-struct Bytes<'a> {
-    tar: &'a mut dyn Read,
-    buffer: Vec<u8>,
-    used: usize,
-    filled: usize,
-}
-
-impl<'a> Bytes<'a> {
-    fn new(tar: &'a mut dyn Read) -> Bytes<'a> {
-        Bytes {
-            tar,
-            buffer: vec![0; BUFFER_BYTES],
-            used: 0,
-            filled: 0,
-        }
-    }
-}
-
-impl Stream for Bytes<'_> {
+impl<R: Read> Stream for BufReader<R> {
     fn peek(&mut self) -> Result<&[u8], Fault> {
-        if self.used == self.filled {
-            self.used = 0;
-            self.filled = self.tar.read(&mut self.buffer).map_err(Fault::Read)?;
-        }
-        Ok(&self.buffer[self.used..self.filled])
+        self.fill_buf().map_err(Fault::Read)
     }
 
     fn consume(&mut self, count: usize) {
-        self.used += count;
+        BufRead::consume(self, count);
     }
 
     fn consume_content(&mut self, count: usize) {
-        self.used += count;
+        BufRead::consume(self, count);
     }
 }
 
