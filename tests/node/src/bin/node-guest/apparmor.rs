@@ -9,7 +9,7 @@ use cricket_harness::{Client, requests};
 
 use crate::pods::{self, IMAGE, LOGS, said};
 use crate::units::{output, systemctl, until};
-use crate::{Outcome, daemon, scopes};
+use crate::{Outcome, daemon, scopes, together};
 
 const OURS: &str = "crio-default";
 /// The profile that this loads itself.
@@ -37,23 +37,15 @@ pub async fn run() -> Outcome {
         return Err(format!("{OURS} was not loaded at the start"));
     }
     load(NAMED_TEXT)?;
-    let mut wrong = Vec::new();
-    for (part, outcome) in [
+    let outcome = together([
         ("the default", default(&cri).await),
         ("by request", by_request(&cri).await),
         ("missing", missing(&cri).await),
         ("unloaded", unloaded(&cri).await),
         ("configured", configured(&cri).await),
-    ] {
-        if let Err(error) = outcome {
-            wrong.push(format!("{part}: {error}"));
-        }
-    }
+    ]);
     unload(NAMED)?;
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(wrong.join("\n")),
-    }
+    outcome
 }
 
 fn loaded(name: &str) -> Outcome<bool> {

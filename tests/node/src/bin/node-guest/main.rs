@@ -18,6 +18,18 @@ use std::process::ExitCode;
 /// A failure, in words for the outside.
 type Outcome<T = ()> = Result<T, String>;
 
+/// All parts' errors together: all are tried, so that one run under emulation tells everything.
+fn together<P: std::fmt::Display>(parts: impl IntoIterator<Item = (P, Outcome)>) -> Outcome {
+    let wrong: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(part, outcome)| outcome.err().map(|error| format!("{part}: {error}")))
+        .collect();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.join("\n")),
+    }
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -10,7 +10,7 @@ use crate::pods::{self, IMAGE, LOGS, said};
 use crate::units::{
     self, cgroup, file, holds, ours, output, processes, property, systemctl, until,
 };
-use crate::{Outcome, daemon};
+use crate::{Outcome, daemon, together};
 
 const MIB: i64 = 1 << 20;
 const SERVICE: &str = "cricket.service";
@@ -28,9 +28,7 @@ pub async fn run() -> Outcome {
     let mut cri = daemon::connect().await?;
     pods::image(&cri).await?;
     let before = ours()?;
-    // All is tried, so that one run under emulation tells everything.
-    let mut wrong = Vec::new();
-    for (part, outcome) in [
+    together([
         ("driver", driver(&cri).await),
         ("places", places(&cri).await),
         ("restarts", restarts(&mut cri).await),
@@ -40,14 +38,7 @@ pub async fn run() -> Outcome {
         ("wrong parents", wrong_parents(&cri).await),
         ("slice vanishes", slice_vanishes(&cri).await),
         ("without D-Bus", without_bus(&cri).await),
-    ] {
-        if let Err(error) = outcome {
-            wrong.push(format!("{part}: {error}"));
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(wrong.join("\n"));
-    }
+    ])?;
     until("the units of removed pods are forgotten", || {
         Ok(ours()?.len() <= before.len())
     })

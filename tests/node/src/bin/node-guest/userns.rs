@@ -9,7 +9,7 @@ use cricket_harness::{Client, requests};
 
 use crate::pods::{self, IMAGE, LOGS, said};
 use crate::units::systemctl;
-use crate::{Outcome, daemon, scopes};
+use crate::{Outcome, daemon, scopes, together};
 
 const UIDS: IdMapping = IdMapping {
     host_id: 300_000,
@@ -27,18 +27,14 @@ const KUBELETS: &str = "/var/lib/kubelet-test";
 pub async fn run() -> Outcome {
     let mut cri = daemon::connect().await?;
     pods::image(&cri).await?;
-    let mut wrong = Vec::new();
+    let mut outcomes = Vec::new();
     for handler in ["crun", "runc"] {
         for pid in [NamespaceMode::Container, NamespaceMode::Pod] {
-            if let Err(error) = with(&mut cri, handler, pid).await {
-                wrong.push(format!("{handler}, {pid:?}: {error}"));
-            }
+            let outcome = with(&mut cri, handler, pid).await;
+            outcomes.push((format!("{handler}, {pid:?}"), outcome));
         }
     }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(wrong.join("\n")),
-    }
+    together(outcomes)
 }
 
 fn map(options: &mut NamespaceOption, pid: NamespaceMode) {
