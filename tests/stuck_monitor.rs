@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::time::{Duration, Instant};
+
 use cricket_harness::cri::{ContainerState, NamespaceMode};
 use cricket_harness::{Node, requests};
 use nix::sys::signal::{Signal, kill};
@@ -14,12 +16,14 @@ use nix::unistd::Pid;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
-/// Stops the monitor of a container or of a pod's pause process.
-fn stop_monitor(node: &Node, id: &str) {
+/// Stops the monitor of a container or of a pod's pause process, which is returned.
+fn stop_monitor(node: &Node, id: &str) -> Pid {
     let processes = node.processes(id).into_iter();
     let mut monitors = processes.filter(|(_, facts)| facts.contains("/conmon "));
     let pid = monitors.next().expect("it has a monitor").0;
-    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGSTOP).unwrap();
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    pid
 }
 
 #[tokio::test]
@@ -47,5 +51,35 @@ async fn a_pod_whose_pause_process_has_a_stopped_monitor_is_removed() {
     stop_monitor(&node, &pod);
     node.cri.stop_pod(&pod).await.unwrap();
     node.cri.remove_pod(&pod).await.unwrap();
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_stopped_monitor_delays_no_restart_and_tells_of_the_end_once_it_goes_on() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (pod, stuck, config) = node.run("stuck", &image, &["sleep", "1000"]).await;
+    let other = requests::container("other", &image, &["sh", "-c", "exit 3"]);
+    let other = node.run_in(&pod, &config, &other).await;
+    let of_stuck = node.processes(&stuck).into_iter();
+    let mut init = of_stuck.filter(|(_, facts)| !facts.contains("/conmon "));
+    let init = init.next().expect("it has a process").0;
+    let monitor = stop_monitor(&node, &stuck);
+    node.daemon.kill();
+    kill(Pid::from_raw(i32::try_from(init).unwrap()), Signal::SIGKILL).unwrap();
+    let before = Instant::now();
+    node.daemon.launch();
+    node.reconnect().await;
+    let took = before.elapsed();
+    // As long as a monitor may take to answer is what all others would wait for.
+    assert!(took < Duration::from_secs(5), "{took:?} to serve");
+    let listed = node.cri.container(&stuck).await.unwrap();
+    assert_eq!(listed.state(), ContainerState::ContainerRunning);
+    node.cri.exited(&other).await;
+    assert_eq!(node.cri.container(&other).await.unwrap().exit_code, 3);
+    kill(monitor, Signal::SIGCONT).unwrap();
+    node.cri.exited(&stuck).await;
+    let status = node.cri.container(&stuck).await.unwrap();
+    assert_eq!((status.exit_code, status.message.as_str()), (137, ""));
     node.finish().await;
 }

@@ -4,14 +4,19 @@
 //! kept. A container without a monitor has its exit record; what was half made is undone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::announce::reached;
 use super::record::{Phase, Record};
 use super::{Container, ContainerError, Containers};
-use crate::runtime;
+use crate::runtime::{self, Watch};
 use crate::state::Happening;
+
+/// How long a restart waits for what a monitor answers from memory. All are asked at once: a hundred
+/// answer within a tenth of this.
+const PROMPT: Duration = Duration::from_millis(200);
 
 impl Containers {
     /// Finds the containers of an earlier daemon. What cannot be understood goes to the
@@ -50,20 +55,31 @@ impl Containers {
         }
     }
 
-    /// Publishes a container that lived when the earlier daemon ended, as it is now.
+    /// Publishes a container that lived when the earlier daemon ended, as it is now. One whose monitor
+    /// does not answer promptly is listed as it was last known, and keeps nobody else waiting.
     async fn find_again(self: &Arc<Self>, record: Record) {
-        let id = record.id.clone();
-        let mut watch = self.monitor(&id).watch().await.ok();
+        let watch = self.monitor(&record.id).watch().await.ok();
+        let told = reached(&record.phase);
+        let container = self.publish(record, Some(told));
+        self.forget_checkpoint_later(&container);
+        let this = Arc::clone(self);
+        let caught_up = tokio::spawn(this.catch_up(Arc::clone(&container), watch));
+        if tokio::time::timeout(PROMPT, caught_up).await.is_err() {
+            let id = &container.record().id;
+            tracing::warn!(%id, "its monitor does not answer, listed as it was last known");
+        }
+    }
+
+    /// Notes what became of a container while there was no daemon.
+    async fn catch_up(self: Arc<Self>, container: Arc<Container>, mut watch: Option<Watch>) {
         let status = match watch.as_mut() {
             Some(watch) => watch.first().await.unwrap_or_else(|error| {
+                let id = &container.record().id;
                 tracing::error!(%id, %error, "container listed as it was last known");
                 None
             }),
             None => None,
         };
-        let told = reached(&record.phase);
-        let container = self.publish(record, Some(told));
-        self.forget_checkpoint_later(&container);
         let phase = match status {
             Some(status) => match status.phase {
                 runtime::Phase::Created => None,
