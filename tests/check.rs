@@ -55,6 +55,13 @@ fn spoil(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
+/// The file of an image's manifest.
+fn manifest(node: &Node, id: &str) -> PathBuf {
+    let files = leaks::files(&node.daemon.root().join("images").join(id));
+    let is_one = |path: &PathBuf| path.to_string_lossy().contains("/manifest-");
+    files.into_iter().find(is_one).unwrap()
+}
+
 /// Two images on busybox' layer: `a` with the file `only-a` beside, `b` with `only-b`.
 async fn two_images(node: &mut Node) -> [String; 2] {
     let mut names = Vec::new();
@@ -200,8 +207,7 @@ async fn broken_documents_and_records_are_named_and_left_as_they_are_until_a_rep
     let (_, container, _) = node.run("record", &other, &["sleep", "1000"]).await;
     let id = node.cri.image(&image).await.unwrap().unwrap().id;
     assert!(node.daemon.stop().await.success());
-    let manifest = node.daemon.root().join("images").join(&id).join("manifest");
-    spoil(&manifest);
+    spoil(&manifest(&node, &id));
     let record = node
         .daemon
         .runroot()

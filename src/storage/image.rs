@@ -12,7 +12,9 @@ use sha2::Digest as _;
 
 use super::background::Task;
 use super::config::parse_config;
-use super::document::{CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document};
+use super::document::{
+    CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document, is_manifest_file, manifest_file,
+};
 use super::image_file;
 use super::image_record::ImageRecord;
 use super::index::ImageEntry;
@@ -130,6 +132,9 @@ impl Store {
         let record = Arc::clone(&entry.record);
         let durable = entry.durable;
         shared.index().images.insert(record.id.clone(), entry);
+        if old.is_some() {
+            shared.forget_manifests(&record);
+        }
         if !durable {
             shared.want(Task::Sync);
         }
@@ -186,7 +191,12 @@ impl Store {
 
     /// The image's manifest as it was pulled. Reads the disk.
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
-        self.read_document(id, MANIFEST)
+        let read = || {
+            let record = self.image(id).ok_or_else(|| unknown(id))?;
+            self.read_document(id, &manifest_file(&record.manifest_digest))
+        };
+        // A pull under another manifest may have come between the record and its file.
+        read().or_else(|_| read())
     }
 
     /// The image's config blob. Reads the disk.
@@ -196,7 +206,7 @@ impl Store {
 
     fn read_document(&self, id: &str, name: &str) -> Result<Vec<u8>, StorageError> {
         if self.image(id).is_none() {
-            return Err(StorageError::UnknownImage { id: id.to_owned() });
+            return Err(unknown(id));
         }
         self.shared
             .places
@@ -204,6 +214,10 @@ impl Store {
             .sub(id)?
             .read(name, MAX_DOCUMENT_BYTES)
     }
+}
+
+fn unknown(id: &str) -> StorageError {
+    StorageError::UnknownImage { id: id.to_owned() }
 }
 
 impl Shared {
@@ -240,7 +254,7 @@ impl Shared {
             self.places
                 .images
                 .sub(id)?
-                .read(MANIFEST, MAX_DOCUMENT_BYTES)
+                .read(&manifest_file(&new.manifest_digest), MAX_DOCUMENT_BYTES)
         };
         manifest().is_ok_and(|manifest| manifest == new.manifest)
             && (new.signatures.is_empty()
@@ -249,9 +263,28 @@ impl Shared {
                     .is_ok_and(|known| new.signatures.iter().all(|text| known.contains(text))))
     }
 
-    /// Writes an image's directory, or rewrites the files of the one that is there. What needs space
-    /// comes first; then the names leave the images that had them; the rename that shows the image is
-    /// last, so that no crash leaves a name at two images.
+    /// Removes the manifests that an image had before this record. What a kill leaves of them goes
+    /// with the next, or with the image.
+    fn forget_manifests(&self, record: &ImageRecord) {
+        let current = manifest_file(&record.manifest_digest);
+        let forget = || -> Result<(), StorageError> {
+            let dir = self.places.images.sub(&record.id)?;
+            for name in dir.names()? {
+                let name = name.to_string_lossy();
+                if is_manifest_file(&name) && name != current {
+                    dir.remove_file(&name)?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = forget() {
+            tracing::warn!(id = %record.id, %error, "the manifest of an earlier pull stays");
+        }
+    }
+
+    /// Writes an image's directory, or adds to the one that is there. What needs space comes first;
+    /// then the names leave the images that had them; the rename that shows the image, or its new
+    /// record, is last, so that no crash leaves a name at two images or half of what a pull brings.
     fn write_image(
         self: &Arc<Shared>,
         entry: &ImageEntry,
@@ -269,7 +302,8 @@ impl Shared {
         let build =
             || -> Result<(), StorageError> {
                 let dir = staging.create(&name, 0o700)?;
-                dir.write(MANIFEST, &new.manifest)?;
+                let manifest = manifest_file(&new.manifest_digest);
+                dir.write(&manifest, &new.manifest)?;
                 dir.write(CONFIG, &new.config)?;
                 dir.write(IMAGE_FILE, &image_file::encode(entry, dir.path())?)?;
                 let signed = !new.signatures.is_empty();
@@ -293,7 +327,7 @@ impl Shared {
                 }
                 let target = images.sub(id)?;
                 let signatures = signed.then_some(SIGNATURES);
-                for file in signatures.into_iter().chain([MANIFEST, IMAGE_FILE]) {
+                for file in signatures.into_iter().chain([&manifest, IMAGE_FILE]) {
                     if entry.durable {
                         // It takes the place of what has reached the disk: so must this have.
                         let path = dir.path().join(file);
@@ -304,6 +338,9 @@ impl Shared {
                         target.path().join(file),
                         "rename into place",
                     ))?;
+                    if file == manifest {
+                        fault::point("image.manifest-added");
+                    }
                 }
                 Ok(())
             };

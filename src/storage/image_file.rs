@@ -12,7 +12,7 @@ use sha2::Digest as _;
 use super::StorageError;
 use super::config::parse_config;
 use super::dir::Dir;
-use super::document::{CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document};
+use super::document::{CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document, manifest_file};
 use super::image_record::ImageRecord;
 use super::index::ImageEntry;
 use super::record::{self, ArtifactFile, IMAGE_FILE, ImageFile};
@@ -55,12 +55,16 @@ pub(super) fn read_record(images: &Dir, name: &OsStr) -> Result<ImageFile, Stora
 /// everything hangs on it.
 pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageError> {
     let dir = images.sub(&file.id)?;
-    let named = if file.artifact.is_some() {
-        MANIFEST
-    } else {
-        CONFIG
+    let manifest_digest = Digest::from_str(&file.manifest_digest).map_err(|error| {
+        let reason = format!("its digest in the record: {error}");
+        document(&file.id, MANIFEST, reason)
+    })?;
+    let manifest = manifest_file(&manifest_digest);
+    let (named, path) = match file.artifact {
+        Some(_) => (MANIFEST, manifest.as_str()),
+        None => (CONFIG, CONFIG),
     };
-    let bytes = dir.read(named, MAX_DOCUMENT_BYTES)?;
+    let bytes = dir.read(path, MAX_DOCUMENT_BYTES)?;
     if hex::encode(sha2::Sha256::digest(&bytes)) != file.id {
         let reason = "its digest is not the image's id".to_owned();
         return Err(document(&file.id, named, reason));
@@ -73,8 +77,6 @@ pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageE
         None => parse_config(&file.id, &bytes)?,
     };
     let id = file.id;
-    let manifest_digest = Digest::from_str(&file.manifest_digest)
-        .map_err(|error| document(&id, MANIFEST, format!("its digest in the record: {error}")))?;
     let record = ImageRecord {
         id,
         manifest_digest,

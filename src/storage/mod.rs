@@ -15,7 +15,7 @@
 //!   layers/<diff id hex>/tar-split.zst  the rest of its tar, see `split`
 //!   layers/<diff id hex>/lost/       what of the tar the directory has no place for
 //!   images/<image id>/image.json     the record (version 1): names, digests, durable or not
-//!   images/<image id>/manifest       the manifest as it was pulled
+//!   images/<image id>/manifest-<hex> the manifest as it was pulled, by its digest
 //!   images/<image id>/config         the config blob; its sha256 is the image id
 //!   staging/                         what is being built; swept at open
 //!   trash/                           what is being deleted; emptied in the background

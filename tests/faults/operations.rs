@@ -87,19 +87,26 @@ impl Call {
         }
     }
 
-    /// The tag moves from image to image, and one layer is new each time.
+    /// The tag moves from image to image, and one layer is new each time. Where a record is replaced,
+    /// the image is there and comes under another manifest.
     async fn prepare_image(&mut self, world: &mut World) {
         let layer = |text: &str| Layer::new().file("marker", 0o644, text.as_bytes());
-        let built = Image::builder()
-            .layer(layer("below"), Compression::Gzip)
-            .layer(layer(&self.marker), Compression::Gzip)
-            .build();
-        let before = Image::builder()
-            .layer(
-                layer(&format!("before the {}", self.marker)),
-                Compression::Gzip,
-            )
-            .build();
+        let marked = |compression| {
+            Image::builder()
+                .layer(layer("below"), compression)
+                .layer(layer(&self.marker), compression)
+                .build()
+        };
+        let built = marked(Compression::Gzip);
+        let before = match self.point.name {
+            "image.manifest-added" => marked(Compression::None),
+            _ => Image::builder()
+                .layer(
+                    layer(&format!("before the {}", self.marker)),
+                    Compression::Gzip,
+                )
+                .build(),
+        };
         self.image = world.node.registry().push("moving", "latest", &before);
         world.node.cri.pull(&self.image).await.unwrap();
         world.node.registry().push("moving", "latest", &built);
@@ -257,6 +264,7 @@ impl Call {
     /// The image as it is listed, and its content as it is on the disk.
     async fn image(&self, world: &World) -> Result<String, String> {
         let cri = &world.node.cri;
+        check(world)?;
         let found = cri.image(&self.container_id).await;
         if found.map_err(|error| error.to_string())?.is_none() {
             return Ok("gone".to_owned());
@@ -295,6 +303,16 @@ impl Call {
                 .await
                 .expect("an image can be removed");
         }
+    }
+}
+
+/// That `cricket check` finds nothing.
+fn check(world: &World) -> Result<(), String> {
+    let checked = world.node.daemon.command().arg("check").output();
+    let checked = checked.map_err(|error| error.to_string())?;
+    match checked.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&checked.stdout).into_owned()),
     }
 }
 

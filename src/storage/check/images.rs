@@ -6,7 +6,7 @@ use sha2::Digest as _;
 
 use super::{Contents, Examination, Places, Subject, names, shown};
 use crate::storage::dir::Dir;
-use crate::storage::document::{MANIFEST, MAX_DOCUMENT_BYTES, document};
+use crate::storage::document::{MANIFEST, MAX_DOCUMENT_BYTES, document, manifest_file};
 use crate::storage::image_file;
 use crate::storage::{StorageError, Store, signatures};
 
@@ -29,7 +29,7 @@ pub(super) fn examine(
     }
     for name in names(Some(images))? {
         let id = shown(&name);
-        // A pull of the same image replaces one file after the other.
+        // A pull of the same image takes its files away.
         let _still = open.map(|store| store.shared.disk());
         if !images.has(&id) {
             continue;
@@ -73,8 +73,8 @@ fn one(images: &Dir, name: &OsStr) -> Result<Contents, (Contents, StorageError)>
         let entry = image_file::load(images, file)?;
         let layers = entry.record.layers.iter();
         contents.layers = layers.map(|layer| layer.digest().to_owned()).collect();
-        let manifest = dir.read(MANIFEST, MAX_DOCUMENT_BYTES)?;
         let wanted = &entry.record.manifest_digest;
+        let manifest = dir.read(&manifest_file(wanted), MAX_DOCUMENT_BYTES)?;
         let is_other = *wanted.algorithm() == oci_spec::image::DigestAlgorithm::Sha256
             && hex::encode(sha2::Sha256::digest(&manifest)) != wanted.digest();
         if is_other {

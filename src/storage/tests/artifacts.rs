@@ -19,8 +19,10 @@ fn put(scratch: &Scratch, name: &str, files: &[(&str, &str)]) -> std::sync::Arc<
         lease.put_file(&file, content.as_bytes()).unwrap();
         kept.push(file);
     }
+    let manifest = format!("{{\"of\":{files:?}}}").into_bytes();
     let new = NewImage {
-        manifest: format!("{{\"of\":{files:?}}}").into_bytes(),
+        manifest_digest: digest(&manifest),
+        manifest,
         config: b"{}".to_vec(),
         ..new_image(&[name], &[])
     };
@@ -91,15 +93,13 @@ fn an_artifact_that_was_not_on_disk_for_certain_goes_with_the_power() {
 
 #[test]
 fn an_artifact_whose_manifest_or_record_is_another_is_set_aside() {
-    /// From a record to a file and what is put there.
-    type Spoil = fn(&str) -> (&'static str, String);
+    /// From an artifact's id and its record to a file and what is put there.
+    type Spoil = fn(&str, &str) -> (String, String);
     let spoil: [Spoil; 2] = [
-        |_| ("manifest", "{}".to_owned()),
-        |record| {
-            (
-                "image.json",
-                record.replace("\"layers\":[\"", "\"layers\":[\"../"),
-            )
+        |id, _| (format!("manifest-{id}"), "{}".to_owned()),
+        |_, record| {
+            let broken = record.replace("\"layers\":[\"", "\"layers\":[\"../");
+            ("image.json".to_owned(), broken)
         },
     ];
     for spoil in spoil {
@@ -107,7 +107,7 @@ fn an_artifact_whose_manifest_or_record_is_another_is_set_aside() {
         let put = put(&scratch, "r/a:1", &[("f", "1")]);
         scratch.close();
         let dir = scratch.place("images").join(&put.id);
-        let (name, text) = spoil(&read(dir.join("image.json")));
+        let (name, text) = spoil(&put.id, &read(dir.join("image.json")));
         std::fs::write(dir.join(name), text).unwrap();
         assert!(scratch.reopen(None).images().is_empty());
         assert_eq!(scratch.names("quarantine").len(), 1);

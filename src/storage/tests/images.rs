@@ -77,6 +77,46 @@ fn names_merge_and_move() {
 }
 
 #[test]
+fn a_pull_under_another_manifest_comes_whole_or_not_at_all() {
+    let mut scratch = Scratch::new();
+    let tars = [layer("one")];
+    let old = scratch.image(&["a:1"], &tars);
+    let manifest = b"{\"schemaVersion\":2,\"annotations\":{}}".to_vec();
+    let new = NewImage {
+        manifest_digest: digest(&manifest),
+        manifest,
+        ..new_image(&["b:1"], &tars)
+    };
+    let directory = scratch.place("images").join(&old.id);
+    let former = format!("manifest-{}", old.manifest_digest.digest());
+    let added = format!("manifest-{}", new.manifest_digest.digest());
+    let manifests = || {
+        let files = std::fs::read_dir(&directory).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.starts_with("manifest"))
+            .collect::<Vec<_>>()
+    };
+    // As a kill leaves it before the record is replaced.
+    std::fs::write(directory.join(&added), &new.manifest).unwrap();
+    let store = scratch.reopen(None);
+    let found = store.image(&old.id).unwrap();
+    assert_eq!(found.manifest_digest, old.manifest_digest);
+    assert_ne!(store.raw_manifest(&old.id).unwrap(), new.manifest);
+    store.put_image(new.clone()).unwrap();
+    assert_eq!(manifests(), std::slice::from_ref(&added));
+    // As a kill leaves it after that.
+    std::fs::write(directory.join(&former), "{}").unwrap();
+    let store = scratch.reopen(None);
+    let found = store.image(&old.id).unwrap();
+    assert_eq!(found.names, ["a:1", "b:1"]);
+    assert_eq!(found.manifest_digest, new.manifest_digest);
+    assert_eq!(store.raw_manifest(&old.id).unwrap(), new.manifest);
+    store.put_image(new_image(&["c:1"], &tars)).unwrap();
+    assert_eq!(manifests(), [former]);
+}
+
+#[test]
 fn removal_frees_the_layers_that_nothing_else_needs() {
     let scratch = Scratch::new();
     let (shared, own_a, own_b) = (layer("shared"), layer("a"), layer("b"));

@@ -88,6 +88,7 @@ pub const POINTS: &[Point] = &[
     at("PullImage", "layer.renamed"),
     at("PullImage", "image.staged"),
     at("PullImage", "image.name-moved"),
+    at("PullImage", "image.manifest-added"),
     at("PullImage", "image.renamed"),
     at("PullImage", "image.recorded"),
     at("RemoveImage", "image.taken"),
