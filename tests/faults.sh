@@ -19,7 +19,7 @@ rows=$(grep -lE 'faults::(\{|Row)' tests/*.rs tests/*/*.rs | sed 's#^tests/##; s
 cargo test --locked --no-fail-fast $(printf -- '--test %s ' ${*:-$rows}) || status=$?
 if [ $# -eq 0 ]; then
 	target/debug/soak --minutes 10 || status=$?
-	PROFILE=debug tests/node/run.sh cuts --cuts 55 --kills 3 || status=$?
+	PROFILE=debug tests/node/run.sh cuts --cuts 55 --kills 50 || status=$?
 fi
 
 table() {

@@ -149,13 +149,13 @@ async fn a_plugin_that_never_returns_holds_up_its_own_pods_until_the_deadline() 
 
 #[tokio::test]
 async fn a_slow_plugin_works_for_twenty_pods_at_once() {
-    let fault = "a CNI plugin takes 30 s, for 20 pods at once";
+    let fault = "a CNI plugin takes 60 s, for 20 pods at once";
     Row::repeat(fault, 3, async || {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path();
         let mut node = node(dir, "").await;
         let image = node.busybox().await;
-        fs::write(dir.join("slow"), "30").unwrap();
+        fs::write(dir.join("slow"), "60").unwrap();
         let calls = run_all(&node, &configs(&node));
         all_wait(&node, &image).await;
         for answer in join_all(calls).await {

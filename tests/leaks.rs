@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use cricket_harness::{Node, leaks, requests};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::XattrFlags;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
@@ -211,13 +212,8 @@ impl Foreign {
         for path in &cgroups {
             fs::create_dir_all(path).unwrap();
         }
-        let status = std::process::Command::new("python3")
-            .arg("-c")
-            .arg("import os, sys; os.setxattr(sys.argv[1], 'trusted.cricket', b'/run/another')")
-            .arg(&cgroups[1])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let (mark, another) = ("trusted.cricket", b"/run/another");
+        rustix::fs::setxattr(&cgroups[1], mark, another, XattrFlags::CREATE).unwrap();
         let pin = node.daemon.namespaces().join("netns").join(&id);
         fs::create_dir_all(pin.parent().unwrap()).unwrap();
         fs::write(&pin, "/run/another").unwrap();

@@ -20,7 +20,7 @@ mod world;
 
 use cricket_harness::faults::{Row, tries};
 use operations::Call;
-use points::POINTS;
+use points::{POINTS, Point};
 use world::World;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -50,23 +50,31 @@ async fn at_each_point_of(operation: &str) {
     let mut world = World::start().await;
     for point in POINTS.iter().filter(|point| point.operation == operation) {
         for pass in 1..=tries(1, 3) {
-            let call = world.prepare(*point).await;
-            let fault = format!("{}:{pass}", point.name);
-            if !world.killed_at(&call, &fault, pass > 1).await {
-                row.lost(match pass {
-                    1 => Err(format!("{point:?} was never passed")),
-                    _ => Ok(()),
-                });
-                world.discard(call).await;
+            if !at(&mut world, *point, pass, &mut row).await {
                 break;
             }
-            row.tried();
-            conclude(&mut world, call, &mut row).await;
         }
     }
     row.lost(world.bystander_is_well(true).await);
     world.finish().await;
     row.end();
+}
+
+/// Kills when a call comes to the point for the `pass`th time; `false`: it does not come there so often.
+async fn at(world: &mut World, point: Point, pass: usize, row: &mut Row) -> bool {
+    let call = world.prepare(point).await;
+    let fault = format!("{}:{pass}", point.name);
+    if !world.killed_at(&call, &fault, pass > 1).await {
+        row.lost(match pass {
+            1 => Err(format!("{point:?} was never passed")),
+            _ => Ok(()),
+        });
+        world.discard(call).await;
+        return false;
+    }
+    row.tried();
+    conclude(world, call, row).await;
+    true
 }
 
 /// Starts the daemon again, and asks whether everything is as it has to be.
@@ -111,6 +119,21 @@ fn every_operation_of_the_list_is_tested() {
     for point in POINTS {
         assert!(OPERATIONS.contains(&point.operation), "{point:?}");
     }
+}
+
+#[tokio::test]
+async fn pods_with_a_user_namespace() {
+    let mut row = Row::new("kill -9 at a point of a pod with a user namespace");
+    let mut world = World::with_user_namespaces().await;
+    let of_pods = POINTS
+        .iter()
+        .filter(|point| !point.operation.ends_with("Image"));
+    for point in of_pods.step_by(tries(8, 1)) {
+        at(&mut world, *point, 1, &mut row).await;
+    }
+    row.lost(world.bystander_is_well(true).await);
+    world.finish().await;
+    row.end();
 }
 
 #[tokio::test]

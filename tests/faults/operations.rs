@@ -10,7 +10,7 @@ use cricket_harness::layer::Layer;
 use cricket_harness::{Client, Image, requests};
 
 use super::points::Point;
-use super::world::{World, pod};
+use super::world::{World, map_ids, pod};
 
 /// A limit that no container of the tests has from the start.
 const NEW_LIMIT: i64 = 96 << 20;
@@ -33,7 +33,7 @@ impl Call {
     pub async fn prepare(world: &mut World, point: Point, number: usize) -> Call {
         let name = format!("p{number}");
         let shared_pid = point.name != "pod.cgroup-made";
-        let pod = pod(&world.node, &name, shared_pid);
+        let mut pod = pod(&world.node, &name, shared_pid);
         // It ignores SIGTERM, so that a stop comes to SIGKILL.
         let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
         let mut container = requests::container("main", &world.image, &["sh", "-c", script]);
@@ -43,6 +43,9 @@ impl Call {
             image: Some(spec(&world.image)),
             ..Default::default()
         }];
+        if world.mapped {
+            map_ids(&mut pod, &mut container);
+        }
         let mut call = Call {
             point,
             pod,

@@ -32,6 +32,8 @@ pub struct World {
     /// What there is without any of the pods that things are done to.
     usual: BTreeSet<String>,
     number: usize,
+    /// Whether pods have a user namespace.
+    pub mapped: bool,
 }
 
 /// A container that writes numbered lines.
@@ -44,14 +46,32 @@ struct Bystander {
 
 impl World {
     pub async fn start() -> World {
+        Box::pin(World::start_with(None)).await
+    }
+
+    /// Every pod has a user namespace.
+    pub async fn with_user_namespaces() -> World {
+        Box::pin(World::start_with(Some(tools::current_runc()))).await
+    }
+
+    /// `maps`: the OCI runtime that can map ids, for pods with a user namespace.
+    async fn start_with(maps: Option<PathBuf>) -> World {
+        let mapped = maps.is_some();
         let mut node = Node::start_with(CRICKET, |options| {
             let real = tools::cni_plugin("bridge");
             options.plugins = vec![("bridge".into(), recording(&real))];
+            options.runtime = maps.unwrap_or_else(|| options.runtime.clone());
         })
         .await;
         let image = node.busybox().await;
         let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.02; done";
-        let (_, container, config) = node.run("bystander", &image, &["sh", "-c", script]).await;
+        let mut config = node.pod_config("bystander");
+        let mut container = requests::container("main", &image, &["sh", "-c", script]);
+        if mapped {
+            map_ids(&mut config, &mut container);
+        }
+        let pod = node.cri.run_pod(&config).await.unwrap();
+        let container = node.run_in(&pod, &config, &container).await;
         let status = node.cri.container(&container).await.unwrap();
         node.until("the bystander's command", || {
             !shells(&node, &container).is_empty()
@@ -69,6 +89,7 @@ impl World {
             bystander,
             usual: BTreeSet::new(),
             number: 0,
+            mapped,
         };
         world.usual = world.present();
         world
@@ -358,4 +379,22 @@ pub fn pod(node: &Node, name: &str, shared_pid: bool) -> PodSandboxConfig {
         ..Default::default()
     }];
     config
+}
+
+/// The pod and its container have a user namespace: their root is nobody on the node.
+pub fn map_ids(pod: &mut PodSandboxConfig, container: &mut ContainerConfig) {
+    let ids = IdMapping {
+        host_id: 300_000,
+        container_id: 0,
+        length: 65_536,
+    };
+    let namespace = UserNamespace {
+        mode: NamespaceMode::Pod.into(),
+        uids: vec![ids],
+        gids: vec![ids],
+    };
+    requests::pod_namespaces(pod).userns_options = Some(namespace.clone());
+    let security = requests::security(container);
+    let namespaces = security.namespace_options.get_or_insert_default();
+    namespaces.userns_options = Some(namespace);
 }

@@ -53,7 +53,7 @@ impl Options {
             guest: Guest::default(),
             staged: PathBuf::new(),
             cuts: 60,
-            kills: 3,
+            kills: 50,
             seconds: 180,
             report: "target/node-conformance".into(),
             suite: PathBuf::new(),
