@@ -33,8 +33,10 @@ test-node-suite: ## the integration tests in that machine, on cgroup v2 (as root
 	PROFILE=debug tests/node/run.sh suite $(ARGS)
 test-node-arm64: ## the short form of test-node in an arm64 Debian under qemu-system-aarch64 (as root, half an hour)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/arm64.sh
-test-power: ## power cuts of that machine (as root, an hour); ARGS="--cuts 60 --kills 3 --seed N"
+test-power: ## power cuts of that machine (as root, two hours); ARGS="--cuts 60 --kills 50 --seed N"
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh cuts $(ARGS)
+test-power-short: ## of that what CI runs: one kill, and three cuts of one run
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && PROFILE=debug tests/node/run.sh cuts --kills 1 --cuts 3 --seconds 20
 test-security: ## AppArmor and user namespaces in that machine, by crun and runc (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/run.sh security
 test-service: ## the units in that machine: reload, a hang, an upgrade, stop, shutdown (as root)

@@ -8,7 +8,7 @@
 
 use cricket_harness::cri::*;
 use cricket_harness::image::{Compression, Image};
-use cricket_harness::{Node, requests, samples};
+use cricket_harness::{Node, cgroups, requests, samples};
 use serde_json::json;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -367,14 +367,7 @@ async fn limits_are_set_in_a_cgroup_below_the_pods() {
     let mut container = requests::container("main", &image, &["sleep", "1000"]);
     requests::resources(&mut container).memory_limit_in_bytes = 64 << 20;
     let id = node.run_in(&pod, &config, &container).await;
-    let parent = &config.linux.as_ref().unwrap().cgroup_parent;
-    let limit = {
-        let v1 = format!("/sys/fs/cgroup/memory{parent}/crio-{id}/memory.limit_in_bytes");
-        let v2 = format!("/sys/fs/cgroup{parent}/crio-{id}/memory.max");
-        let text = std::fs::read_to_string(v1).or_else(|_| std::fs::read_to_string(v2));
-        text.unwrap().trim().parse::<u64>().unwrap()
-    };
-    assert_eq!(limit, 64 << 20);
+    assert_eq!(cgroups::memory_limit(&id), Some(64 << 20));
     node.finish().await;
 }
 

@@ -8,7 +8,7 @@
 
 use std::process::Command;
 
-use cricket_harness::{Node, samples, tools};
+use cricket_harness::{Node, cgroups, samples, tools};
 use serde_json::{Value, json};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -61,7 +61,7 @@ fn pod_json(node: &Node) -> Value {
         "hostname": "web",
         "log_directory": node.logs(),
         "labels": {"app": "web"},
-        "linux": {"cgroup_parent": format!("{}/pod-web", node.cgroup())},
+        "linux": {"cgroup_parent": cgroups::pod_parent(&node.cgroup(), "web")},
     })
 }
 

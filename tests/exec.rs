@@ -188,7 +188,7 @@ async fn commands_at_the_same_time_do_not_mix() {
     let runs = (0..20).map(|number| {
         let (cri, id) = (node.cri.clone(), id.clone());
         let script = format!("echo {number}; exit {number}");
-        tokio::spawn(async move { cri.exec(&id, &["sh", "-c", &script], 30).await })
+        tokio::spawn(async move { cri.exec(&id, &["sh", "-c", &script], 600).await })
     });
     for (number, run) in runs.collect::<Vec<_>>().into_iter().enumerate() {
         let reply = run.await.unwrap().unwrap();

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use cricket_harness::Node;
 use cricket_harness::cri::*;
+use cricket_harness::{Node, cgroups};
 use tokio::time::timeout;
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -39,7 +39,7 @@ async fn preflight_finds_a_runtime_that_is_ready_and_tells_its_driver() {
     assert!(pause.contains("pause"), "{pause}");
     let config = runtime.runtime_config(RuntimeConfigRequest {}).await;
     let driver = config.unwrap().into_inner().linux.unwrap().cgroup_driver;
-    assert_eq!(driver, i32::from(CgroupDriver::Cgroupfs));
+    assert_eq!(driver, i32::from(cgroups::driver()));
     node.finish().await;
 }
 

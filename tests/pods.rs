@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use cricket_harness::cri::*;
-use cricket_harness::{Node, client, requests};
+use cricket_harness::{Node, cgroups, client, requests};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
@@ -364,10 +364,7 @@ async fn status_and_version_answer_what_a_kubelet_needs() {
         .runtime_config(RuntimeConfigRequest::default())
         .await
         .unwrap();
-    assert_eq!(
-        driver.linux.unwrap().cgroup_driver(),
-        CgroupDriver::Cgroupfs
-    );
+    assert_eq!(driver.linux.unwrap().cgroup_driver(), cgroups::driver());
     let spec = client::spec("no-such-image");
     assert_eq!(node.cri.image(&spec.image).await.unwrap(), None);
     node.finish().await;

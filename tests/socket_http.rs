@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cricket_harness::cri::*;
-use cricket_harness::{Node, memory, requests};
+use cricket_harness::{Node, cgroups, memory, requests};
 use serde_json::{Value, json};
 
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
@@ -63,7 +63,7 @@ async fn info_and_configuration_are_told_as_cri_o_tells_them() {
         "storage_driver": "overlay",
         "storage_image": "",
         "storage_root": root.parent().unwrap(),
-        "cgroup_driver": "cgroupfs",
+        "cgroup_driver": cgroups::manager(),
         "default_id_mappings": { "uids": all, "gids": all },
     });
     assert_eq!(get(&node, "/info"), want);

@@ -7,7 +7,7 @@ use cricket_harness::client::spec;
 use cricket_harness::cri::*;
 use cricket_harness::image::Compression;
 use cricket_harness::layer::Layer;
-use cricket_harness::{Client, Image, requests};
+use cricket_harness::{Client, Image, cgroups, requests};
 
 use super::points::Point;
 use super::world::{World, map_ids, pod};
@@ -230,7 +230,7 @@ impl Call {
                 let status = self.container(world).await?;
                 let linux = status.and_then(|one| one.resources?.linux);
                 let told = linux.map_or(0, |linux| linux.memory_limit_in_bytes);
-                let kernel = memory_limit(&self.container_id);
+                let kernel = cgroups::memory_limit(&self.container_id);
                 Ok(match kernel == Some(told) {
                     true => format!("limit {told}"),
                     false => format!("limit {told} told, {kernel:?} in the kernel"),
@@ -317,15 +317,4 @@ fn check(world: &World) -> Result<(), String> {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&checked.stdout).into_owned()),
     }
-}
-
-/// The memory limit that the kernel keeps to.
-fn memory_limit(container: &str) -> Option<i64> {
-    let named = cricket_harness::leaks::cgroups_with(&[format!("crio-{container}")]);
-    let files = ["memory.max", "memory.limit_in_bytes"];
-    let texts = named
-        .iter()
-        .flat_map(|path| files.map(|name| path.join(name)));
-    let limits = texts.filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-    limits.min()
 }

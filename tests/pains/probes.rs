@@ -13,6 +13,10 @@ use cricket_harness::faults::tries;
 
 use super::CRICKET;
 
+/// Seconds that a probe may take where it is not to be late: thirty at once take a minute in an
+/// emulated machine.
+const PATIENT: i64 = 600;
+
 /// A first process that waits for its adopted children, as every first process should.
 const REAPS: [&str; 3] = ["sh", "-c", "until false; do sleep 0.1; done"];
 
@@ -42,10 +46,10 @@ async fn round(node: &Node, id: &str) {
     let probe = |script: &'static str, timeout| async move {
         node.cri.exec(id, &["sh", "-c", script], timeout).await
     };
-    let good = join_all((0..10).map(|_| probe("exit 0", 60)));
-    let bad = join_all((0..10).map(|_| probe("exit 3", 60)));
+    let good = join_all((0..10).map(|_| probe("exit 0", PATIENT)));
+    let bad = join_all((0..10).map(|_| probe("exit 3", PATIENT)));
     // They go on for a moment after the probe, with its output in their hands.
-    let parents = join_all((0..5).map(|_| probe("(sleep 0.2; sleep 0.1) & exit 4", 60)));
+    let parents = join_all((0..5).map(|_| probe("(sleep 0.2; sleep 0.1) & exit 4", PATIENT)));
     let late = join_all((0..5).map(|_| probe("(sleep 777 & sleep 777) & sleep 777", 1)));
     let (good, bad, parents, late) = tokio::join!(good, bad, parents, late);
     for (replies, code) in [(good, 0), (bad, 3), (parents, 4)] {

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::net::Net;
-use crate::tools;
+use crate::{cgroups, tools};
 
 /// How long the daemon may take to say that it is ready. It takes milliseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -338,7 +338,7 @@ runroot = "{dir}/run"
 [crio.api]
 listen = "{dir}/crio.sock"
 [crio.runtime]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{manager}"
 default_runtime = "runc"
 namespaces_dir = "{dir}/ns"
 log_level = "info"
@@ -357,6 +357,7 @@ plugin_dirs = ["{dir}/cni/bin", {plugins}]
 cni_cache_dir = "{dir}/cni/cache"
 {network}
 {extra}"#,
+            manager = cgroups::manager(),
             runtime = self.options.runtime.display(),
             plugins = plugins.join(", "),
             image = self.options.image_config,

@@ -14,6 +14,7 @@
 
 pub mod archive;
 pub mod certificate;
+pub mod cgroups;
 pub mod client;
 pub mod daemon;
 pub mod faults;

@@ -14,7 +14,7 @@ use crate::cri::{ContainerConfig, PodSandboxConfig};
 use crate::daemon::{Daemon, Options};
 use crate::net::Net;
 use crate::registry::Registry;
-use crate::{leaks, requests, samples, sweep, tools};
+use crate::{cgroups, leaks, requests, samples, sweep, tools};
 
 /// Scratch directories are `$TMPDIR/ck-XXXXXX`: short, because unix socket paths end at 108 bytes.
 pub const SCRATCH_PREFIX: &str = "ck-";
@@ -143,7 +143,8 @@ impl Node {
 
     /// The configuration of a pod on this node, as a kubelet fills it.
     pub fn pod_config(&self, name: &str) -> PodSandboxConfig {
-        requests::pod(name, &format!("{}/pod-{name}", self.cgroup()), &self.logs())
+        let parent = cgroups::pod_parent(&self.cgroup(), name);
+        requests::pod(name, &parent, &self.logs())
     }
 
     /// Where pods' logs go.

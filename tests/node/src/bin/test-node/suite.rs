@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cricket_harness::cgroups;
 use cricket_node::machine::{Disk, SOON};
 use cricket_node::{Channel, Machine, NodeError, Workshop};
 
@@ -53,8 +54,9 @@ fn mount(inside: &Channel) -> Result<String, NodeError> {
 
 /// Runs a test program and keeps what it says; the line of its result.
 fn one(inside: &Channel, place: &str, program: &str, log: &Path) -> Result<String, NodeError> {
+    let manager = cgroups::manager();
     let script = format!(
-        "cd {place}; export PATH=$PATH:/usr/sbin:/sbin HOME=/root
+        "cd {place}; export PATH=$PATH:/usr/sbin:/sbin HOME=/root CRICKET_TEST_CGROUP_MANAGER={manager}
          {program} --test-threads=2 2>&1 || :"
     );
     let mut running = inside.start(&["bash", "-c", &script])?;
