@@ -94,7 +94,19 @@ async fn a_node_in_order_is_in_order_with_and_without_its_daemon() {
     let counts =
         ["images", "layers", "roots", "records", "bytes"].map(|key| report[key].as_u64().unwrap());
     assert_eq!(counts, [2, 3, 1, 2, 0]);
-    assert_eq!(report["unverifiable"], serde_json::json!([]));
+    for none in ["unverifiable", "byContent"] {
+        assert_eq!(report[none], serde_json::json!([]));
+    }
+    let layer = Layer::new()
+        .file("twice", 0o644, b"1")
+        .file("twice", 0o600, b"2");
+    let replaced = Image::builder().layer(layer, Compression::Gzip).build();
+    let name = node.registry().push("replaced", "1", &replaced);
+    node.cri.pull(&name).await.unwrap();
+    let (code, text) = cricket(&node, &["check"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("1 layers by content and number"), "{text}");
+    node.cri.remove_image(replaced.id()).await.unwrap();
     assert!(node.daemon.stop().await.success());
     is_in_order(&node);
     // What is to be changed waits for no daemon, and finds nothing to do here.

@@ -95,6 +95,7 @@ pub(crate) fn told(report: Report) -> wire::CheckReport {
         roots: examination.roots.len() as u64,
         records: report.records as u64,
         unverifiable: examination.unverifiable,
+        by_content: examination.by_content,
         unreferenced: examination.unreferenced.into_iter().map(aged).collect(),
     }
 }

@@ -231,6 +231,7 @@ fn as_json(report: &CheckReport) -> serde_json::Value {
         "roots": report.roots,
         "records": report.records,
         "unverifiable": report.unverifiable,
+        "byContent": report.by_content,
         "unreferenced": unreferenced.collect::<Vec<_>>(),
     })
 }
@@ -257,6 +258,13 @@ fn shown(report: &CheckReport, age: Duration) -> String {
             "{} layers cannot be verified: the version that unpacked them kept nothing to do it by; \
              remove and pull their images to have them verified",
             report.unverifiable.len()
+        ));
+    }
+    if !report.by_content.is_empty() {
+        line(format_args!(
+            "{} layers by content and number of their files alone: their tars say more than once what \
+             a file is, or an earlier version unpacked them",
+            report.by_content.len()
         ));
     }
     let old = report

@@ -62,6 +62,7 @@ pub(super) fn examine(
         let mut verifier = Verifier { progress, watch };
         match verifier.one(layers, &name, depth) {
             Ok(Verdict::Good) => {}
+            Ok(Verdict::GoodByContent) => found.by_content.push(hex),
             Ok(Verdict::Unknown) => found.unverifiable.push(hex),
             Err(StorageError::Ended) => return Err(StorageError::Ended),
             Err(error) => found.fault(Subject::Layer(hex), error),
@@ -84,6 +85,8 @@ fn age(layers: &Dir, hex: &str) -> Duration {
 
 enum Verdict {
     Good,
+    /// As far as contents and the number of files say it.
+    GoodByContent,
     /// The version that unpacked it kept nothing to verify it by.
     Unknown,
 }
@@ -142,7 +145,10 @@ impl<'b> Verifier<'_, 'b> {
                 reason: format!("it has {has} files and directories where there were {was}"),
             });
         }
-        Ok(Verdict::Good)
+        Ok(match entry.is_plain {
+            true => Verdict::Good,
+            false => Verdict::GoodByContent,
+        })
     }
 
     fn hashed<R>(&mut self, read: R) -> Hashed<'_, 'b, R>

@@ -2,8 +2,8 @@
 //!
 //! The store may be open or not. While it is, a layer is leased while it is read, and an image's
 //! documents are read while no other changes them, so nothing that comes or goes is called a fault.
-//! What has no content (links, devices, owners and modes) is not looked at; that files were added is
-//! seen by their number.
+//! Where a layer's tar says of no file twice what it is, each is compared with it; otherwise contents
+//! are, and that files were added is seen by their number.
 
 mod images;
 mod layers;
@@ -62,6 +62,9 @@ pub struct Examination {
     pub bytes: u64,
     /// Layers that cannot be verified, because the version that unpacked them kept nothing to do it by.
     pub unverifiable: Vec<String>,
+    /// Layers of whose files content and number alone were compared: entries of their tars replaced one
+    /// another, or the version that unpacked them did not note whether.
+    pub by_content: Vec<String>,
     /// Layers that nothing refers to, with their age.
     pub unreferenced: Vec<(String, Duration)>,
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # build.sh CACHE [amd64|arm64]: what the tests in a virtual machine boot, built once and kept in CACHE:
 #   emulator/     a tree with Debian trixie's QEMU; run by its own loader, nothing is mounted
-#   guest.raw     an ext4 disk with Debian trixie, `packages` and the agent's unit
+#   guest.raw     an ext4 disk with Debian trixie, `packages`, on amd64 `packages-suite`, and the
+#                 agent's unit
 #   kernel, initrd  of that disk
 # For arm64 the same with -arm64 in their names; its packages are configured under qemu-user.
 # Debian 12's QEMU 7.2 hangs or corrupts the guest's kernel in half of its boots without KVM.
@@ -12,8 +13,8 @@ cache=$1
 arch=${2:-amd64}
 suite=trixie
 case $arch in
-amd64) of="" ;;
-arm64) of=-arm64 ;;
+amd64) of="" packages="packages packages-suite" ;;
+arm64) of=-arm64 packages=packages ;;
 *) echo "node: no virtual machine of $arch" >&2; exit 2 ;;
 esac
 case $(uname -m) in aarch64) here=arm64 ;; *) here=amd64 ;; esac
@@ -68,7 +69,8 @@ key() { cat "$@" | sha256sum | cut -c1-16; }
 fresh() { [ "$(cat "$cache/$1.key" 2>/dev/null)" = "$2" ]; }
 
 emulator_key=$(key "$emulator")
-guest_key=$(key build.sh packages agent.service)
+# shellcheck disable=SC2086 # files, one or two
+guest_key=$(key build.sh $packages agent.service)
 if fresh "$emulator" "$emulator_key" && fresh "$guest" "$guest_key"; then exit 0; fi
 mkdir -p "$cache/packages"
 exec 9>"$cache/lock"
@@ -86,7 +88,8 @@ if ! fresh "$guest" "$guest_key"; then
     say "bootstrapping $suite for the virtual machine (about two minutes)"
     rm -f "$cache/$guest.key"
     tree=$cache/$guest.tree
-    bootstrap "$tree" "$arch" "$(sed "s/@ARCH@/$arch/" packages)"
+    # shellcheck disable=SC2086 # files, one or two
+    bootstrap "$tree" "$arch" "$(sed "s/@ARCH@/$arch/" $packages)"
     install -m644 agent.service "$tree/etc/systemd/system/agent.service"
     mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"
     ln -sf ../agent.service "$tree/etc/systemd/system/multi-user.target.wants/agent.service"
