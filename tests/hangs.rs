@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 const CRICKET: &str = env!("CARGO_BIN_EXE_cricket");
 
 /// A runtime, of the handler `hanging`, whose calls hang with a child of theirs as long as there is
-/// a file `hang-CALL`.
+/// a file `hang-CALL`, or after they have done their work, `hang-after-CALL`.
 struct Runtime {
     dir: tempfile::TempDir,
 }
@@ -36,6 +36,7 @@ impl Runtime {
     fn configure(&self, options: &mut Options) {
         let script = format!(
             "#!/bin/sh\nfor word; do case $word in create|start|kill|delete|exec)\n\
+             if [ -e {dir}/hang-after-$word ]; then {runc} \"$@\"; touch {dir}/hang-$word; fi\n\
              if [ -e {dir}/hang-$word ]; then sleep 100000 & echo $$ $! >> {dir}/hanging; wait; fi\n\
              break;; esac; done\nexec {runc} \"$@\"\n",
             dir = self.dir.path().display(),
@@ -227,6 +228,22 @@ async fn containers_are_stopped_although_the_runtime_hangs_in_kill() {
         node.finish().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_container_that_the_runtime_killed_before_it_hung_is_stopped() {
+    let runtime = Runtime::new();
+    let mut node = runtime.node().await;
+    let image = node.busybox().await;
+    let pod = pod(&node, "hanging").await;
+    let container = requests::container("main", &image, &["sleep", "1000"]);
+    let id = node.run_in(&pod.0, &pod.1, &container).await;
+    runtime.hang("after-kill");
+    node.cri.stop(&id, 0).await.unwrap();
+    let status = node.cri.container(&id).await.unwrap();
+    assert_eq!(status.exit_code, 137, "{status:?}");
+    runtime.all_gone(&node).await;
+    node.finish().await;
 }
 
 #[tokio::test]

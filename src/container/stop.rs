@@ -195,9 +195,12 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
     if let Ok(true) = sent {
         return Ok(true);
     }
-    let alive = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
-    let Some(process) = record.init.and_then(alive) else {
+    let Some(Init { pid, start_time }) = record.init else {
         return Ok(sent?);
+    };
+    let Some(process) = pidfd::Process::open(pid, Some(start_time)) else {
+        // A runtime that did not come to its end in time may have sent it.
+        return Ok(false);
     };
     let why = match &sent {
         Ok(_) => "the runtime does not know the container".to_owned(),
