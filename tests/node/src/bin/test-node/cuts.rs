@@ -107,7 +107,7 @@ fn kill(
         if number == times {
             break;
         }
-        let seconds = 5 + chance.below(40) as u64;
+        let seconds = 2 + chance.below(24) as u64;
         churn(inside, chance, Duration::from_secs(seconds))?;
         // It ends with the machine.
         std::mem::forget(registry);
