@@ -115,7 +115,6 @@ impl Monitor {
             tokio::try_join!(placing, creating).map(|((), pid)| pid)
         } else {
             placing.await?;
-            fault::point("monitor.placed");
             creating.await
         };
         match created {
@@ -312,6 +311,7 @@ async fn place(
     if let Err(error) = placed {
         tracing::warn!(id = new.id, %error, "monitor stays in the daemon's cgroup");
     }
+    fault::point("monitor.placed");
     Ok(())
 }
 
