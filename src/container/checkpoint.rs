@@ -65,6 +65,7 @@ impl Containers {
         location: PathBuf,
         limit: Duration,
     ) -> Result<(), ContainerError> {
+        let _alone = container.checkpointing.lock().await;
         let _turn = container.turn.lock().await;
         let record = container.record();
         let Phase::Running { .. } = record.phase else {
@@ -104,7 +105,7 @@ impl Containers {
         let (this, container) = (Arc::clone(self), Arc::clone(container));
         tokio::spawn(async move {
             // No other checkpoint is written meanwhile, perhaps to the same place.
-            let _turn = container.turn.lock().await;
+            let _alone = container.checkpointing.lock().await;
             let Some(location) = container.record().checkpoint.clone() else {
                 return;
             };

@@ -221,7 +221,9 @@ impl Containers {
             cancelled,
         };
         let (pid, watch) = Monitor::create(&handler, &self.rooms.cgroups, new).await?;
-        let start_time = pidfd::start_time(pid).unwrap_or(0);
+        let start_time = pidfd::start_time(pid)
+            .map_err(sources::io_error("look at the first process of", &bundle))?
+            .unwrap_or(0);
         record.init = Some(Init { pid, start_time });
         record.phase = Phase::Created;
         stage.enter("write the record");

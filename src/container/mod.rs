@@ -177,6 +177,9 @@ pub struct Container {
     told: Told,
     /// Held by whoever has the runtime change the container: start, update, delete.
     turn: tokio::sync::Mutex<()>,
+    /// Held by who writes a checkpoint, and by who removes what a killed daemon has left of one.
+    /// Taken before `turn`.
+    checkpointing: tokio::sync::Mutex<()>,
     /// Whether an update failed, so that the limits may not be those of the record.
     unsure_limits: AtomicBool,
 }
@@ -213,6 +216,7 @@ impl Container {
             history: History::default(),
             told: Told::up_to(told),
             turn: tokio::sync::Mutex::default(),
+            checkpointing: tokio::sync::Mutex::default(),
             unsure_limits: AtomicBool::new(false),
         }
     }

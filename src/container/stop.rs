@@ -154,11 +154,11 @@ impl Containers {
         let pid = record.init.map_or(0, |init| init.pid);
         let state = record
             .init
-            .and_then(|init| pidfd::Process::open(init.pid, Some(init.start_time)))
-            .map_or(
-                "its process has gone, its monitor does not say so".to_owned(),
-                |_| describe(pid),
-            );
+            .map(|init| pidfd::Process::open(init.pid, Some(init.start_time)));
+        let state = match state {
+            Some(Ok(None)) | None => "its process has gone, its monitor does not say so".to_owned(),
+            Some(Ok(Some(_)) | Err(_)) => describe(pid),
+        };
         Err(ContainerError::Unkillable {
             id: record.id.clone(),
             pid,
@@ -198,9 +198,14 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
     let Some(Init { pid, start_time }) = record.init else {
         return Ok(sent?);
     };
-    let Some(process) = pidfd::Process::open(pid, Some(start_time)) else {
+    let process = match pidfd::Process::open(pid, Some(start_time)) {
+        Ok(Some(process)) => process,
         // A runtime that did not come to its end in time may have sent it.
-        return Ok(false);
+        Ok(None) => return Ok(false),
+        Err(error) => {
+            tracing::warn!(id = %record.id, signal, %error, "signal not sent by the daemon either");
+            return Ok(sent?);
+        }
     };
     let why = match &sent {
         Ok(_) => "the runtime does not know the container".to_owned(),
@@ -211,12 +216,13 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
     Ok(true)
 }
 
-/// Whether the container's first process runs no more, waited for by its parent or not.
+/// Whether the container's first process runs no more for certain, waited for by its parent or not.
 async fn has_ended(record: &Record) -> bool {
-    let alive = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
-    match record.init.and_then(alive) {
-        Some(process) => timeout(LOOK, process.ended()).await.is_ok(),
-        None => true,
+    let open = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
+    match record.init.map(open) {
+        Some(Ok(Some(process))) => matches!(timeout(LOOK, process.ended()).await, Ok(Ok(()))),
+        Some(Ok(None)) | None => true,
+        Some(Err(_)) => false,
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::record::{Exit, Init, Reason};
 use super::{Container, ContainerError, Containers, Phase, Record};
-use crate::runtime::{self, Status, Watch};
+use crate::runtime::{self, RuntimeError, Status, Watch};
 use crate::state::Happening;
 use crate::sys::{blocking, clock, fault, pidfd};
 
 /// How long after a container's end its monitor may take to write that down: a little more than it
 /// waits for the last output of those who still have its streams.
 const MONITORS_RECORD: Duration = Duration::from_millis(800);
+/// How long a monitor's record may be unreadable before it counts as none.
+const UNREADABLE: Duration = Duration::from_secs(60);
 /// The exit code of a container whose end nobody saw, as CRI-O gives it.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
@@ -84,6 +86,23 @@ impl Containers {
         self.exit_without_monitor(&container.record()).await
     }
 
+    /// What the monitor has written down, read again for a while where that fails: descriptors may be
+    /// short.
+    async fn exit_record_patiently(
+        &self,
+        record: &Record,
+    ) -> Result<Option<conmon::ExitRecord>, RuntimeError> {
+        let end = Instant::now() + UNREADABLE;
+        loop {
+            match self.monitor(&record.id).exit_record() {
+                Err(RuntimeError::Monitor { .. }) if Instant::now() < end => {
+                    tokio::time::sleep(UNREADABLE / 60).await;
+                }
+                told => return told,
+            }
+        }
+    }
+
     /// A start that an earlier daemon asked for is known to have come off by the monitor alone.
     fn told_start(&self, container: &Container, status: &Status) {
         let record = container.record();
@@ -114,11 +133,14 @@ impl Containers {
     /// Watches a container whose monitor was killed. The kernel tells how it ended, where it is new
     /// enough and the container lives still.
     async fn exit_without_monitor(&self, record: &Record) -> Exit {
-        let Some(process) = record
-            .init
-            .and_then(|Init { pid, start_time }| pidfd::Process::open(pid, Some(start_time)))
-        else {
+        let Some(Init { pid, start_time }) = record.init else {
             return lost(record, None);
+        };
+        let Some(process) = pidfd::Process::open_patiently(pid, start_time).await else {
+            return match self.exit_record_patiently(record).await {
+                Ok(Some(exit)) => recorded(&exit),
+                Ok(None) | Err(_) => lost(record, None),
+            };
         };
         let exit_code = process.exit_code().await.unwrap_or_else(|error| {
             tracing::error!(id = %record.id, %error, "the container's process cannot be watched");

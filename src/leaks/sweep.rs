@@ -67,8 +67,11 @@ impl Leaks {
             let Some(bundle) = seen.bundle.filter(|bundle| bundle.is_ours) else {
                 continue;
             };
-            let Some(process) = Process::open(seen.pid, None).filter(|_| ids.contains(&bundle.id))
-            else {
+            if !ids.contains(&bundle.id) {
+                continue;
+            }
+            // What cannot be opened now the next sweep finds.
+            let Ok(Some(process)) = Process::open(seen.pid, None) else {
                 continue;
             };
             // Between listing and opening another process may have got the pid.

@@ -50,7 +50,9 @@ pub(super) async fn start(
         cancelled: &CancellationToken::new(),
     };
     let (pid, watch) = Monitor::create(&handler, &sandboxes.rooms.cgroups, new).await?;
-    let start_time = pidfd::start_time(pid).ok_or(SandboxError::PauseEnded)?;
+    let start_time = pidfd::start_time(pid)
+        .map_err(SandboxError::io("look at the pause process of", &bundle))?
+        .ok_or(SandboxError::PauseEnded)?;
     Monitor::of(bundle).start(&record.runtime).await?;
     Ok((Pause { pid, start_time }, watch))
 }
@@ -77,9 +79,9 @@ pub async fn watch(directory: &Path) -> Option<Watch> {
     Monitor::of(directory.join(BUNDLE)).watch().await.ok()
 }
 
-/// Whether the process is there.
+/// Whether the process is there, or may be.
 pub(super) fn lives(Pause { pid, start_time }: Pause) -> bool {
-    pidfd::Process::open(pid, Some(start_time)).is_some()
+    !matches!(pidfd::Process::open(pid, Some(start_time)), Ok(None))
 }
 
 /// Waits for the end of the process. One whose monitor goes without telling of it lives on: it is
@@ -95,7 +97,7 @@ pub(super) async fn ended(
             Err(error) => tracing::warn!(pid, %error, "the pause monitor's answer is not usable"),
         }
     }
-    let process = pidfd::Process::open(pid, Some(start_time))?;
+    let process = pidfd::Process::open_patiently(pid, start_time).await?;
     tracing::warn!(pid, "the pause process has lost its monitor, and goes on");
     if let Err(error) = process.ended().await {
         tracing::error!(pid, %error, "the pause process cannot be watched");
@@ -115,9 +117,10 @@ pub(super) async fn stop(sandboxes: &Sandboxes, record: &Record) -> Result<(), S
     if !fs::exists(&bundle).unwrap_or(true) {
         return Ok(());
     }
-    if let Some(Pause { pid, start_time }) = record.pause
-        && let Some(process) = pidfd::Process::open(pid, Some(start_time))
-    {
+    let open = |Pause { pid, start_time }| pidfd::Process::open(pid, Some(start_time));
+    let process = record.pause.map(open).transpose();
+    let process = process.map_err(SandboxError::io("open the pause process of", &bundle))?;
+    if let Some(process) = process.flatten() {
         process.kill();
         // A frozen cgroup above keeps even this one.
         tokio::time::timeout(KILL_WAIT, process.ended())

@@ -30,6 +30,7 @@ pub struct LayerUse {
 impl Store {
     /// What layers and images occupy. From memory.
     pub fn usage(&self) -> Usage {
+        self.shared.sync_again();
         let index = self.shared.index();
         let tally = occupied(index.layers.values().map(|layer| &layer.info));
         Usage {

@@ -10,6 +10,8 @@ pub(super) const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 /// What messages call the manifest; [`manifest_file`] is its file.
 pub(super) const MANIFEST: &str = "manifest";
 pub(super) const CONFIG: &str = "config";
+/// The one manifest of an image that an earlier version put.
+pub(super) const FORMER_MANIFEST: &str = "manifest";
 const MANIFEST_FILES: &str = "manifest-";
 
 /// The file of an image's manifest with this digest. Two manifests may have one config and so be one

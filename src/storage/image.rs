@@ -17,7 +17,8 @@ use super::document::{
 };
 use super::image_file;
 use super::image_record::ImageRecord;
-use super::index::ImageEntry;
+use super::index::{ImageEntry, Index};
+use super::names;
 use super::record::IMAGE_FILE;
 use super::signatures::{self, SIGNATURES};
 use super::store::{Places, Shared};
@@ -103,8 +104,8 @@ impl Store {
                 format!("over {MAX_DOCUMENT_BYTES} bytes long"),
             ));
         }
-        let _disk = shared.disk();
-        let old = {
+        let disk = shared.disk();
+        let (old, put) = {
             let index = shared.index();
             let missing = layers
                 .iter()
@@ -118,26 +119,35 @@ impl Store {
             }
             // Who has taken the directory away gets a new one.
             let old = index.images.get(id).cloned();
-            old.filter(|_| shared.places.images.has(id))
+            let last = index.images.values().map(|entry| entry.put).max();
+            let old = old.filter(|_| shared.places.images.has(id));
+            (old, last.map_or(0, |last| last.saturating_add(1)))
         };
-        let entry = shared.merge(content, new, old.as_ref());
+        let mut entry = shared.merge(content, new, old.as_ref());
+        entry.put = put;
         if let Some(old) = &old
             && old.record == entry.record
             && shared.is_written(&old.record.id, new)
         {
+            if !old.durable {
+                // The round that was to make it so may have failed.
+                shared.want(Task::Sync);
+            }
             return Ok(Arc::clone(&old.record));
         }
         shared.write_image(&entry, new, old.is_some())?;
         fault::point("image.renamed");
         let record = Arc::clone(&entry.record);
-        let durable = entry.durable;
-        shared.index().images.insert(record.id.clone(), entry);
+        {
+            let mut index = shared.index();
+            index.images.insert(record.id.clone(), entry);
+            names::take(&mut index.images, &record);
+        }
         if old.is_some() {
             shared.forget_manifests(&record);
         }
-        if !durable {
-            shared.want(Task::Sync);
-        }
+        drop(disk);
+        shared.want(Task::Sync);
         fault::point("image.recorded");
         Ok(record)
     }
@@ -155,7 +165,10 @@ impl Store {
     ) -> Result<bool, StorageError> {
         let shared = &self.shared;
         {
-            let _disk = shared.disk();
+            let disk = shared.disk();
+            // Its names go with it: no other record may bring one back.
+            let had_one = |_: &Index, other: &ImageEntry| other.lost_to.contains(id);
+            shared.write_outdated(&disk, had_one)?;
             let entry = {
                 let mut index = shared.index();
                 if !index.images.contains_key(id) {
@@ -243,6 +256,8 @@ impl Shared {
             record: Arc::new(record),
             durable: old.is_some_and(|old| old.durable),
             boot_id: old.map_or_else(|| self.boot_id.clone(), |old| old.boot_id.clone()),
+            put: 0,
+            lost_to: BTreeSet::new(),
             unknown: old.map_or_else(Map::new, |old| old.unknown.clone()),
         }
     }
@@ -282,9 +297,8 @@ impl Shared {
         }
     }
 
-    /// Writes an image's directory, or adds to the one that is there. What needs space comes first;
-    /// then the names leave the images that had them; the rename that shows the image, or its new
-    /// record, is last, so that no crash leaves a name at two images or half of what a pull brings.
+    /// Writes an image's directory, or adds to the one that is there. The rename that shows the image,
+    /// or its new record, is last, so that no crash leaves half of what a pull brings.
     fn write_image(
         self: &Arc<Shared>,
         entry: &ImageEntry,
@@ -314,12 +328,6 @@ impl Shared {
                     dir.write(SIGNATURES, &signatures::encode(all, dir.path())?)?;
                 }
                 fault::point("image.staged");
-                let moved: Vec<String> = new.names.iter().chain(&new.digests).cloned().collect();
-                let others: Vec<ImageEntry> = self.index().images.values().cloned().collect();
-                for other in others.iter().filter(|other| other.record.id != *id) {
-                    self.rewrite_without(other, &moved)?;
-                }
-                fault::point("image.name-moved");
                 if !exists {
                     return staging.move_to(OsStr::new(&name), images, id).map_err(
                         StorageError::io(images.path().join(id), "rename into place"),
@@ -351,91 +359,67 @@ impl Shared {
         result
     }
 
-    /// Rewrites an image's record without these references; nothing if it has none of them.
-    fn rewrite_without(
-        self: &Arc<Shared>,
-        entry: &ImageEntry,
-        gone: &[String],
-    ) -> Result<(), StorageError> {
-        let keep = |all: &[String]| -> Vec<String> {
-            all.iter()
-                .filter(|name| !gone.contains(name))
-                .cloned()
-                .collect()
+    /// Waits until the disk has everything, then marks the images that were there before as durable,
+    /// and has those that lost names to them say so.
+    ///
+    /// # Errors
+    /// The first; all others are made durable nevertheless, and the next round tries again.
+    pub(super) fn make_durable(&self) -> Result<(), StorageError> {
+        let mut waiting: Vec<ImageEntry> = {
+            let index = self.index();
+            let all = index.images.values();
+            all.filter(|entry| !entry.durable).cloned().collect()
         };
-        let old = &entry.record;
-        let (names, digests) = (keep(&old.names), keep(&old.digests));
-        if names.len() == old.names.len() && digests.len() == old.digests.len() {
-            return Ok(());
+        let mut outcome = Ok(());
+        if !waiting.is_empty() {
+            let base = &self.places.base;
+            rustix::fs::syncfs(base).map_err(StorageError::io(base.path(), "syncfs"))?;
+            // Who has a name that another had before its others.
+            waiting.sort_by_key(|entry| std::cmp::Reverse(entry.put));
+            for entry in waiting {
+                outcome = outcome.and(self.mark_durable(entry));
+            }
         }
-        let record = Arc::new(ImageRecord {
-            names,
-            digests,
-            ..ImageRecord::clone(old)
-        });
-        let entry = ImageEntry {
-            record,
-            ..entry.clone()
+        let disk = self.disk();
+        let as_durable = |index: &Index, entry: &ImageEntry| {
+            let owner = |id| index.images.get(id);
+            let mut owners = entry.lost_to.iter().filter_map(owner);
+            owners.all(|owner| owner.durable)
         };
-        let dir = self.places.images.sub(&entry.record.id)?;
-        let bytes = image_file::encode(&entry, dir.path())?;
-        match entry.durable {
-            true => dir.replace_durably(IMAGE_FILE, &bytes)?,
-            false => dir.replace(IMAGE_FILE, &bytes)?,
-        }
-        if !entry.durable {
-            // A round that is under way passes over a record that has changed.
-            self.want(Task::Sync);
-        }
-        self.index().images.insert(entry.record.id.clone(), entry);
-        Ok(())
+        outcome.and(self.write_outdated(&disk, as_durable))
     }
 
-    /// Waits until the disk has everything, then marks the images that were there before as durable.
-    pub(super) fn make_durable(&self) -> Result<(), StorageError> {
-        let waiting: Vec<ImageEntry> = {
-            let index = self.index();
-            index
-                .images
-                .values()
-                .filter(|entry| !entry.durable)
-                .cloned()
-                .collect()
+    /// Marks an image whose files are on the disk.
+    fn mark_durable(&self, entry: ImageEntry) -> Result<(), StorageError> {
+        let images = &self.places.images;
+        let id = entry.record.id.clone();
+        // The record goes to the disk before the lock is taken: nobody waits for a flush.
+        let durable = ImageEntry {
+            durable: true,
+            lost_to: BTreeSet::new(),
+            ..entry.clone()
         };
-        if waiting.is_empty() {
-            return Ok(());
+        let bytes = image_file::encode(&durable, images.path())?;
+        let name = unique_name(&id[..12]);
+        let file = self.places.staging.write(&name, &bytes)?;
+        file.sync_all()
+            .map_err(StorageError::io(images.path().join(&id), "fsync record"))?;
+        let _disk = self.disk();
+        let now = self
+            .index()
+            .images
+            .get(&id)
+            .map(|now| Arc::clone(&now.record));
+        // Renamed or removed meanwhile: a new name comes with a new round, which finds it.
+        if !now.is_some_and(|now| Arc::ptr_eq(&now, &entry.record)) {
+            return self.places.staging.remove_file(&name);
         }
-        let Places { base, images, .. } = &self.places;
-        rustix::fs::syncfs(base).map_err(StorageError::io(base.path(), "syncfs"))?;
-        for entry in waiting {
-            let id = entry.record.id.clone();
-            // The record goes to the disk before the lock is taken: nobody waits for a flush.
-            let durable = ImageEntry {
-                durable: true,
-                ..entry.clone()
-            };
-            let bytes = image_file::encode(&durable, images.path())?;
-            let name = unique_name(&id[..12]);
-            let file = self.places.staging.write(&name, &bytes)?;
-            file.sync_all()
-                .map_err(StorageError::io(images.path().join(&id), "fsync record"))?;
-            let _disk = self.disk();
-            let now = self
-                .index()
-                .images
-                .get(&id)
-                .map(|now| Arc::clone(&now.record));
-            // Renamed or removed meanwhile: a new name comes with a new round, which finds it.
-            if !now.is_some_and(|now| Arc::ptr_eq(&now, &entry.record)) {
-                self.places.staging.remove_file(&name)?;
-                continue;
-            }
-            let target = images.sub(&id)?;
-            rustix::fs::renameat(&self.places.staging, &*name, &target, IMAGE_FILE).map_err(
-                StorageError::io(target.path().join(IMAGE_FILE), "rename into place"),
-            )?;
-            self.index().images.insert(id, durable);
-        }
+        let target = images.sub(&id)?;
+        rustix::fs::renameat(&self.places.staging, &*name, &target, IMAGE_FILE).map_err(
+            StorageError::io(target.path().join(IMAGE_FILE), "rename into place"),
+        )?;
+        self.index().images.insert(id, durable);
+        fault::point("image.durable");
         Ok(())
     }
 }

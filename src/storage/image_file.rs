@@ -1,5 +1,6 @@
 //! An image's record on disk: written, read, and made one in memory again.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::str::FromStr;
@@ -12,7 +13,9 @@ use sha2::Digest as _;
 use super::StorageError;
 use super::config::parse_config;
 use super::dir::Dir;
-use super::document::{CONFIG, MANIFEST, MAX_DOCUMENT_BYTES, document, manifest_file};
+use super::document::{
+    CONFIG, FORMER_MANIFEST, MANIFEST, MAX_DOCUMENT_BYTES, document, manifest_file,
+};
 use super::image_record::ImageRecord;
 use super::index::ImageEntry;
 use super::record::{self, ArtifactFile, IMAGE_FILE, ImageFile};
@@ -34,6 +37,7 @@ pub(super) fn encode(entry: &ImageEntry, dir: &Path) -> Result<Vec<u8>, StorageE
         artifact: artifact(record),
         durable: entry.durable,
         boot_id: entry.boot_id.clone(),
+        put: entry.put,
         unknown: entry.unknown.clone(),
     };
     record::encode(&file, &dir.join(IMAGE_FILE))
@@ -92,6 +96,7 @@ pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageE
     let ImageFile {
         durable,
         boot_id,
+        put,
         unknown,
         ..
     } = file;
@@ -99,8 +104,24 @@ pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageE
         record: Arc::new(record),
         durable,
         boot_id,
+        put,
+        lost_to: BTreeSet::new(),
         unknown,
     })
+}
+
+/// Gives the manifest of an image that an earlier version put the name that it has now.
+pub(super) fn name_manifest(images: &Dir, file: &ImageFile) -> Result<(), StorageError> {
+    let dir = images.sub(&file.id)?;
+    let Ok(digest) = Digest::from_str(&file.manifest_digest) else {
+        return Ok(());
+    };
+    let name = manifest_file(&digest);
+    if !dir.has(FORMER_MANIFEST) || dir.has(&name) {
+        return Ok(());
+    }
+    dir.move_to(OsStr::new(FORMER_MANIFEST), &dir, &name)
+        .map_err(StorageError::io(dir.path().join(name), "rename into place"))
 }
 
 /// What an artifact's record says besides an image's.

@@ -1,6 +1,6 @@
 //! What the store has, in memory. Everything here takes the time of a map, never of a disk.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +26,10 @@ pub(super) struct ImageEntry {
     pub(super) record: Arc<ImageRecord>,
     pub(super) durable: bool,
     pub(super) boot_id: String,
+    /// Counts puts over all images: the larger, the later.
+    pub(super) put: u64,
+    /// The images that now have names which the record on disk still has (`names`).
+    pub(super) lost_to: BTreeSet<String>,
     pub(super) unknown: Map<String, Value>,
 }
 

@@ -65,6 +65,7 @@ mod index;
 mod layer;
 mod layer_tar;
 mod left;
+mod names;
 mod note;
 mod open;
 mod overlay;

@@ -11,8 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use super::background::Task;
 use super::dir::Dir;
 use super::image_file;
-use super::index::{Index, LayerEntry, RootEntry};
+use super::index::{ImageEntry, Index, LayerEntry, RootEntry};
 use super::layer::DIFF;
+use super::names;
 use super::record::{self, IMAGE_FILE, LAYER_FILE, LayerRecord, ROOT_FILE, RootRecord};
 use super::store::{Places, Shared, check_hex_id};
 use super::trash::{Trash, unique_name};
@@ -38,7 +39,8 @@ impl Store {
             elapsed_ms = started.elapsed().as_secs_f64() * 1000.0,
             "storage is open"
         );
-        let volatile = index.images.values().any(|image| !image.durable);
+        let unsettled = |image: &ImageEntry| !image.durable || !image.lost_to.is_empty();
+        let volatile = index.images.values().any(unsettled);
         let shared = Arc::new(Shared::new(settings, boot_id.to_owned(), places, index));
         shared.collect()?;
         if volatile {
@@ -145,7 +147,8 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
             places.trash.take(&places.images, &name)?;
             continue;
         }
-        let entry = match image_file::load(&places.images, file) {
+        let named = image_file::name_manifest(&places.images, &file);
+        let entry = match named.and_then(|()| image_file::load(&places.images, file)) {
             Ok(entry) => entry,
             Err(error) => {
                 quarantine(places, &places.images, &name, &error)?;
@@ -165,6 +168,7 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
         }
         index.images.insert(id.clone(), entry);
     }
+    names::settle(&mut index.images);
     Ok(())
 }
 

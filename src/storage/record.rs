@@ -93,6 +93,9 @@ pub(super) struct ImageFile {
     pub(super) durable: bool,
     /// The boot in which it was put.
     pub(super) boot_id: String,
+    /// Counts puts: of two records that have one name, the larger counts.
+    #[serde(default)]
+    pub(super) put: u64,
     #[serde(flatten)]
     pub(super) unknown: Map<String, Value>,
 }
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn unknown_fields_survive_and_unknown_versions_do_not_pass() {
         let path = Path::new("image.json");
-        let golden = r#"{"version":1,"id":"i","manifest_digest":"sha256:m","names":["n:1"],"digests":[],"size_bytes":5,"loaded_ns":7,"durable":true,"boot_id":"b","later":{"x":1}}"#;
+        let golden = r#"{"version":1,"id":"i","manifest_digest":"sha256:m","names":["n:1"],"digests":[],"size_bytes":5,"loaded_ns":7,"durable":true,"boot_id":"b","put":3,"later":{"x":1}}"#;
         let file: ImageFile = parse(golden.as_bytes(), path).unwrap();
         assert_eq!(encode(&file, path).unwrap(), golden.as_bytes());
         let newer = golden.replace("\"version\":1", "\"version\":2");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ pub(super) struct Shared {
     pub(super) disk: Mutex<()>,
     index: Mutex<Index>,
     background: Background,
+    /// Whether the last round of making durable went wrong.
+    sync_failed: AtomicBool,
     /// Roots whose usage was asked for when it was old.
     pub(super) to_measure: Mutex<BTreeSet<String>>,
 }
@@ -147,6 +150,7 @@ impl Shared {
             disk: Mutex::default(),
             index: Mutex::new(index),
             background: Background::default(),
+            sync_failed: AtomicBool::new(false),
             to_measure: Mutex::default(),
         }
     }
@@ -176,7 +180,18 @@ impl Shared {
             }
         };
         if let Err(error) = result {
+            if task == Task::Sync {
+                self.sync_failed.store(true, Ordering::Relaxed);
+            }
             tracing::warn!(?task, %error, "storage: background work went wrong");
+        }
+    }
+
+    /// Tries to make durable again what could not be. Called now and then by who asks for something
+    /// else, so that no timer is needed.
+    pub(super) fn sync_again(self: &Arc<Shared>) {
+        if self.sync_failed.swap(false, Ordering::Relaxed) {
+            self.want(Task::Sync);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Processes by descriptor, so that a reused pid is never taken for the process that had it.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 
@@ -11,6 +13,9 @@ use super::readiness;
 /// How long a dead process may stay unreaped until its status counts as unknown: whoever inherits an
 /// orphan reaps it at once.
 const REAP_WAIT: Duration = Duration::from_secs(2);
+
+/// How long to wait before the kernel is asked again for what it could not give.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A process that was alive when this was made.
 #[derive(Debug)]
@@ -21,11 +26,41 @@ pub struct Process {
 impl Process {
     /// The process `pid` if it lives and started at `start_time` (field 22 of `/proc/<pid>/stat`,
     /// clock ticks since boot), or at any time when that is `None`.
-    pub fn open(pid: i32, start_time: Option<u64>) -> Option<Self> {
-        let descriptor = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::NONBLOCK).ok()?;
+    ///
+    /// # Errors
+    /// When it cannot be known, for want of descriptors or memory: the process may live.
+    pub fn open(pid: i32, start_time: Option<u64>) -> io::Result<Option<Self>> {
+        let Some(id) = Pid::from_raw(pid) else {
+            return Ok(None);
+        };
+        let descriptor = match pidfd_open(id, PidfdFlags::NONBLOCK) {
+            Ok(descriptor) => descriptor,
+            // EINVAL: a thread that leads no process has the number now.
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(expected) = start_time else {
+            return Ok(Some(Self { descriptor }));
+        };
         // Read after the open: were the pid reused in between, its start time tells.
-        let same = start_time.is_none_or(|expected| self::start_time(pid) == Some(expected));
-        same.then_some(Self { descriptor })
+        let same = self::start_time(pid)? == Some(expected);
+        Ok(same.then_some(Self { descriptor }))
+    }
+
+    /// As [`open`](Self::open), again and again until it can be known.
+    pub async fn open_patiently(pid: i32, start_time: u64) -> Option<Self> {
+        let mut told = false;
+        loop {
+            match Process::open(pid, Some(start_time)) {
+                Ok(process) => return process,
+                Err(error) if !told => {
+                    tracing::warn!(pid, %error, "whether the process lives is not known, asked again")
+                }
+                Err(_) => {}
+            }
+            told = true;
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Sends SIGKILL. Gone already is fine.
@@ -55,7 +90,7 @@ impl Process {
     ///
     /// # Errors
     /// When the descriptor cannot be registered for polling.
-    pub async fn ended(self) -> std::io::Result<()> {
+    pub async fn ended(self) -> io::Result<()> {
         let watched = readiness::watch(self.descriptor, Interest::READABLE)?;
         watched.readable().await.map(drop)
     }
@@ -66,14 +101,14 @@ impl Process {
     ///
     /// # Errors
     /// As [`ended`](Self::ended).
-    pub async fn exit_code(self) -> std::io::Result<Option<i32>> {
+    pub async fn exit_code(self) -> io::Result<Option<i32>> {
         let watched = readiness::watch(self.descriptor, Interest::READABLE)?;
         let mut ready = watched.readable().await?;
         let reaped = async {
             loop {
                 match exit_status(watched.get_ref()) {
                     Ok(None) => {}
-                    told => return Ok::<_, std::io::Error>(told.ok().flatten()),
+                    told => return Ok::<_, io::Error>(told.ok().flatten()),
                 }
                 // The reaping is told as a hang-up, after the end was told as readable.
                 ready.clear_ready();
@@ -92,7 +127,7 @@ impl Process {
 }
 
 /// The wait status (wait(2)) of a process that was reaped; `None`: it was not yet.
-fn exit_status(process: &OwnedFd) -> std::io::Result<Option<i32>> {
+fn exit_status(process: &OwnedFd) -> io::Result<Option<i32>> {
     // linux/pidfd.h: PIDFD_GET_INFO is _IOWR(0xFF, 11, struct pidfd_info), here of its first version.
     const SIZE: usize = 64;
     const PIDFD_GET_INFO: libc::c_ulong = 0xC000_FF0B | (SIZE as libc::c_ulong) << 16;
@@ -106,19 +141,31 @@ fn exit_status(process: &OwnedFd) -> std::io::Result<Option<i32>> {
     #[allow(unsafe_code)]
     let result = unsafe { libc::ioctl(process.as_raw_fd(), PIDFD_GET_INFO, info.as_mut_ptr()) };
     if result < 0 {
-        return Err(std::io::Error::last_os_error());
+        return Err(io::Error::last_os_error());
     }
     let last = info[EXIT_CODE_AT / 8].to_ne_bytes();
     let code = i32::from_ne_bytes([last[4], last[5], last[6], last[7]]);
     Ok((info[0] & INFO_EXIT != 0).then_some(code))
 }
 
-/// When process `pid` started, in clock ticks since boot: proc_pid_stat(5), field 22.
-pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name is in parentheses and may hold anything, parentheses too.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+/// When process `pid` started, in clock ticks since boot: proc_pid_stat(5), field 22. `None`: there is
+/// no such process.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
+    let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        // ESRCH: it ended while it was read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // The command name is in parentheses and may hold any bytes, parentheses too.
+    let stat = String::from_utf8_lossy(&stat);
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let field = fields.and_then(|fields| fields.split_ascii_whitespace().nth(19)?.parse().ok());
+    Ok(field)
 }
 
 #[cfg(test)]
@@ -134,7 +181,8 @@ mod tests {
                 .stdin(std::process::Stdio::piped())
                 .spawn()
                 .unwrap();
-            let process = Process::open(i32::try_from(child.id()).unwrap(), None).unwrap();
+            let process = Process::open(i32::try_from(child.id()).unwrap(), None);
+            let process = process.unwrap().unwrap();
             let told = tokio::spawn(process.exit_code());
             drop(child.stdin.take());
             tokio::task::spawn_blocking(move || child.wait().unwrap())
@@ -162,15 +210,15 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let started = start_time(pid).unwrap();
+        let started = start_time(pid).unwrap().unwrap();
         assert!(
-            Process::open(pid, Some(started + 1)).is_none(),
+            Process::open(pid, Some(started + 1)).unwrap().is_none(),
             "another process of that pid"
         );
-        let process = Process::open(pid, Some(started)).unwrap();
+        let process = Process::open(pid, Some(started)).unwrap().unwrap();
         process.kill();
         process.ended().await.unwrap();
         child.wait().unwrap();
-        assert!(Process::open(pid, None).is_none());
+        assert!(Process::open(pid, None).unwrap().is_none());
     }
 }

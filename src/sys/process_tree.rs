@@ -27,7 +27,7 @@ pub fn kill_tree(root: i32) -> Vec<Process> {
     while let Some(&pid) = tree.get(next) {
         next += 1;
         // Opened before it is stopped, so that what is killed at the end is what was stopped here.
-        let Some(process) = Process::open(pid, None) else {
+        let Ok(Some(process)) = Process::open(pid, None) else {
             continue;
         };
         // ESRCH: it ended in between, and has no children any more.
@@ -214,7 +214,7 @@ mod tests {
             .unwrap();
         for pid in descendants {
             // Killed, it may not have been scheduled to die yet.
-            if let Some(process) = Process::open(pid, None) {
+            if let Some(process) = Process::open(pid, None).unwrap() {
                 let end =
                     async { tokio::time::timeout(Duration::from_secs(10), process.ended()).await };
                 assert!(runtime.block_on(end).is_ok(), "{pid} lives");

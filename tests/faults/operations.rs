@@ -24,8 +24,9 @@ pub struct Call {
     /// Empty: not made beforehand.
     pod_id: String,
     container_id: String,
-    /// The image's name, and the text of its one file.
+    /// The image's name, the id of the image that had it before, and the text of its one file.
     image: String,
+    before: String,
     marker: String,
 }
 
@@ -53,6 +54,7 @@ impl Call {
             pod_id: String::new(),
             container_id: String::new(),
             image: String::new(),
+            before: String::new(),
             marker: format!("image of {name}"),
         };
         match point.operation {
@@ -114,6 +116,7 @@ impl Call {
         world.node.cri.pull(&self.image).await.unwrap();
         world.node.registry().push("moving", "latest", &built);
         self.container_id = built.id().to_owned();
+        self.before = before.id().to_owned();
         if self.point.operation == "RemoveImage" {
             world.node.cri.pull(&self.image).await.unwrap();
         }
@@ -160,6 +163,14 @@ impl Call {
     /// What a half-made thing must never be: listed without being complete, or under two ids.
     pub async fn is_whole_or_gone(&self, world: &World) -> Result<(), String> {
         let cri = &world.node.cri;
+        if self.point.operation == "PullImage" {
+            // A registry that has gone meanwhile must not matter to who had the image.
+            let named = cri.image(&self.image).await;
+            let id = named.map_err(|error| error.to_string())?.map(|one| one.id);
+            if ![&self.before, &self.container_id].contains(&&id.clone().unwrap_or_default()) {
+                return Err(format!("the name is that of {id:?}"));
+            }
+        }
         let pods = cri.pods().await.map_err(|error| error.to_string())?;
         let name = |pod: &PodSandbox| pod.metadata.clone().unwrap_or_default().name;
         let own = self.pod.metadata.clone().unwrap_or_default().name;

@@ -3,14 +3,14 @@
 
 use std::fs;
 
-use cricket_harness::cri::StatusRequest;
+use cricket_harness::cri::{ContainerState, StatusRequest};
 use cricket_harness::{Node, requests};
 use nix::errno::Errno;
 use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::signal::Signal;
 
 use super::CRICKET;
-use super::processes::{allow_descriptors, signal};
+use super::processes::{allow_descriptors, monitor, signal};
 
 /// More than any machine allows by default, so that a machine that allows more fails no test.
 const INSTANCES: usize = 1 << 16;
@@ -93,5 +93,39 @@ async fn without_descriptors_calls_fail_by_themselves_and_work_again_with_them()
     allow_descriptors(node.daemon.pid(), true);
     let late = node.run_in(&pod, &config, &late).await;
     assert_eq!(node.cri.exited(&late).await.exit_code, 0);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn without_descriptors_nobody_is_taken_for_dead() {
+    let mut node = Node::start(CRICKET).await;
+    let image = node.busybox().await;
+    let (_, orphan, _) = node.run("orphan", &image, &["sleep", "1000"]).await;
+    let (_, stopped, _) = node.run("stopped", &image, &["sleep", "1000"]).await;
+    let watched = monitor(&node, &orphan);
+    allow_descriptors(node.daemon.pid(), false);
+    let before = node.daemon.log().len();
+    signal(watched, Signal::SIGKILL);
+    node.until("it is asked for the orphan", || {
+        node.daemon.log()[before..].contains("whether the process lives is not known")
+    })
+    .await;
+    // Nothing can be signalled, and nothing is said to have ended.
+    node.cri.stop(&stopped, 0).await.unwrap_err();
+    for id in [&orphan, &stopped] {
+        let status = node.cri.container(id).await.unwrap();
+        assert_eq!(status.state(), ContainerState::ContainerRunning);
+        assert!(!node.pids_of(id).is_empty());
+    }
+    assert!(!node.processes(&stopped).is_empty());
+    allow_descriptors(node.daemon.pid(), true);
+    node.cri.stop(&stopped, 0).await.unwrap();
+    let status = node.cri.container(&stopped).await.unwrap();
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
+    signal(node.pids_of(&orphan)[0], Signal::SIGKILL);
+    assert_eq!(
+        node.cri.exited(&orphan).await.state(),
+        ContainerState::ContainerExited
+    );
     node.finish().await;
 }

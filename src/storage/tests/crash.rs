@@ -57,6 +57,77 @@ fn what_was_not_durable_before_a_power_cut_is_dropped_and_its_layers_too() {
     assert!(scratch.names("quarantine").is_empty() && scratch.names("trash").is_empty());
 }
 
+/// The names that an image has in its record on disk.
+fn names_on_disk(scratch: &Scratch, id: &str) -> Vec<String> {
+    let path = scratch.place("images").join(id).join("image.json");
+    let record: serde_json::Value = serde_json::from_str(&read(path)).unwrap();
+    serde_json::from_value(record["names"].clone()).unwrap()
+}
+
+/// Two images, of which the later has taken the earlier one's name, as the disk is before that has
+/// given it up: the later one durable or not.
+fn name_in_the_air(scratch: &mut Scratch, durable: bool) -> [String; 2] {
+    let old = scratch.image(&["moving:1"], &[layer("old")]);
+    let new = scratch.image(&["moving:1"], &[layer("new")]);
+    scratch.settle();
+    assert!(names_on_disk(scratch, &old.id).is_empty());
+    scratch.close();
+    edit(scratch, &old.id, |record| {
+        record["names"] = ["moving:1"].as_slice().into()
+    });
+    edit(scratch, &new.id, |record| {
+        record["durable"] = durable.into()
+    });
+    [old.id.clone(), new.id.clone()]
+}
+
+#[test]
+fn a_name_whose_new_image_a_power_cut_took_is_the_old_images_again() {
+    let mut scratch = Scratch::new();
+    let [old, new] = name_in_the_air(&mut scratch, false);
+    let store = scratch.reopen(Some("another boot"));
+    assert!(store.image(&new).is_none());
+    assert_eq!(store.image(&old).unwrap().names, ["moving:1"]);
+}
+
+#[test]
+fn a_name_that_a_kill_left_at_two_images_is_the_later_ones() {
+    for durable in [false, true] {
+        let mut scratch = Scratch::new();
+        let [old, new] = name_in_the_air(&mut scratch, durable);
+        for _ in 0..2 {
+            let store = scratch.reopen(None);
+            assert_eq!(store.image(&new).unwrap().names, ["moving:1"]);
+            assert!(store.image(&old).unwrap().names.is_empty());
+        }
+        scratch.settle();
+        assert!(names_on_disk(&scratch, &old).is_empty());
+    }
+}
+
+#[test]
+fn a_name_goes_with_its_image_and_comes_back_to_none() {
+    let mut scratch = Scratch::new();
+    let [old, new] = name_in_the_air(&mut scratch, true);
+    let store = scratch.reopen(None);
+    assert!(store.remove_image(&new, &|| None).unwrap());
+    let store = scratch.reopen(None);
+    assert!(store.image(&old).unwrap().names.is_empty());
+}
+
+#[test]
+fn the_manifest_of_an_earlier_version_gets_its_name() {
+    let mut scratch = Scratch::new();
+    let image = scratch.image(&["a:1"], &[layer("a")]);
+    let manifest = scratch.store().raw_manifest(&image.id).unwrap();
+    scratch.close();
+    let directory = scratch.place("images").join(&image.id);
+    let name = format!("manifest-{}", image.manifest_digest.digest());
+    std::fs::rename(directory.join(name), directory.join("manifest")).unwrap();
+    let store = scratch.reopen(None);
+    assert_eq!(store.raw_manifest(&image.id).unwrap(), manifest);
+}
+
 #[test]
 fn files_that_a_power_cut_left_empty_are_dropped_and_fill_no_quarantine() {
     let mut scratch = Scratch::new();

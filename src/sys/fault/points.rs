@@ -87,10 +87,11 @@ pub const POINTS: &[Point] = &[
     at("PullImage", "layer.filled"),
     at("PullImage", "layer.renamed"),
     at("PullImage", "image.staged"),
-    at("PullImage", "image.name-moved"),
     at("PullImage", "image.manifest-added"),
     at("PullImage", "image.renamed"),
     at("PullImage", "image.recorded"),
+    at("PullImage", "image.durable"),
+    at("PullImage", "image.name-moved"),
     at("RemoveImage", "image.taken"),
     at("RemoveImage", "image.removed"),
 ];
