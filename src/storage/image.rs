@@ -166,9 +166,13 @@ impl Store {
         let shared = &self.shared;
         {
             let disk = shared.disk();
-            // Its names go with it: no other record may bring one back.
+            // Its names go with it: no other record may bring one back. But on a full disk nothing can be
+            // written, and removal is what makes space.
             let had_one = |_: &Index, other: &ImageEntry| other.lost_to.contains(id);
-            shared.write_outdated(&disk, had_one)?;
+            if let Err(error) = shared.write_outdated(&disk, had_one) {
+                tracing::warn!(image = id, %error, "its names are still in the record of another image");
+                shared.want(Task::Sync);
+            }
             let entry = {
                 let mut index = shared.index();
                 if !index.images.contains_key(id) {
