@@ -364,7 +364,7 @@ async fn a_mount_source_whose_file_system_is_dead_is_named_and_a_crash_is_surviv
 #[tokio::test]
 async fn a_log_directory_on_a_dead_file_system_is_named() {
     let mut node = Node::start_with(CRICKET, |options| {
-        options.runtime_config = "mount_source_timeout = \"2s\"".into();
+        options.runtime_config = "mount_source_timeout = \"10s\"".into();
     })
     .await;
     let image = node.busybox().await;
@@ -381,7 +381,7 @@ async fn a_log_directory_on_a_dead_file_system_is_named() {
     let waits = || meanwhile::waits(&node, "create container") == [&*told];
     node.until("the log directory is waited for", waits).await;
     meanwhile::reads(&node).await;
-    let words = ["make the log directory", &told, "has not answered for 2 s"];
+    let words = ["make the log directory", &told, "has not answered for 10 s"];
     failed(call, Code::DeadlineExceeded, &words).await;
     dead.end();
     drop(dead);

@@ -17,6 +17,8 @@ use crate::options::Options;
 /// Where the disk that is cut is mounted; everything of cricket's that survives a reboot is there.
 const DATA: &str = "/data";
 const DISK: &str = "data";
+/// What the daemon mounts in its run root, which a reboot would take away.
+const PAUSES: &str = "/run/containers/storage/cricket/pause";
 const SIZE: u64 = 2 << 30;
 /// One verification pulls, runs and removes everything, under emulation.
 const VERIFY: Duration = Duration::from_secs(480);
@@ -219,7 +221,8 @@ fn replay(
     for moment in moments {
         // As after a boot: nothing of the pods and records is there, only the disk.
         shell(&format!(
-            "systemctl stop cricket.service; ! mountpoint -q {DATA} || umount {DATA}; rm -rf /run/containers/storage
+            "systemctl stop cricket.service; ! mountpoint -q {DATA} || umount {DATA}
+             ! mountpoint -q {PAUSES} || umount {PAUSES}; rm -rf /run/containers/storage
              blockdev --flushbufs /dev/disk/by-id/virtio-{DISK}"
         ))?;
         let doubt = replay.cut(moment, &cut.file, || chance.below(2) == 0)?;
