@@ -15,8 +15,8 @@ use crate::runtime::{self, Watch};
 use crate::state::Happening;
 
 /// How long a restart waits for what a monitor answers from memory. All are asked at once: a hundred
-/// answer within a tenth of this.
-const PROMPT: Duration = Duration::from_millis(200);
+/// answer within a twentieth of this, on a machine that has nothing else to do.
+const PROMPT: Duration = Duration::from_millis(500);
 
 impl Containers {
     /// Finds the containers of an earlier daemon. What cannot be understood goes to the

@@ -203,8 +203,12 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
         // A runtime that did not come to its end in time may have sent it.
         Ok(None) => return Ok(false),
         Err(error) => {
-            tracing::warn!(id = %record.id, signal, %error, "signal not sent by the daemon either");
-            return Ok(sent?);
+            sent?;
+            let path = Path::new("/proc").join(pid.to_string());
+            return Err(super::sources::io_error(
+                "open, to signal it, the process",
+                &path,
+            )(error));
         }
     };
     let why = match &sent {

@@ -22,7 +22,7 @@ pub(super) fn manifest_file(digest: &Digest) -> String {
 
 /// Whether a file of this name is a manifest.
 pub(super) fn is_manifest_file(name: &str) -> bool {
-    name.starts_with(MANIFEST_FILES)
+    name.starts_with(MANIFEST_FILES) || name == FORMER_MANIFEST
 }
 
 /// A document of the image `id` is wrong.

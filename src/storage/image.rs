@@ -104,6 +104,13 @@ impl Store {
                 format!("over {MAX_DOCUMENT_BYTES} bytes long"),
             ));
         }
+        let has_lost = |entry: &ImageEntry| !entry.lost.is_empty();
+        if shared.index().images.get(id).is_some_and(has_lost) {
+            // Its record would count as later than that of who has the names now.
+            if let Err(error) = shared.make_durable() {
+                tracing::warn!(image = id, %error, "a kill now would give names back to it");
+            }
+        }
         let disk = shared.disk();
         let (old, put) = {
             let index = shared.index();
@@ -166,10 +173,20 @@ impl Store {
         let shared = &self.shared;
         {
             let disk = shared.disk();
+            {
+                let index = shared.index();
+                if !index.images.contains_key(id) {
+                    return Ok(false);
+                }
+                if let Some(user) = used_by() {
+                    let id = id.to_owned();
+                    return Err(StorageError::ImageInUse { id, user });
+                }
+            }
             // Its names go with it: no other record may bring one back. But on a full disk nothing can be
             // written, and removal is what makes space.
-            let had_one = |_: &Index, other: &ImageEntry| other.lost_to.contains(id);
-            if let Err(error) = shared.write_outdated(&disk, had_one) {
+            let is_its = |_: &Index, owner: &String| owner == id;
+            if let Err(error) = shared.write_outdated(&disk, is_its) {
                 tracing::warn!(image = id, %error, "its names are still in the record of another image");
                 shared.want(Task::Sync);
             }
@@ -210,7 +227,9 @@ impl Store {
     pub fn raw_manifest(&self, id: &str) -> Result<Vec<u8>, StorageError> {
         let read = || {
             let record = self.image(id).ok_or_else(|| unknown(id))?;
-            self.read_document(id, &manifest_file(&record.manifest_digest))
+            let dir = self.shared.places.images.sub(id)?;
+            let name = image_file::manifest_in(&dir, &record.manifest_digest);
+            dir.read(&name, MAX_DOCUMENT_BYTES)
         };
         // A pull under another manifest may have come between the record and its file.
         read().or_else(|_| read())
@@ -261,7 +280,7 @@ impl Shared {
             durable: old.is_some_and(|old| old.durable),
             boot_id: old.map_or_else(|| self.boot_id.clone(), |old| old.boot_id.clone()),
             put: 0,
-            lost_to: BTreeSet::new(),
+            lost: old.map_or_else(BTreeMap::new, |old| old.lost.clone()),
             unknown: old.map_or_else(Map::new, |old| old.unknown.clone()),
         }
     }
@@ -357,8 +376,11 @@ impl Shared {
                 Ok(())
             };
         let result = build();
-        if exists || result.is_err() {
-            trash.take(staging, OsStr::new(&name))?;
+        if (exists || result.is_err())
+            && let Err(error) = trash.take(staging, OsStr::new(&name))
+        {
+            // The next start sweeps it.
+            tracing::warn!(image = id, %error, "what was staged stays");
         }
         result
     }
@@ -385,10 +407,8 @@ impl Shared {
             }
         }
         let disk = self.disk();
-        let as_durable = |index: &Index, entry: &ImageEntry| {
-            let owner = |id| index.images.get(id);
-            let mut owners = entry.lost_to.iter().filter_map(owner);
-            owners.all(|owner| owner.durable)
+        let as_durable = |index: &Index, owner: &String| {
+            index.images.get(owner).is_none_or(|owner| owner.durable)
         };
         outcome.and(self.write_outdated(&disk, as_durable))
     }
@@ -400,26 +420,47 @@ impl Shared {
         // The record goes to the disk before the lock is taken: nobody waits for a flush.
         let durable = ImageEntry {
             durable: true,
-            lost_to: BTreeSet::new(),
             ..entry.clone()
         };
         let bytes = image_file::encode(&durable, images.path())?;
         let name = unique_name(&id[..12]);
-        let file = self.places.staging.write(&name, &bytes)?;
+        let staged = self.stage_record(&name, &bytes, &id);
+        let placed = staged.and_then(|()| self.place_record(&name, &entry, durable));
+        if placed.is_err() {
+            drop(self.places.staging.remove_file(&name));
+        }
+        placed
+    }
+
+    fn stage_record(&self, name: &str, bytes: &[u8], id: &str) -> Result<(), StorageError> {
+        let file = self.places.staging.write(name, bytes)?;
+        let path = self.places.images.path().join(id);
         file.sync_all()
-            .map_err(StorageError::io(images.path().join(&id), "fsync record"))?;
+            .map_err(StorageError::io(path, "fsync record"))
+    }
+
+    /// Puts the staged record `name` into the place of that of `entry`, if that is the image's still.
+    fn place_record(
+        &self,
+        name: &str,
+        entry: &ImageEntry,
+        durable: ImageEntry,
+    ) -> Result<(), StorageError> {
+        let images = &self.places.images;
+        let id = entry.record.id.clone();
         let _disk = self.disk();
         let now = self
             .index()
             .images
             .get(&id)
             .map(|now| Arc::clone(&now.record));
-        // Renamed or removed meanwhile: a new name comes with a new round, which finds it.
-        if !now.is_some_and(|now| Arc::ptr_eq(&now, &entry.record)) {
-            return self.places.staging.remove_file(&name);
+        // Renamed or removed meanwhile, by whoever: a new name comes with a new round, which finds it.
+        let is_there = images.has(&id);
+        if !is_there || !now.is_some_and(|now| Arc::ptr_eq(&now, &entry.record)) {
+            return self.places.staging.remove_file(name);
         }
         let target = images.sub(&id)?;
-        rustix::fs::renameat(&self.places.staging, &*name, &target, IMAGE_FILE).map_err(
+        rustix::fs::renameat(&self.places.staging, name, &target, IMAGE_FILE).map_err(
             StorageError::io(target.path().join(IMAGE_FILE), "rename into place"),
         )?;
         self.index().images.insert(id, durable);

@@ -1,6 +1,6 @@
 //! An image's record on disk: written, read, and made one in memory again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::str::FromStr;
@@ -18,19 +18,21 @@ use super::document::{
 };
 use super::image_record::ImageRecord;
 use super::index::ImageEntry;
+use super::names;
 use super::record::{self, ArtifactFile, IMAGE_FILE, ImageFile};
 use super::store::check_hex_id;
 
 /// The bytes of the record; `dir` is where it will lie.
 pub(super) fn encode(entry: &ImageEntry, dir: &Path) -> Result<Vec<u8>, StorageError> {
     let record = &entry.record;
+    let (names, digests) = names::on_disk(entry);
     let loaded = record.loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
     let file = ImageFile {
         version: record::VERSION,
         id: record.id.clone(),
         manifest_digest: record.manifest_digest.to_string(),
-        names: record.names.clone(),
-        digests: record.digests.clone(),
+        names,
+        digests,
         size_bytes: record.size_bytes,
         loaded_ns: u64::try_from(loaded.as_nanos()).unwrap_or(u64::MAX),
         annotations: record.annotations.clone(),
@@ -63,7 +65,7 @@ pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageE
         let reason = format!("its digest in the record: {error}");
         document(&file.id, MANIFEST, reason)
     })?;
-    let manifest = manifest_file(&manifest_digest);
+    let manifest = manifest_in(&dir, &manifest_digest);
     let (named, path) = match file.artifact {
         Some(_) => (MANIFEST, manifest.as_str()),
         None => (CONFIG, CONFIG),
@@ -105,23 +107,18 @@ pub(super) fn load(images: &Dir, file: ImageFile) -> Result<ImageEntry, StorageE
         durable,
         boot_id,
         put,
-        lost_to: BTreeSet::new(),
+        lost: BTreeMap::new(),
         unknown,
     })
 }
 
-/// Gives the manifest of an image that an earlier version put the name that it has now.
-pub(super) fn name_manifest(images: &Dir, file: &ImageFile) -> Result<(), StorageError> {
-    let dir = images.sub(&file.id)?;
-    let Ok(digest) = Digest::from_str(&file.manifest_digest) else {
-        return Ok(());
-    };
-    let name = manifest_file(&digest);
-    if !dir.has(FORMER_MANIFEST) || dir.has(&name) {
-        return Ok(());
+/// The name of the file with an image's manifest: of the digest, or what an earlier version gave it.
+pub(super) fn manifest_in(dir: &Dir, digest: &Digest) -> String {
+    let name = manifest_file(digest);
+    match !dir.has(&name) && dir.has(FORMER_MANIFEST) {
+        true => FORMER_MANIFEST.to_owned(),
+        false => name,
     }
-    dir.move_to(OsStr::new(FORMER_MANIFEST), &dir, &name)
-        .map_err(StorageError::io(dir.path().join(name), "rename into place"))
 }
 
 /// What an artifact's record says besides an image's.

@@ -1,6 +1,6 @@
 //! What the store has, in memory. Everything here takes the time of a map, never of a disk.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,8 +28,8 @@ pub(super) struct ImageEntry {
     pub(super) boot_id: String,
     /// Counts puts over all images: the larger, the later.
     pub(super) put: u64,
-    /// The images that now have names which the record on disk still has (`names`).
-    pub(super) lost_to: BTreeSet<String>,
+    /// Names that the record on disk still has, and the images that have them now (`names`).
+    pub(super) lost: BTreeMap<String, String>,
     pub(super) unknown: Map<String, Value>,
 }
 

@@ -39,7 +39,7 @@ impl Store {
             elapsed_ms = started.elapsed().as_secs_f64() * 1000.0,
             "storage is open"
         );
-        let unsettled = |image: &ImageEntry| !image.durable || !image.lost_to.is_empty();
+        let unsettled = |image: &ImageEntry| !image.durable || !image.lost.is_empty();
         let volatile = index.images.values().any(unsettled);
         let shared = Arc::new(Shared::new(settings, boot_id.to_owned(), places, index));
         shared.collect()?;
@@ -147,8 +147,7 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
             places.trash.take(&places.images, &name)?;
             continue;
         }
-        let named = image_file::name_manifest(&places.images, &file);
-        let entry = match named.and_then(|()| image_file::load(&places.images, file)) {
+        let entry = match image_file::load(&places.images, file) {
             Ok(entry) => entry,
             Err(error) => {
                 quarantine(places, &places.images, &name, &error)?;

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::StorageError;
 use super::background::{Background, Task};
@@ -14,6 +13,9 @@ use super::index::Index;
 use super::trash::Trash;
 use crate::sys::boot;
 use crate::sys::user_namespace::Range;
+
+/// How long after a failure it is tried again to make images durable: each try flushes a file system.
+const SYNC_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where the store lives and what it allows.
 #[derive(Debug, Clone)]
@@ -114,8 +116,8 @@ pub(super) struct Shared {
     pub(super) disk: Mutex<()>,
     index: Mutex<Index>,
     background: Background,
-    /// Whether the last round of making durable went wrong.
-    sync_failed: AtomicBool,
+    /// When the last round of making durable went wrong, if it did.
+    sync_failed: Mutex<Option<Instant>>,
     /// Roots whose usage was asked for when it was old.
     pub(super) to_measure: Mutex<BTreeSet<String>>,
 }
@@ -150,7 +152,7 @@ impl Shared {
             disk: Mutex::default(),
             index: Mutex::new(index),
             background: Background::default(),
-            sync_failed: AtomicBool::new(false),
+            sync_failed: Mutex::default(),
             to_measure: Mutex::default(),
         }
     }
@@ -181,7 +183,7 @@ impl Shared {
         };
         if let Err(error) = result {
             if task == Task::Sync {
-                self.sync_failed.store(true, Ordering::Relaxed);
+                *self.sync_failed() = Some(Instant::now());
             }
             tracing::warn!(?task, %error, "storage: background work went wrong");
         }
@@ -190,9 +192,19 @@ impl Shared {
     /// Tries to make durable again what could not be. Called now and then by who asks for something
     /// else, so that no timer is needed.
     pub(super) fn sync_again(self: &Arc<Shared>) {
-        if self.sync_failed.swap(false, Ordering::Relaxed) {
+        let is_due = self
+            .sync_failed()
+            .is_some_and(|at| at.elapsed() >= SYNC_AGAIN);
+        if is_due {
+            *self.sync_failed() = None;
             self.want(Task::Sync);
         }
+    }
+
+    fn sync_failed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.sync_failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn empty_trash(&self) -> Result<(), StorageError> {

@@ -35,9 +35,9 @@ impl Process {
         };
         let descriptor = match pidfd_open(id, PidfdFlags::NONBLOCK) {
             Ok(descriptor) => descriptor,
-            // EINVAL: a thread that leads no process has the number now.
-            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) if is_want(error) => return Err(error.into()),
+            // ESRCH; EINVAL or ENOENT: a thread that leads no process has the number now.
+            Err(_) => return Ok(None),
         };
         let Some(expected) = start_time else {
             return Ok(Some(Self { descriptor }));
@@ -126,6 +126,11 @@ impl Process {
     }
 }
 
+/// Whether the kernel lacked something, and so has said nothing of the process.
+fn is_want(error: Errno) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&error)
+}
+
 /// The wait status (wait(2)) of a process that was reaped; `None`: it was not yet.
 fn exit_status(process: &OwnedFd) -> io::Result<Option<i32>> {
     // linux/pidfd.h: PIDFD_GET_INFO is _IOWR(0xFF, 11, struct pidfd_info), here of its first version.
@@ -152,14 +157,13 @@ fn exit_status(process: &OwnedFd) -> io::Result<Option<i32>> {
 /// no such process.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be known, for want of descriptors or memory.
 pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
-        // ESRCH: it ended while it was read.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) if Errno::from_io_error(&error).is_some_and(is_want) => return Err(error),
+        // ENOENT; ESRCH: it ended while it was read.
+        Err(_) => return Ok(None),
     };
     // The command name is in parentheses and may hold any bytes, parentheses too.
     let stat = String::from_utf8_lossy(&stat);

@@ -22,19 +22,27 @@ const MAX_ENVIRONMENT: u64 = 256 << 10;
 /// that were killed, of which some may not be gone yet.
 pub fn kill_tree(root: i32) -> Vec<Process> {
     let mut tree = vec![root];
-    let mut processes = Vec::new();
+    let (mut processes, mut bare) = (Vec::new(), Vec::new());
     let mut next = 0;
     while let Some(&pid) = tree.get(next) {
         next += 1;
         // Opened before it is stopped, so that what is killed at the end is what was stopped here.
-        let Ok(Some(process)) = Process::open(pid, None) else {
+        let process = Process::open(pid, None);
+        if matches!(process, Ok(None)) {
             continue;
-        };
+        }
         // ESRCH: it ended in between, and has no children any more.
         if kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok() && tree.len() < MAX_PROCESSES {
             tree.extend(children(pid));
         }
-        processes.push(process);
+        match process {
+            Ok(process) => processes.extend(process),
+            // No descriptor is free. Stopped, or unreaped as the root is, it keeps its number.
+            Err(_) => bare.push(pid),
+        }
+    }
+    for pid in bare {
+        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     for process in &processes {
         process.kill();

@@ -114,6 +114,14 @@ impl Call {
         };
         self.image = world.node.registry().push("moving", "latest", &before);
         world.node.cri.pull(&self.image).await.unwrap();
+        // A daemon that is started anew would finish that first, and pass points that are the call's.
+        let record = world.node.daemon.root().join("images").join(before.id());
+        let record = record.join("image.json");
+        let is_durable = || {
+            let text = fs::read_to_string(&record).unwrap();
+            text.contains("\"durable\":true")
+        };
+        world.node.until("the image is durable", is_durable).await;
         world.node.registry().push("moving", "latest", &built);
         self.container_id = built.id().to_owned();
         self.before = before.id().to_owned();

@@ -6,7 +6,7 @@ use sha2::Digest as _;
 
 use super::{Contents, Examination, Places, Subject, names, shown};
 use crate::storage::dir::Dir;
-use crate::storage::document::{MANIFEST, MAX_DOCUMENT_BYTES, document, manifest_file};
+use crate::storage::document::{MANIFEST, MAX_DOCUMENT_BYTES, document};
 use crate::storage::image_file;
 use crate::storage::{StorageError, Store, signatures};
 
@@ -74,7 +74,7 @@ fn one(images: &Dir, name: &OsStr) -> Result<Contents, (Contents, StorageError)>
         let layers = entry.record.layers.iter();
         contents.layers = layers.map(|layer| layer.digest().to_owned()).collect();
         let wanted = &entry.record.manifest_digest;
-        let manifest = dir.read(&manifest_file(wanted), MAX_DOCUMENT_BYTES)?;
+        let manifest = dir.read(&image_file::manifest_in(&dir, wanted), MAX_DOCUMENT_BYTES)?;
         let is_other = *wanted.algorithm() == oci_spec::image::DigestAlgorithm::Sha256
             && hex::encode(sha2::Sha256::digest(&manifest)) != wanted.digest();
         if is_other {

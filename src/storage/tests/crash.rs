@@ -106,13 +106,14 @@ fn a_name_that_a_kill_left_at_two_images_is_the_later_ones() {
 }
 
 #[test]
-fn a_name_goes_with_its_image_and_comes_back_to_none() {
+fn an_image_that_lost_a_name_and_is_put_again_does_not_win_it_back() {
     let mut scratch = Scratch::new();
-    let [old, new] = name_in_the_air(&mut scratch, true);
+    let [old, new] = name_in_the_air(&mut scratch, false);
+    scratch.reopen(None);
+    scratch.image(&["other:1"], &[layer("old")]);
     let store = scratch.reopen(None);
-    assert!(store.remove_image(&new, &|| None).unwrap());
-    let store = scratch.reopen(None);
-    assert!(store.image(&old).unwrap().names.is_empty());
+    assert_eq!(store.image(&old).unwrap().names, ["other:1"]);
+    assert_eq!(store.image(&new).unwrap().names, ["moving:1"]);
 }
 
 #[test]
