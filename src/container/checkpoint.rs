@@ -66,6 +66,8 @@ impl Containers {
         limit: Duration,
     ) -> Result<(), ContainerError> {
         let _alone = container.checkpointing.lock().await;
+        // The record names one place: what lies at an earlier one would be forgotten.
+        self.forget_checkpoint(container).await?;
         let _turn = container.turn.lock().await;
         let record = container.record();
         let Phase::Running { .. } = record.phase else {
@@ -97,7 +99,7 @@ impl Containers {
 
     /// Removes what a daemon that was killed has left of a checkpoint, in a task of its own: it may
     /// be much, and lie where nothing answers. What cannot be removed is tried again at the next
-    /// start.
+    /// start, and before the next checkpoint.
     pub(super) fn forget_checkpoint_later(self: &Arc<Self>, container: &Arc<Container>) {
         if container.record().checkpoint.is_none() {
             return;
@@ -106,24 +108,31 @@ impl Containers {
         tokio::spawn(async move {
             // No other checkpoint is written meanwhile, perhaps to the same place.
             let _alone = container.checkpointing.lock().await;
-            let Some(location) = container.record().checkpoint.clone() else {
-                return;
-            };
-            let removed = this
-                .outside
-                .look(this.settings.mount_source_timeout, move || {
-                    let (scratch, partial) = (beside(&location, WORK), beside(&location, PARTIAL));
-                    gone(fs::remove_dir_all(&scratch)).map_err(io_error("remove", &scratch))?;
-                    gone(fs::remove_file(&partial)).map_err(io_error("remove", &partial))
-                });
-            let error = match removed.await {
-                Ok(Ok(())) => return this.note(&container, |record| record.checkpoint = None),
-                Ok(Err(error)) => error.to_string(),
-                Err(no_answer) => no_answer.to_string(),
-            };
-            let id = &container.record().id;
-            tracing::error!(%id, error, "what a checkpoint has left is not removed");
+            if let Err(error) = this.forget_checkpoint(&container).await {
+                let id = &container.record().id;
+                tracing::error!(%id, %error, "what a checkpoint has left is not removed");
+            }
         });
+    }
+
+    /// Removes what the checkpoint in the record has left, if there is one. Whoever calls holds
+    /// `checkpointing`.
+    async fn forget_checkpoint(&self, container: &Container) -> Result<(), ContainerError> {
+        let Some(location) = container.record().checkpoint.clone() else {
+            return Ok(());
+        };
+        let path = location.clone();
+        let removed = self
+            .outside
+            .look(self.settings.mount_source_timeout, move || {
+                let (scratch, partial) = (beside(&location, WORK), beside(&location, PARTIAL));
+                gone(fs::remove_dir_all(&scratch)).map_err(io_error("remove", &scratch))?;
+                gone(fs::remove_file(&partial)).map_err(io_error("remove", &partial))
+            });
+        removed
+            .await
+            .map_err(|source| ContainerError::CheckpointRemains { path, source })??;
+        self.update(container, |record| record.checkpoint = None)
     }
 
     async fn dump(

@@ -142,6 +142,14 @@ pub enum ContainerError {
         /// How long was waited.
         source: NoAnswer,
     },
+    /// What an earlier checkpoint left lies where nothing answers: it is not forgotten for a new one.
+    #[error("remove what an earlier checkpoint left beside {path}: {source}; look at its mount", path = path.display())]
+    CheckpointRemains {
+        /// That checkpoint's location.
+        path: PathBuf,
+        /// What was waited for.
+        source: NoAnswer,
+    },
     /// The file system of the log's directory does not answer.
     #[error("make the log directory {path}: {source}; look at its mount", path = path.display())]
     DeadLogDirectory {

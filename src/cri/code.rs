@@ -78,7 +78,8 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
         ContainerError::NoCheckpoints { .. } => Code::Unimplemented,
         ContainerError::ExecTimedOut { .. }
         | ContainerError::DeadMountSource { .. }
-        | ContainerError::DeadLogDirectory { .. } => Code::DeadlineExceeded,
+        | ContainerError::DeadLogDirectory { .. }
+        | ContainerError::CheckpointRemains { .. } => Code::DeadlineExceeded,
         ContainerError::Runtime(error) => of_runtime(error),
         ContainerError::Image(error) => return of_image(error),
         ContainerError::Cgroup(error) => of_cgroup(error),
