@@ -1,5 +1,6 @@
 //! Stop: ask the container to end, and end it when it does not.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,12 +153,9 @@ impl Containers {
             }
         }
         let pid = record.init.map_or(0, |init| init.pid);
-        let state = record
-            .init
-            .map(|init| pidfd::Process::open(init.pid, Some(init.start_time)));
-        let state = match state {
-            Some(Ok(None)) | None => "its process has gone, its monitor does not say so".to_owned(),
-            Some(Ok(Some(_)) | Err(_)) => describe(pid),
+        let state = match first_process(record) {
+            Ok(None) => "its process has gone, its monitor does not say so".to_owned(),
+            Ok(Some(_)) | Err(_) => describe(pid),
         };
         Err(ContainerError::Unkillable {
             id: record.id.clone(),
@@ -195,10 +193,10 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
     if let Ok(true) = sent {
         return Ok(true);
     }
-    let Some(Init { pid, start_time }) = record.init else {
+    let Some(Init { pid, .. }) = record.init else {
         return Ok(sent?);
     };
-    let process = match pidfd::Process::open(pid, Some(start_time)) {
+    let process = match first_process(record) {
         Ok(Some(process)) => process,
         // A runtime that did not come to its end in time may have sent it.
         Ok(None) => return Ok(false),
@@ -222,12 +220,20 @@ async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
 
 /// Whether the container's first process runs no more for certain, waited for by its parent or not.
 async fn has_ended(record: &Record) -> bool {
-    let open = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
-    match record.init.map(open) {
-        Some(Ok(Some(process))) => matches!(timeout(LOOK, process.ended()).await, Ok(Ok(()))),
-        Some(Ok(None)) | None => true,
-        Some(Err(_)) => false,
+    match first_process(record) {
+        Ok(Some(process)) => matches!(timeout(LOOK, process.ended()).await, Ok(Ok(()))),
+        Ok(None) => true,
+        Err(_) => false,
     }
+}
+
+/// The container's first process, if it has one that lives.
+///
+/// # Errors
+/// When it cannot be known.
+fn first_process(record: &Record) -> io::Result<Option<pidfd::Process>> {
+    let open = |init: Init| pidfd::Process::open(init.pid, Some(init.start_time));
+    record.init.map_or(Ok(None), open)
 }
 
 /// The container's first process, in words.

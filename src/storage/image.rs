@@ -130,8 +130,7 @@ impl Store {
             let old = old.filter(|_| shared.places.images.has(id));
             (old, last.map_or(0, |last| last.saturating_add(1)))
         };
-        let mut entry = shared.merge(content, new, old.as_ref());
-        entry.put = put;
+        let entry = shared.merge(content, new, old.as_ref(), put);
         if let Some(old) = &old
             && old.record == entry.record
             && shared.is_written(&old.record.id, new)
@@ -173,15 +172,15 @@ impl Store {
         let shared = &self.shared;
         {
             let disk = shared.disk();
-            {
-                let index = shared.index();
+            let is_there = |index: &Index| {
                 if !index.images.contains_key(id) {
                     return Ok(false);
                 }
-                if let Some(user) = used_by() {
-                    let id = id.to_owned();
-                    return Err(StorageError::ImageInUse { id, user });
-                }
+                let id = id.to_owned();
+                used_by().map_or(Ok(true), |user| Err(StorageError::ImageInUse { id, user }))
+            };
+            if !is_there(&shared.index())? {
+                return Ok(false);
             }
             // Its names go with it: no other record may bring one back. But on a full disk nothing can be
             // written, and removal is what makes space.
@@ -192,12 +191,8 @@ impl Store {
             }
             let entry = {
                 let mut index = shared.index();
-                if !index.images.contains_key(id) {
+                if !is_there(&index)? {
                     return Ok(false);
-                }
-                if let Some(user) = used_by() {
-                    let id = id.to_owned();
-                    return Err(StorageError::ImageInUse { id, user });
                 }
                 index.images.remove(id)
             };
@@ -257,7 +252,13 @@ fn unknown(id: &str) -> StorageError {
 }
 
 impl Shared {
-    fn merge(&self, content: Content, new: &NewImage, old: Option<&ImageEntry>) -> ImageEntry {
+    fn merge(
+        &self,
+        content: Content,
+        new: &NewImage,
+        old: Option<&ImageEntry>,
+        put: u64,
+    ) -> ImageEntry {
         let record = old.map(|old| &old.record);
         let union = |old: Option<&Vec<String>>, new: &[String]| {
             let all: BTreeSet<&String> = old.into_iter().flatten().chain(new).collect();
@@ -279,7 +280,7 @@ impl Shared {
             record: Arc::new(record),
             durable: old.is_some_and(|old| old.durable),
             boot_id: old.map_or_else(|| self.boot_id.clone(), |old| old.boot_id.clone()),
-            put: 0,
+            put,
             lost: old.map_or_else(BTreeMap::new, |old| old.lost.clone()),
             unknown: old.map_or_else(Map::new, |old| old.unknown.clone()),
         }
@@ -391,7 +392,7 @@ impl Shared {
     /// # Errors
     /// The first; all others are made durable nevertheless, and the next round tries again.
     pub(super) fn make_durable(&self) -> Result<(), StorageError> {
-        let mut waiting: Vec<ImageEntry> = {
+        let waiting: Vec<ImageEntry> = {
             let index = self.index();
             let all = index.images.values();
             all.filter(|entry| !entry.durable).cloned().collect()
@@ -400,8 +401,6 @@ impl Shared {
         if !waiting.is_empty() {
             let base = &self.places.base;
             rustix::fs::syncfs(base).map_err(StorageError::io(base.path(), "syncfs"))?;
-            // Who has a name that another had before its others.
-            waiting.sort_by_key(|entry| std::cmp::Reverse(entry.put));
             for entry in waiting {
                 outcome = outcome.and(self.mark_durable(entry));
             }

@@ -117,7 +117,7 @@ fn an_image_that_lost_a_name_and_is_put_again_does_not_win_it_back() {
 }
 
 #[test]
-fn the_manifest_of_an_earlier_version_gets_its_name() {
+fn the_manifest_of_an_earlier_version_is_read_under_its_former_name() {
     let mut scratch = Scratch::new();
     let image = scratch.image(&["a:1"], &[layer("a")]);
     let manifest = scratch.store().raw_manifest(&image.id).unwrap();
