@@ -98,10 +98,10 @@ fn reload(inside: &Channel) -> Result<(), NodeError> {
     shell(
         inside,
         &format!(
-            "{UNTIL} systemctl reload cricket
-             until_ '{status} *\"reload refused\"*loud*) ;; *) false ;; esac'
+            "systemctl reload cricket
+             {status} *\"reload refused\"*loud*) ;; *) false ;; esac
              rm {wrong}; systemctl reload cricket
-             until_ '{status} *refused*) false ;; esac'
+             {status} *refused*) false ;; esac
              systemctl -q is-active cricket"
         ),
     )
