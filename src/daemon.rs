@@ -15,6 +15,7 @@ mod wipe;
 pub use doctor::{SETTLE, alone, checkup_alone, is_running, lock, open_store};
 pub use wipe::Wipe;
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::{ShuttingDown, blocking, boot};
+use crate::sys::{ShuttingDown, blocking, boot, calls};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -58,6 +59,9 @@ const MAX_BLOCKING: usize = 64;
 const BLOCKING_KEEP: Duration = Duration::from_secs(2);
 /// How long open connections may keep a daemon that was told to stop.
 const SHUTDOWN: Duration = Duration::from_secs(2);
+/// How long a start waits for what a killed daemon has left running to be gone. What hangs in the
+/// kernel holds nobody up.
+const GONE: Duration = Duration::from_secs(1);
 /// The largest message when the configuration gives none (`grpc_max_recv_msg_size`).
 const MAX_MESSAGE_BYTES: usize = 80 << 20;
 
@@ -190,10 +194,9 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
         tracing::warn!("{warning}");
     }
     let mut told_to_stop = Box::pin(told_to_stop);
+    calls::mark_for(&loaded.config.runroot);
     let house = build(&loaded).await?;
-    let run_dir = RunDir::new(&loaded.config.runroot);
-    let _ours = run_dir.lock()?;
-    run_dir.forget_earlier_boots(&boot::id().map_err(DaemonError::Boot)?)?;
+    let _ours = take_over(&loaded).await?;
     tokio::select! {
         restored = restore(&house) => restored?,
         // Nothing is served yet, and what is restored is on disk as it was.
@@ -265,6 +268,18 @@ async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonErro
         "stopped; containers go on"
     );
     Ok(())
+}
+
+/// Takes the run root over from an earlier daemon. It is ours as long as what is returned is kept.
+async fn take_over(loaded: &Loaded) -> Result<File, DaemonError> {
+    let run_dir = RunDir::new(&loaded.config.runroot);
+    let ours = run_dir.lock()?;
+    // From here on its plugins would run beside ours.
+    if let Err(error) = calls::end_those_of_earlier(GONE).await {
+        tracing::warn!(%error, "programs that the dead daemon has called are not ended");
+    }
+    run_dir.forget_earlier_boots(&boot::id().map_err(DaemonError::Boot)?)?;
+    Ok(ours)
 }
 
 async fn restore(house: &House) -> Result<(), DaemonError> {

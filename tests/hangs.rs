@@ -50,7 +50,7 @@ impl Runtime {
             self.program().display(),
             self.dir.path().display(),
         );
-        options.runtime_config = "runtime_call_timeout = \"3s\"".into();
+        options.runtime_config = "runtime_call_timeout = \"30s\"".into();
     }
 
     async fn node(&self) -> Node {
@@ -76,31 +76,29 @@ impl Runtime {
         pids.map(|pid| pid.parse().unwrap()).collect()
     }
 
-    /// Waits until a call hangs, and sees that all else goes on and that the daemon says for what
-    /// the operation waits.
-    async fn hangs(&self, node: &Node, image: &str, kind: &str, call: &str) {
+    /// Waits until the runtime hangs, and sees that the daemon says for what the operation waits.
+    async fn hangs(&self, node: &Node, kind: &str, call: &str) {
         node.until("the runtime hangs", || !self.hanging().is_empty())
             .await;
         meanwhile::reads(node).await;
         let waits = meanwhile::waits(node, kind);
         assert_eq!(waits, [format!("{} {call}", self.program().display())]);
-        meanwhile::another_pod(node, "", image).await;
-        meanwhile::reads(node).await;
     }
 
     /// None of what has hung is there any more.
     async fn all_gone(&self, node: &Node) {
         let pids = self.hanging();
         assert!(!pids.is_empty());
-        let lives = |pid: &u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let state = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
-            state.is_some_and(|state| !state.starts_with('Z'))
-        };
         node.until("what hung has gone", || !pids.iter().any(lives))
             .await;
         fs::remove_file(self.dir.path().join("hanging")).unwrap();
     }
+}
+
+fn lives(pid: &u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
+    state.is_some_and(|state| !state.starts_with('Z'))
 }
 
 /// A pod of the handler.
@@ -151,9 +149,9 @@ async fn a_runtime_that_hangs_in_create_is_ended_and_the_retry_works() {
         let container = requests::container("main", &image, &["sleep", "1000"]);
         runtime.hang("create");
         let call = create(&node, &pod, &container);
-        runtime
-            .hangs(&node, &image, "create container", "create")
-            .await;
+        runtime.hangs(&node, "create container", "create").await;
+        meanwhile::other_pods(&node, "", &image, &call).await;
+        meanwhile::reads(&node).await;
         let program = runtime.program().display().to_string();
         let words = [&*program, "create", "within 30 s"];
         failed(call, Code::DeadlineExceeded, &words).await;
@@ -179,18 +177,18 @@ async fn a_runtime_that_hangs_in_start_ends_the_container_with_the_reason() {
         runtime.hang("start");
         let (cri, started) = (node.cri.clone(), id.clone());
         let call = begin(async move { cri.start(&started).await });
-        runtime
-            .hangs(&node, &image, "start container", "start")
-            .await;
+        runtime.hangs(&node, "start container", "start").await;
+        meanwhile::other_pods(&node, "", &image, &call).await;
+        meanwhile::reads(&node).await;
         let program = runtime.program().display().to_string();
-        let words = [&*program, "start", "within 6 s"];
+        let words = [&*program, "start", "within 60 s"];
         failed(call, Code::DeadlineExceeded, &words).await;
         let status = node.cri.exited(&id).await;
         assert_eq!(
             (status.reason.as_str(), status.exit_code),
             ("StartError", 128)
         );
-        assert!(status.message.contains("within 6 s"), "{status:?}");
+        assert!(status.message.contains("within 60 s"), "{status:?}");
         runtime.all_gone(&node).await;
         node.cri.remove(&id).await.unwrap();
         node.finish().await;
@@ -208,19 +206,29 @@ async fn containers_are_stopped_although_the_runtime_hangs_in_kill() {
         let pod = pod(&node, "hanging").await;
         let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
         let polite = requests::container("polite", &image, &["sh", "-c", script]);
+        let hasty = requests::container("hasty", &image, &["sh", "-c", script]);
         let deaf = requests::container("deaf", &image, &["sh", "-c", "trap '' TERM; sleep 1000"]);
         let polite = node.run_in(&pod.0, &pod.1, &polite).await;
+        let hasty = node.run_in(&pod.0, &pod.1, &hasty).await;
         let deaf = node.run_in(&pod.0, &pod.1, &deaf).await;
-        let log = node.log_file(&pod.1, "polite");
-        node.until("the trap is set", || !node.log_records(&log).is_empty())
-            .await;
+        for name in ["polite", "hasty"] {
+            let log = node.log_file(&pod.1, name);
+            node.until("the trap is set", || !node.log_records(&log).is_empty())
+                .await;
+        }
         runtime.hang("kill");
         let (cri, stopped) = (node.cri.clone(), polite.clone());
         let call = begin(async move { cri.stop(&stopped, 60).await });
-        runtime.hangs(&node, &image, "stop container", "kill").await;
+        runtime.hangs(&node, "stop container", "kill").await;
+        meanwhile::another_pod(&node, "", &image).await;
+        meanwhile::reads(&node).await;
         call.await.unwrap().unwrap();
-        let status = node.cri.container(&polite).await.unwrap();
-        assert_eq!(status.exit_code, 7, "it had its signal: {status:?}");
+        // The second has less time than the runtime has otherwise.
+        node.cri.stop(&hasty, 8).await.unwrap();
+        for id in [&polite, &hasty] {
+            let status = node.cri.container(id).await.unwrap();
+            assert_eq!(status.exit_code, 7, "it had its signal: {status:?}");
+        }
         node.cri.stop(&deaf, 1).await.unwrap();
         let status = node.cri.container(&deaf).await.unwrap();
         assert_eq!(status.exit_code, 137, "{status:?}");
@@ -264,13 +272,27 @@ async fn a_runtime_that_hangs_in_delete_hides_no_exit_and_removal_works_once_it_
         node.until("the runtime hangs", || !runtime.hanging().is_empty())
             .await;
         meanwhile::reads(&node).await;
-        meanwhile::another_pod(&node, "", &image).await;
+        meanwhile::other_pods(&node, "", &image, &call).await;
         let program = runtime.program().display().to_string();
-        let words = [&*program, "delete", "within 3 s", "process"];
+        let words = [&*program, "delete", "within 30 s", "process"];
         failed(call, Code::DeadlineExceeded, &words).await;
         let listed = node.cri.container(&id).await.unwrap();
         assert_eq!(listed.state(), ContainerState::ContainerExited);
         runtime.all_gone(&node).await;
+        // One that the daemon's end leaves without a deadline is ended by the next daemon.
+        let (cri, removed) = (node.cri.clone(), id.clone());
+        let call = begin(async move { cri.remove(&removed).await });
+        node.until("the runtime hangs again", || !runtime.hanging().is_empty())
+            .await;
+        let left = runtime.hanging();
+        node.crash().await;
+        call.await.unwrap().expect_err("nobody answers any more");
+        node.until("what the dead daemon called has gone", || {
+            !left.iter().any(lives)
+        })
+        .await;
+        let listed = node.cri.container(&id).await.unwrap();
+        assert_eq!(listed.exit_code, 5, "{listed:?}");
         runtime.mend("delete");
         node.cri.remove(&id).await.unwrap();
         node.finish().await;
@@ -305,8 +327,9 @@ async fn a_runtime_that_hangs_in_exec_is_ended_and_takes_no_place() {
         }
         let (cri, patient) = (node.cri.clone(), id.clone());
         let call = begin(async move { cri.exec(&patient, &["true"], 0).await });
+        meanwhile::other_pods(&node, "", &image, &call).await;
         let program = runtime.program().display().to_string();
-        let words = [&*program, "exec", "within 6 s"];
+        let words = [&*program, "exec", "within 60 s"];
         failed(call, Code::DeadlineExceeded, &words).await;
         runtime.all_gone(&node).await;
         runtime.mend("exec");
@@ -331,7 +354,7 @@ async fn a_mount_source_whose_file_system_is_dead_is_named_and_a_crash_is_surviv
     let fault = "a mount's source is on a dead file system, and the daemon is killed";
     Row::repeat(fault, 3, async || {
         let mut node = Node::start_with(CRICKET, |options| {
-            options.runtime_config = "mount_source_timeout = \"4s\"".into();
+            options.runtime_config = "mount_source_timeout = \"30s\"".into();
         })
         .await;
         let image = node.busybox().await;
@@ -345,8 +368,8 @@ async fn a_mount_source_whose_file_system_is_dead_is_named_and_a_crash_is_surviv
         let waits = || meanwhile::waits(&node, "create container") == told;
         node.until("the source is waited for", waits).await;
         meanwhile::reads(&node).await;
-        meanwhile::another_pod(&node, "", &image).await;
-        let words = [&*told[0], "has not answered for 4 s"];
+        meanwhile::other_pods(&node, "", &image, &call).await;
+        let words = [&*told[0], "has not answered for 30 s"];
         failed(call, Code::DeadlineExceeded, &words).await;
         assert_eq!(node.cri.containers().await.unwrap(), []);
         // The stuck thread keeps nothing from the next daemon.
@@ -406,7 +429,7 @@ async fn a_file_system_that_dies_before_the_runtime_mounts_it_costs_no_more_than
         let waits = || meanwhile::waits(&node, "create container") == [&*program];
         node.until("the runtime is waited for", waits).await;
         meanwhile::reads(&node).await;
-        meanwhile::another_pod(&node, "", &image).await;
+        meanwhile::other_pods(&node, "", &image, &call).await;
         failed(call, Code::DeadlineExceeded, &[&program, "within 30 s"]).await;
         dead.end();
         node.finish().await;
@@ -434,7 +457,7 @@ async fn a_process_that_no_signal_ends_is_told_of_and_goes_once_its_file_system_
             .await;
         let (cri, stopped) = (node.cri.clone(), id.clone());
         let call = begin(async move { cri.stop(&stopped, 0).await });
-        meanwhile::another_pod(&node, "", &image).await;
+        meanwhile::other_pods(&node, "", &image, &call).await;
         let waits = loop {
             meanwhile::reads(&node).await;
             let waits = meanwhile::waits(&node, "stop container");

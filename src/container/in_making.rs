@@ -1,9 +1,11 @@
-//! Containers that are being created: no list shows them, but their pod's end cancels them.
+//! Containers that are being created, or that an earlier daemon was creating: no list shows them, but
+//! their pod's end cancels and waits for them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use futures_util::future::join_all;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Containers;
 use crate::state::{ContainerName, Id};
@@ -14,13 +16,24 @@ const UNDO_WAIT: Duration = Duration::from_secs(10);
 
 /// All creations in flight that have been registered.
 #[derive(Debug, Default)]
-pub(super) struct Creations(Mutex<Vec<Creation>>);
+pub(super) struct Creations {
+    all: Mutex<Vec<Creation>>,
+    undos: Mutex<Vec<Undo>>,
+}
 
 #[derive(Debug)]
 struct Creation {
     pod: Id,
     name: ContainerName,
     cancelled: CancellationToken,
+}
+
+/// What an earlier daemon had half made and this one undoes.
+#[derive(Debug)]
+struct Undo {
+    pod: Id,
+    /// Cancelled when it is over, well or not.
+    over: CancellationToken,
 }
 
 /// A creation's place among the others, until it is dropped.
@@ -48,10 +61,34 @@ impl Creations {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Creation>> {
-        // A panic ends the process; between any two statements the list is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Registers the undoing of a half-made container of `pod`, which is over when what this returns is
+    /// dropped.
+    pub(super) fn register_undo(&self, pod: &Id) -> DropGuard {
+        let over = CancellationToken::new();
+        let mut undos = unpoisoned(&self.undos);
+        undos.retain(|one| !one.over.is_cancelled());
+        undos.push(Undo {
+            pod: pod.clone(),
+            over: over.clone(),
+        });
+        over.drop_guard()
     }
+
+    /// The undoings of a pod's containers that are not over.
+    fn undos(&self, pod: &Id) -> Vec<CancellationToken> {
+        let undos = unpoisoned(&self.undos);
+        let of_pod = undos.iter().filter(|one| one.pod == *pod);
+        of_pod.map(|one| one.over.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Creation>> {
+        unpoisoned(&self.all)
+    }
+}
+
+fn unpoisoned<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic ends the process; between any two statements the list is whole.
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Registered<'_> {
@@ -61,8 +98,8 @@ impl Drop for Registered<'_> {
 }
 
 impl Containers {
-    /// Cancels what is being created in a pod, and waits until it is undone. A creation that begins
-    /// afterwards is the caller's to refuse.
+    /// Cancels what is being created in a pod, and waits until it is undone, and so is what an earlier
+    /// daemon was creating. A creation that begins afterwards is the caller's to refuse.
     pub async fn cancel_creations(&self, pod: &Id) {
         let names: Vec<ContainerName> = {
             let all = self.making.lock();
@@ -80,6 +117,15 @@ impl Containers {
             if tokio::time::timeout(UNDO_WAIT, ended).await.is_err() {
                 tracing::warn!(%name, "cancelled creation does not end, not waited for");
             }
+        }
+        let undone = join_all(
+            self.making
+                .undos(pod)
+                .into_iter()
+                .map(CancellationToken::cancelled_owned),
+        );
+        if tokio::time::timeout(UNDO_WAIT, undone).await.is_err() {
+            tracing::warn!(%pod, "half-made container is not undone yet, not waited for");
         }
     }
 }

@@ -35,9 +35,11 @@ impl Containers {
             Phase::Making => {
                 // Nobody waits for it: it is listed nowhere, and its name is free.
                 let this = Arc::clone(self);
+                let undoing = self.making.register_undo(&record.pod);
                 tokio::spawn(async move {
                     this.undo_or_list(record, "the daemon ended while it was being created")
                         .await;
+                    drop(undoing);
                 });
             }
             Phase::Exited(_) => {

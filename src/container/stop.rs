@@ -16,6 +16,8 @@ use crate::sys::{blocking, fault, pidfd};
 /// How long the OCI runtime may take to send a signal before the daemon sends it itself: stopping
 /// must not hang with a runtime that hangs.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(10);
+/// The part of the grace that the runtime may take to send the stop signal: who gets it needs the rest.
+const PART_TO_SIGNAL: u32 = 2;
 /// How long the end of a container may take to be known once its stuck monitor was killed.
 const TOLD: Duration = Duration::from_secs(10);
 /// How long looking whether a process has ended may take: the kernel knows at once.
@@ -82,14 +84,16 @@ impl Containers {
         let record = container.record();
         let mut kill_at = container.kill_at.subscribe();
         let running = matches!(record.phase, Phase::Running { .. });
-        if running
-            && kill_at
-                .borrow()
-                .is_some_and(|deadline| deadline > Instant::now())
-        {
+        let grace = kill_at
+            .borrow()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            .filter(|grace| running && !grace.is_zero());
+        if let Some(grace) = grace {
             stage.enter_for("stop signal", record.runtime.call("kill"));
+            let patience = SIGNAL_PATIENCE.min(grace / PART_TO_SIGNAL);
             let sent = tokio::select! {
-                sent = send(&record, record.stop_signal) => sent,
+                sent = send(&record, record.stop_signal, patience) => sent,
+                // The wait may have been shortened meanwhile.
                 () = wait_until_ended_or_due(container, &mut kill_at) => Ok(true),
             };
             match sent {
@@ -116,7 +120,7 @@ impl Containers {
         stage: &Stage,
     ) -> Result<(), ContainerError> {
         stage.enter_for("SIGKILL", record.runtime.call("kill"));
-        send(record, Signal::SIGKILL as i32).await?;
+        send(record, Signal::SIGKILL as i32, SIGNAL_PATIENCE).await?;
         fault::point("stop.killed");
         stage.enter_for("wait for the killed container to be gone", first(record));
         self.kill_stragglers(record).await?;
@@ -183,12 +187,12 @@ async fn wait_until_ended_or_due(
 }
 
 /// Has the runtime send a signal to the container's first process. When the runtime does not know
-/// the container any more, its state being gone or elsewhere, or does not answer, the daemon sends
-/// it. Returns whether there was a process to send it to.
-async fn send(record: &Record, signal: i32) -> Result<bool, ContainerError> {
+/// the container any more, its state being gone or elsewhere, or does not answer in time, the daemon
+/// sends it. Returns whether there was a process to send it to.
+async fn send(record: &Record, signal: i32, patience: Duration) -> Result<bool, ContainerError> {
     let sent = record
         .runtime
-        .kill(record.id.as_str(), signal, SIGNAL_PATIENCE)
+        .kill(record.id.as_str(), signal, patience)
         .await;
     if let Ok(true) = sent {
         return Ok(true);

@@ -11,8 +11,8 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::error::{Command, NetworkError};
@@ -51,6 +51,8 @@ pub(super) struct Admission {
     /// One lock per sandbox that has an operation under way or waiting.
     sandboxes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     in_flight: Mutex<BTreeMap<u64, InFlight>>,
+    /// How many wait for a place.
+    waiting: watch::Sender<usize>,
 }
 
 /// The right to run plugins for one sandbox. Ends when dropped.
@@ -73,6 +75,7 @@ impl Admission {
             dels: places(),
             sandboxes: Mutex::default(),
             in_flight: Mutex::default(),
+            waiting: watch::Sender::new(0),
         })
     }
 
@@ -115,7 +118,9 @@ impl Admission {
             Command::Del => &self.dels,
             _ => &self.adds,
         };
+        let waits = Waits::begin(self);
         let place = timeout_at(deadline, Arc::clone(places).acquire_owned()).await;
+        drop(waits);
         let Ok(Ok(place)) = place else {
             return Err(busy(self.describe(|running| {
                 running.command == command || running.command == Command::Gc
@@ -223,6 +228,32 @@ pub(super) struct Alone {
     _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
     number: u64,
     admission: Arc<Admission>,
+}
+
+impl Alone {
+    /// Ends when somebody has waited for `patience` for a place that this has.
+    pub(super) async fn waited_for(&self, patience: Duration) {
+        let mut waiting = self.admission.waiting.subscribe();
+        // The sender lives as long as we do.
+        drop(waiting.wait_for(|waiting| *waiting > 0).await);
+        sleep(patience).await;
+    }
+}
+
+/// Somebody who waits for a place, until dropped.
+struct Waits<'a>(&'a Admission);
+
+impl<'a> Waits<'a> {
+    fn begin(admission: &'a Admission) -> Self {
+        admission.waiting.send_modify(|waiting| *waiting += 1);
+        Self(admission)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 impl Drop for Alone {

@@ -34,7 +34,6 @@ mod hostport;
 mod leftover;
 mod lost;
 mod netlink;
-mod orphans;
 mod plugin;
 mod pod;
 mod result;

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::error::{Command, MissingPlugin, PluginFailure, excerpt};
+use crate::sys::calls;
 
 /// The most a plugin may print. A result is some kilobytes.
 const MAX_STDOUT: usize = 1 << 20;
@@ -42,7 +43,7 @@ const BUSY_TRIES: usize = 20;
 pub(super) struct Call<'a> {
     /// The program.
     pub(super) path: &'a Path,
-    /// The `CNI_*` variables; the rest is the daemon's own environment.
+    /// The `CNI_*` variables; the rest is the daemon's own environment, and the mark of what it calls.
     pub(super) env: &'a [(&'static str, String)],
     /// The request document.
     pub(super) stdin: &'a [u8],
@@ -139,6 +140,7 @@ async fn spawn(call: &Call<'_>) -> Result<Child, PluginFailure> {
     let mut command = tokio::process::Command::new(call.path);
     command
         .envs(call.env.iter().map(|(key, value)| (key, value)))
+        .envs(calls::mark())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

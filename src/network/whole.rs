@@ -24,8 +24,10 @@ const WHEN_READY: Duration = Duration::from_secs(15);
 const WHEN_NOT: Duration = Duration::from_secs(1);
 /// How long all plugins of a network may take to tell their status.
 const STATUS_TIME: Duration = Duration::from_secs(10);
-/// How long they may take to collect garbage; pods wait meanwhile.
+/// How long they may take to collect garbage.
 const GC_TIME: Duration = Duration::from_secs(30);
+/// How long a pod waits for that at most: then it is given up.
+const GC_PATIENCE: Duration = Duration::from_secs(1);
 /// How often there is another look whether nothing runs, so that garbage can be collected.
 const GC_PAUSE: Duration = Duration::from_secs(1);
 /// How many looks there are. Then the garbage stays until the next start.
@@ -163,7 +165,7 @@ impl Networks {
         if !network.has_status_and_gc() || network.disables_gc {
             return true;
         }
-        let Some(_alone) = self.admission.alone() else {
+        let Some(alone) = self.admission.alone() else {
             return false;
         };
         let (cache, name) = (self.cache.clone(), network.name.clone());
@@ -180,26 +182,31 @@ impl Networks {
             .into_iter()
             .map(|(sandbox_id, interface)| json!({"containerID": sandbox_id, "ifname": interface}));
         let valid = Value::Array(valid.collect());
+        tokio::select! {
+            () = self.have_collected(network, valid) => tracing::debug!(
+                network = network.name, kept, "CNI plugins were told to collect garbage"
+            ),
+            // What is dropped here kills the plugin that runs.
+            () = alone.waited_for(GC_PATIENCE) => tracing::warn!(
+                network = network.name,
+                "CNI GC given up until the next start: pods waited for it for {GC_PATIENCE:?}"
+            ),
+        }
+        true
+    }
+
+    /// Tells all plugins of a network which attachments are valid, whatever the others say.
+    async fn have_collected(&self, network: &Network, valid: Value) {
         let deadline = Instant::now() + GC_TIME;
         for plugin in &network.plugins {
             let request = plugin.request_of_network(network, (VALID, Some(valid.clone())));
-            // All are told, whatever the others say.
-            match self
-                .run_for_network(Command::Gc, &plugin.kind, &request, deadline)
-                .await
-            {
-                Ok(()) => tracing::debug!(
-                    network = network.name,
-                    plugin = plugin.kind,
-                    kept,
-                    "garbage collected"
-                ),
-                Err(error) => tracing::warn!(
+            let told = self.run_for_network(Command::Gc, &plugin.kind, &request, deadline);
+            if let Err(error) = told.await {
+                tracing::warn!(
                     network = network.name, plugin = plugin.kind, %error, "CNI GC did not work"
-                ),
+                );
             }
         }
-        true
     }
 
     /// Asks the plugins of the default network, if they know STATUS. When to ask again.

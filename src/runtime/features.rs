@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::Program;
+use crate::sys::calls;
 
 /// Longest answer that is read, in bytes: runc's has 5 KiB.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
@@ -102,6 +103,8 @@ impl Features {
 async fn ask(program: &Program, deadline: Duration) -> Result<Features, String> {
     let mut child = Command::new(&program.path)
         .arg("features")
+        .envs(calls::mark())
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

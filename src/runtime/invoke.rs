@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::{Program, RuntimeError};
+use crate::sys::calls;
 use crate::sys::process_tree::kill_tree;
 
 /// Longest part of the program's answer that is kept, in bytes; the rest is read and dropped, so
@@ -92,6 +93,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(self.global_arguments()).args(["state", id]);
         command.stdin(Stdio::null()).stderr(Stdio::null());
+        command.envs(calls::mark()).process_group(0);
         let output = tokio::time::timeout(self.call_timeout, command.kill_on_drop(true).output());
         match output.await {
             Ok(Ok(output)) if output.status.success() => {
@@ -141,6 +143,11 @@ impl Program {
     ) -> Result<(), RuntimeError> {
         let mut command = Command::new(&self.path);
         command.args(self.global_arguments()).args(arguments);
+        command.process_group(0);
+        // criu works inside of processes that go on: killed there, it leaves them broken.
+        if arguments.first() != Some(&"checkpoint") {
+            command.envs(calls::mark());
+        }
         let step = format!("{} {}", self.path.display(), arguments.join(" "));
         let (status, stderr) = run(command, &step, input, deadline).await?;
         if status.success() {

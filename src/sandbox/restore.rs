@@ -28,7 +28,6 @@ impl Sandboxes {
             // Nobody waits for it: it is listed nowhere, and its name is free.
             let this = Arc::clone(self);
             tokio::spawn(async move {
-                this.rooms.networks.end_plugins(id.as_str()).await;
                 this.undo(record).await;
                 tracing::info!(%id, "half-made pod undone");
             });

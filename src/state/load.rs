@@ -7,6 +7,7 @@ use std::path::Path;
 use super::records::{RECORD, Records, Versioned, io_error, read};
 use super::{Id, RecordError, ids_in};
 use crate::sys::mountinfo;
+use crate::sys::want::is_want;
 
 impl<T: Versioned> Records<T> {
     /// The records of all objects that have a directory.
@@ -16,7 +17,8 @@ impl<T: Versioned> Records<T> {
     /// removed, and nothing else was made yet; unless somebody has removed the record.
     ///
     /// # Errors
-    /// When the parent directory cannot be listed.
+    /// When the parent directory cannot be listed, or a record cannot be read for want of descriptors
+    /// or memory: it says nothing then, and the pods are not made again beside those that run.
     pub fn load(&self) -> Result<Vec<T>, RecordError> {
         let list = "list the records";
         let mut found = Vec::new();
@@ -41,6 +43,9 @@ impl<T: Versioned> Records<T> {
                     if let Err(error) = self.remove(&id).or_else(|_| self.remove_mounted(&id)) {
                         tracing::error!(kind = T::KIND, %id, %error, "directory without a record");
                     }
+                }
+                Err(RecordError::Io { path, step, source }) if is_want(&source) => {
+                    return Err(RecordError::Io { path, step, source });
                 }
                 Err(error) => self.set_aside(&id, &error.to_string()),
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Space;
+use crate::sys::want::is_want;
 
 /// An error of the storage room.
 #[derive(Debug, thiserror::Error)]
@@ -232,5 +233,10 @@ impl StorageError {
             step,
             source: source.into(),
         }
+    }
+
+    /// Whether nothing was learnt, for want of descriptors or memory.
+    pub(super) fn is_want(&self) -> bool {
+        matches!(self, StorageError::Io { source, .. } if is_want(source))
     }
 }

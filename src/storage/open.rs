@@ -114,7 +114,7 @@ fn load_layers(places: &Places) -> Result<HashMap<String, LayerEntry>, StorageEr
             Ok(entry) => {
                 layers.insert(entry.info.diff_id.clone(), entry);
             }
-            Err(error) => set_aside(places, &places.layers, &name, LAYER_FILE, &error)?,
+            Err(error) => set_aside(places, &places.layers, &name, LAYER_FILE, error)?,
         }
     }
     Ok(layers)
@@ -136,7 +136,7 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
         let file = match image_file::read_record(&places.images, &name) {
             Ok(file) => file,
             Err(error) => {
-                set_aside(places, &places.images, &name, IMAGE_FILE, &error)?;
+                set_aside(places, &places.images, &name, IMAGE_FILE, error)?;
                 continue;
             }
         };
@@ -149,6 +149,7 @@ fn load_images(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), 
         }
         let entry = match image_file::load(&places.images, file) {
             Ok(entry) => entry,
+            Err(error) if error.is_want() => return Err(error),
             Err(error) => {
                 quarantine(places, &places.images, &name, &error)?;
                 continue;
@@ -182,6 +183,8 @@ fn load_roots(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), S
             Ok(record) if record.boot_id == boot_id => record.layers,
             // Nothing of another boot is mounted or needed.
             Ok(_) => Vec::new(),
+            // Without its record its layers would count as nobody's.
+            Err(error) if error.is_want() => return Err(error),
             // The record is whole before a root is mounted, so this one never was, unless a newer
             // cricket made it. It stays until it is judged by its owner (`leaks`).
             Err(error) => {
@@ -204,19 +207,25 @@ fn load_roots(places: &Places, index: &mut Index, boot_id: &str) -> Result<(), S
 
 /// Deals with a directory whose record cannot be read. An empty record is what a power cut leaves of a
 /// file that had not been written back; nothing durable has one, so it goes. All else is kept aside.
+///
+/// # Errors
+/// Among others the one given, if it says nothing of the record.
 fn set_aside(
     places: &Places,
     from: &Dir,
     name: &OsStr,
     record: &str,
-    why: &StorageError,
+    why: StorageError,
 ) -> Result<(), StorageError> {
+    if why.is_want() {
+        return Err(why);
+    }
     let name_text = name.to_string_lossy();
     let lost = check_hex_id("record", &name_text)
         .and_then(|()| from.sub(&name_text))
         .is_ok_and(|dir| record::is_blank(&dir, record));
     if !lost {
-        return quarantine(places, from, name, why);
+        return quarantine(places, from, name, &why);
     }
     tracing::warn!(path = %from.path().join(name).display(), "lost in a power cut; dropped");
     places.trash.take(from, name)

@@ -2,6 +2,7 @@
 
 mod blocking;
 pub mod boot;
+pub mod calls;
 pub mod clock;
 pub mod fault;
 pub mod lock;
@@ -18,5 +19,6 @@ pub mod resolved;
 pub mod stamp;
 pub mod terminal;
 pub mod user_namespace;
+pub mod want;
 
 pub use blocking::{ShuttingDown, blocking};

@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 
 use super::readiness;
+use super::want::is_want;
 
 /// How long a dead process may stay unreaped until its status counts as unknown: whoever inherits an
 /// orphan reaps it at once.
@@ -35,7 +35,7 @@ impl Process {
         };
         let descriptor = match pidfd_open(id, PidfdFlags::NONBLOCK) {
             Ok(descriptor) => descriptor,
-            Err(error) if is_want(error) => return Err(error.into()),
+            Err(error) if is_want(&error.into()) => return Err(error.into()),
             // ESRCH; EINVAL or ENOENT: a thread that leads no process has the number now.
             Err(_) => return Ok(None),
         };
@@ -126,11 +126,6 @@ impl Process {
     }
 }
 
-/// Whether the kernel lacked something, and so has said nothing of the process.
-fn is_want(error: Errno) -> bool {
-    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&error)
-}
-
 /// The wait status (wait(2)) of a process that was reaped; `None`: it was not yet.
 fn exit_status(process: &OwnedFd) -> io::Result<Option<i32>> {
     // linux/pidfd.h: PIDFD_GET_INFO is _IOWR(0xFF, 11, struct pidfd_info), here of its first version.
@@ -161,7 +156,7 @@ fn exit_status(process: &OwnedFd) -> io::Result<Option<i32>> {
 pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
-        Err(error) if Errno::from_io_error(&error).is_some_and(is_want) => return Err(error),
+        Err(error) if is_want(&error) => return Err(error),
         // ENOENT; ESRCH: it ended while it was read.
         Err(_) => return Ok(None),
     };

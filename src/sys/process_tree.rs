@@ -100,26 +100,19 @@ pub fn kill_all_in(directory: &Path) -> io::Result<Vec<Process>> {
     })
 }
 
-/// Kills every process that has `variable` (`NAME=value`) in the environment that it was started
-/// with, with its descendants. Returns those that were killed, of which some may not be gone yet.
-/// Reads all of /proc.
-///
-/// # Errors
-/// When /proc cannot be listed.
-pub fn kill_all_with(variable: &str) -> io::Result<Vec<Process>> {
-    kill_where(|process| {
-        let mut text = Vec::new();
-        let read = fs::File::open(process.join("environ"))
-            .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut text));
-        read.is_ok()
-            && text
-                .split(|byte| *byte == 0)
-                .any(|one| one == variable.as_bytes())
-    })
+/// Whether the process whose directory below /proc this is was started with `variable` (`NAME=value`).
+pub(super) fn environment_has(process: &Path, variable: &[u8]) -> bool {
+    let mut text = Vec::new();
+    let read = fs::File::open(process.join("environ"))
+        .and_then(|file| file.take(MAX_ENVIRONMENT).read_to_end(&mut text));
+    read.is_ok() && text.split(|byte| *byte == 0).any(|one| one == variable)
 }
 
 /// Kills the trees of the processes whose directories below /proc are `wanted`.
-fn kill_where(wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<Process>> {
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub(super) fn kill_where(wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<Process>> {
     let mut killed = Vec::new();
     for pid in pids()? {
         if wanted(&Path::new("/proc").join(pid.to_string())) {
@@ -183,22 +176,6 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
-    }
-
-    #[test]
-    fn what_has_a_variable_goes_and_nothing_else() {
-        let name = format!("CRICKET_TEST_OF={}", std::process::id());
-        let sleeper = |value: &str| {
-            let (name, _) = name.split_once('=').unwrap();
-            Command::new("sleep").arg("1000").env(name, value).spawn()
-        };
-        let mut inside = sleeper(&std::process::id().to_string()).unwrap();
-        let mut outside = sleeper("1").unwrap();
-        assert_eq!(kill_all_with(&name).unwrap().len(), 1);
-        assert!(!inside.wait().unwrap().success());
-        assert_eq!(outside.try_wait().unwrap(), None);
-        outside.kill().unwrap();
-        outside.wait().unwrap();
     }
 
     #[test]

@@ -262,8 +262,8 @@ impl World {
         for link in node.net().links() {
             note("link", &link);
         }
-        for rule in self.port_rules() {
-            note("iptables", &rule);
+        for id in leaks::port_rules(node.net()) {
+            note("port rules of", &id);
         }
         let words = [dir.to_string_lossy().into_owned(), node.cgroup()];
         let registry = dir.join("registry").to_string_lossy().into_owned();
@@ -288,16 +288,6 @@ impl World {
             }
         }
         found
-    }
-
-    fn port_rules(&self) -> Vec<String> {
-        let Some(iptables) = tools::find("iptables-save") else {
-            return Vec::new();
-        };
-        let mut command = self.node.net().command(&iptables);
-        let text = tools::run(command.args(["-t", "nat"]));
-        let rules = text.lines().filter(|line| line.starts_with("-A CNI-DN-"));
-        rules.map(str::to_owned).collect()
     }
 
     /// Pods that have gone and whose last CNI call was not DEL.

@@ -2,6 +2,8 @@
 //! says what it does instead, and goes on when there is some again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use cricket_harness::cri::{ContainerState, StatusRequest};
 use cricket_harness::{Node, requests};
@@ -126,6 +128,55 @@ async fn without_descriptors_nobody_is_taken_for_dead() {
     assert_eq!(
         node.cri.exited(&orphan).await.state(),
         ContainerState::ContainerExited
+    );
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_start_that_lacks_descriptors_loses_no_pod() {
+    let dir = tempfile::tempdir().unwrap();
+    let frugal = dir.path().join("frugal");
+    let script =
+        format!("#!/bin/sh\nulimit -n \"${{DESCRIPTORS:-1024}}\"\nexec {CRICKET} \"$@\"\n");
+    fs::write(&frugal, script).unwrap();
+    fs::set_permissions(&frugal, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut node = Node::start(frugal.to_str().unwrap()).await;
+    let image = node.busybox().await;
+    let mut containers = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let (_, id, _) = node.run(name, &image, &["sleep", "1000"]).await;
+        containers.push(id);
+    }
+    // From a number that the loader needs to one that is enough, each time somewhere else in the start.
+    let (mut started, mut refused) = (0, 0);
+    for descriptors in (5..90).step_by(2) {
+        if node.daemon.running().is_some() {
+            node.daemon.kill();
+        }
+        let text = descriptors.to_string();
+        node.daemon.set_env("DESCRIPTORS", Path::new(&text));
+        match node.daemon.try_launch() {
+            Ok(()) => started += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(started > 0 && refused > 0, "{started} {refused}");
+    node.daemon.kill();
+    node.daemon.set_env("DESCRIPTORS", Path::new("1024"));
+    node.daemon.launch();
+    node.reconnect().await;
+    for id in &containers {
+        let status = node.cri.container(id).await.unwrap();
+        assert_eq!(status.state(), ContainerState::ContainerRunning);
+        assert_eq!(node.cri.exec(id, &["true"], 60).await.unwrap().exit_code, 0);
+    }
+    assert_eq!(node.cri.pods().await.unwrap().len(), containers.len());
+    let again = node.run("again", &image, &["true"]).await;
+    assert_eq!(node.cri.exited(&again.1).await.exit_code, 0);
+    assert!(
+        !node.daemon.log().contains("set aside"),
+        "{}",
+        node.daemon.log()
     );
     node.finish().await;
 }

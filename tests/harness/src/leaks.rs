@@ -4,8 +4,12 @@
 //! The scope is one test's, so tests may run side by side. The whole machine is compared by
 //! [`crate::machine`], before and after `make test`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::net::Net;
+use crate::tools;
 
 /// Process ids, now.
 pub fn pids() -> impl Iterator<Item = u32> {
@@ -100,6 +104,17 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
         found.push(entry.path());
     }
     found
+}
+
+/// The ids of pods in the rules of a node's network: the tags of the daemon's elements, and what the
+/// portmap plugin notes in its rules.
+#[track_caller]
+pub fn port_rules(net: &Net) -> BTreeSet<String> {
+    let mut command = net.command(&tools::need("nft"));
+    let text = tools::run(command.args(["list", "ruleset"]));
+    let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
+    let ids = words.filter(|word| word.len() == 64);
+    ids.map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::Node;
 use crate::client::Reply;
 use crate::cri;
@@ -41,20 +43,40 @@ pub async fn reads(node: &Node) {
 
 /// A pod on the node's network, with this handler, is made, runs a container, and is removed.
 pub async fn another_pod(node: &Node, handler: &str, image: &str) {
-    let life = async {
-        let mut config = node.pod_config("another");
-        requests::pod_namespaces(&mut config).network = NamespaceMode::Node.into();
-        let pod = node.cri.run_pod_with(&config, handler).await.unwrap();
-        let container = requests::container("main", image, &["sleep", "1000"]);
-        let id = node.run_in(&pod, &config, &container).await;
-        node.cri.exec(&id, &["true"], 30).await.unwrap();
-        node.cri.stop(&id, 0).await.unwrap();
-        node.cri.remove(&id).await.unwrap();
-        node.cri.stop_pod(&pod).await.unwrap();
-        node.cri.remove_pod(&pod).await.unwrap();
-    };
-    let lived = tokio::time::timeout(LIFE, Box::pin(life)).await;
+    let mut config = node.pod_config("another");
+    requests::pod_namespaces(&mut config).network = NamespaceMode::Node.into();
+    let lived = tokio::time::timeout(LIFE, Box::pin(life(node, &config, handler, image))).await;
     lived.expect("another pod is not held up");
+}
+
+/// The same, and a pod with a network of its own beside it; all while `call`, which hangs, does so.
+pub async fn other_pods<T>(node: &Node, handler: &str, image: &str, call: &JoinHandle<T>) {
+    let config = node.pod_config("networked");
+    tokio::join!(another_pod(node, handler, image), async {
+        let lived = tokio::time::timeout(LIFE, Box::pin(life(node, &config, handler, image)));
+        lived.await.expect("a pod with a network is not held up");
+    });
+    still_hangs(call);
+}
+
+/// That a call has not ended: else what has been seen was not seen meanwhile.
+#[track_caller]
+pub fn still_hangs<T>(call: &JoinHandle<T>) {
+    assert!(
+        !call.is_finished(),
+        "what hangs has ended too early to show anything"
+    );
+}
+
+async fn life(node: &Node, config: &cri::PodSandboxConfig, handler: &str, image: &str) {
+    let pod = node.cri.run_pod_with(config, handler).await.unwrap();
+    let container = requests::container("main", image, &["sleep", "1000"]);
+    let id = node.run_in(&pod, config, &container).await;
+    node.cri.exec(&id, &["true"], 30).await.unwrap();
+    node.cri.stop(&id, 0).await.unwrap();
+    node.cri.remove(&id).await.unwrap();
+    node.cri.stop_pod(&pod).await.unwrap();
+    node.cri.remove_pod(&pod).await.unwrap();
 }
 
 /// What the daemon says that it is at: `cricket operations -o json`.

@@ -306,6 +306,8 @@ impl Node {
         left.extend(mounts.map(|at| format!("mount {}", at.display())));
         let links = self.net.links().into_iter().filter(|name| name != BRIDGE);
         left.extend(links.map(|name| format!("link {name}")));
+        let ports = leaks::port_rules(&self.net).into_iter();
+        left.extend(ports.map(|id| format!("port rules of {id}")));
         let registry = self.dir().join("registry").to_string_lossy().into_owned();
         let processes = leaks::processes_with(&self.words()).into_iter();
         let daemon = self.daemon.running();

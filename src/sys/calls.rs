@@ -1,0 +1,113 @@
+//! Programs that the daemon calls and waits for: CNI plugins and the OCI runtime.
+//!
+//! A daemon that is killed leaves those that ran, and nobody ends them at their deadline any more: an
+//! ADD goes on beside the DEL that undoes it, a GC with a list of attachments that is long wrong. So each
+//! gets a variable that says for which run root it was called, and leads a process group of its own; the
+//! next daemon ends those that it finds.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::process_tree::{self, environment_has, kill_where};
+
+const MARK: &str = "CRICKET_CALLED_FOR";
+
+/// The run root of this process, which has one as it has a pid.
+static RUN_ROOT: OnceLock<OsString> = OnceLock::new();
+
+/// Has what this process calls from now on be known by its run root. The first call counts.
+pub fn mark_for(run_root: &Path) {
+    // One process is one daemon.
+    let _already = RUN_ROOT.set(run_root.as_os_str().to_owned());
+}
+
+/// The variable for a program that is called, which must be made the leader of a process group. None
+/// in a process that is no daemon.
+pub fn mark() -> Option<(&'static str, &'static OsStr)> {
+    RUN_ROOT.get().map(|root| (MARK, root.as_os_str()))
+}
+
+/// Ends what an earlier daemon of this run root has called, with what that has started, and waits for it.
+/// Reads the status of all processes of the node.
+///
+/// # Errors
+/// When /proc cannot be listed; `TimedOut` when one that was killed is not gone within `patience`.
+pub async fn end_those_of_earlier(patience: Duration) -> io::Result<()> {
+    let Some((name, root)) = mark() else {
+        return Ok(());
+    };
+    let variable = [name.as_bytes(), b"=", root.as_bytes()].concat();
+    let kill =
+        move || kill_where(|process| is_orphan(process) && environment_has(process, &variable));
+    process_tree::end(kill, patience).await
+}
+
+/// Whether a process leads a group but no session, as what is called does, and is nobody's child here.
+/// Few others of a node do: the environment of a process that waits for a dead file system cannot be
+/// read, so not all are asked for it.
+fn is_orphan(process: &Path) -> bool {
+    let Ok(stat) = fs::read(process.join("stat")) else {
+        return false;
+    };
+    // The command name is in parentheses and may hold any bytes, parentheses too.
+    let stat = String::from_utf8_lossy(&stat);
+    let Some((pid, rest)) = stat.split_once(' ') else {
+        return false;
+    };
+    let fields = rest.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_ascii_whitespace().skip(1);
+    let (parent, group, session) = (fields.next(), fields.next(), fields.next());
+    let own = std::process::id().to_string();
+    group == Some(pid) && session != Some(pid) && parent != Some(&own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    fn lives(pid: &str) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
+        state.is_some_and(|state| !state.starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_caller_has_left_goes_and_what_is_called_now_stays() {
+        let root = tempfile::tempdir().unwrap();
+        mark_for(root.path());
+        let (name, value) = mark().unwrap();
+        // Its parent, the shell, ends at once; the job is the leader of a group by `set -m`.
+        let mut dead = Command::new("sh")
+            .args(["-mc", "sleep 1000 >/dev/null 2>&1 & echo $!"])
+            .env(name, value)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(dead.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        dead.wait().unwrap();
+        let orphan = line.trim();
+        let mut sleep = Command::new("sleep");
+        let mut called = sleep
+            .arg("1000")
+            .env(name, value)
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        assert!(lives(orphan));
+        end_those_of_earlier(Duration::from_secs(60)).await.unwrap();
+        assert!(!lives(orphan));
+        assert_eq!(called.try_wait().unwrap(), None);
+        called.kill().unwrap();
+        called.wait().unwrap();
+    }
+}
