@@ -1,8 +1,9 @@
 #!/bin/bash
-# run.sh [x86_64|aarch64]: makepkg builds the package without privileges, pacman installs it into a
-# scratch root with a database of stubs, upgrades and removes it; what is in it is looked at, and
-# the installed program runs (another machine's under qemu-user). As root. The build is kept in
-# target/arch, so a second run is quick.
+# run.sh [x86_64|aarch64]: makepkg builds the package in a copy of the checkout, without privileges,
+# and leaves the copy as it was; pacman installs it into a scratch root with a database of stubs,
+# upgrades and removes it; what is in it is looked at, and the installed
+# program runs (another machine's under qemu-user). As root. The build is kept in target/arch, so a
+# second run is quick.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
@@ -12,27 +13,40 @@ contrib/deps/arch.sh "$arch"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 root=$scratch/root
+# Always the same place, and files as old as ours: what cargo has built of it is still right.
+copy=$tree/target/arch/checkout
 
 fail() { echo "arch: FAILED: $*" >&2; exit 1; }
 say() { echo "arch: $*"; }
 
+# As somebody has it who runs makepkg in a checkout and has configured nothing: no BUILDDIR, where
+# its cleaning is the most dangerous.
 build() {
-    local words=(--nodeps --force --noconfirm --nosign)
+    rm -rf "$copy"
+    mkdir -p "$copy"
+    git ls-files -z | tar --null -T - -cf - | tar -C "$copy" -xf -
+    git -C "$copy" init -q
+    git -C "$copy" add -A
+    local words=(--nodeps --force --noconfirm --nosign --clean --cleanbuild)
     if [ "$arch" != "$(uname -m)" ]; then
         words+=(--ignorearch --config "$tree/contrib/arch/makepkg-$arch.conf")
     fi
     # makepkg refuses root. In a user namespace of one user there are no privileges, and the tree,
     # cargo's registry and the toolchain are readable all the same.
-    PKGDEST=$scratch BUILDDIR=$scratch/build SRCDEST=$scratch PKGEXT=.pkg.tar.zst \
+    (cd "$copy" && PKGDEST=$scratch SRCDEST=$scratch PKGEXT=.pkg.tar.zst \
         CARGO_TARGET_DIR=$tree/target/arch LOGDEST=$scratch \
         unshare --user --map-user=1000 --map-group=1000 \
-        makepkg "${words[@]}" >"$scratch/makepkg.log" 2>&1 ||
+        env -u BUILDDIR makepkg "${words[@]}") >"$scratch/makepkg.log" 2>&1 ||
         { tail -n 60 "$scratch/makepkg.log"; fail "makepkg, as a user without privileges"; }
     if grep -E 'WARNING: (Package contains|backup entry)' "$scratch/makepkg.log"; then
         say "(makepkg's warnings above)"
     fi
     package=$(echo "$scratch"/cricket-*-"$arch".pkg.tar.zst)
     [ -f "$package" ] || fail "no package of that architecture: $(ls "$scratch")"
+    git -C "$copy" diff --stat --exit-code || fail "makepkg has changed the checkout"
+    local left; left=$(git -C "$copy" ls-files --others --exclude-standard)
+    [ -z "$left" ] || fail "makepkg has left in the checkout: $left"
+    [ -d "$copy/src/cri" ] || fail "makepkg has removed src"
 }
 
 # stub NAME [PROVIDES]: a package that pacman believes to be installed
