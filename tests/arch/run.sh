@@ -1,9 +1,9 @@
 #!/bin/bash
 # run.sh [x86_64|aarch64]: makepkg builds the package in a copy of the checkout, without privileges,
 # and leaves the copy as it was; pacman installs it into a scratch root with a database of stubs,
-# upgrades and removes it; what is in it is looked at, and the installed
-# program runs (another machine's under qemu-user). As root. The build is kept in target/arch, so a
-# second run is quick.
+# upgrades and removes it, and lets it take CRI-O's place; what is in it is looked at, and the
+# installed program runs (another machine's under qemu-user). As root. The build is kept in
+# target/arch, so a second run is quick.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
@@ -49,13 +49,18 @@ build() {
     [ -d "$copy/src/cri" ] || fail "makepkg has removed src"
 }
 
-# stub NAME [PROVIDES]: a package that pacman believes to be installed
+# stub NAME [PROVIDES [FILE]]: a package that pacman believes to be installed, with a configuration
+# file that a person has edited since
 stub() {
     local entry=$root/var/lib/pacman/local/$1-1-1
     mkdir -p "$entry"
     printf '%%NAME%%\n%s\n\n%%VERSION%%\n1-1\n\n%%ARCH%%\nany\n\n' "$1" >"$entry/desc"
-    [ $# -lt 2 ] || printf '%%PROVIDES%%\n%s\n\n' "$2" >>"$entry/desc"
+    [ -z "${2:-}" ] || printf '%%PROVIDES%%\n%s\n\n' "$2" >>"$entry/desc"
     printf '%%FILES%%\n' >"$entry/files"
+    [ -n "${3:-}" ] || return 0
+    printf '%s\n\n%%BACKUP%%\n%s\t%032d\n\n' "$3" "$3" 0 >>"$entry/files"
+    mkdir -p "$(dirname "$root/$3")"
+    echo '# mine' >"$root/$3"
 }
 
 pac() {
@@ -111,9 +116,36 @@ edits_are_kept() {
     say "an edited crio.conf outlives upgrade and removal; nothing else is left"
 }
 
+# scriptlet COMMAND: with the package's own functions, in the root
+scriptlet() {
+    mkdir -p "$root/bin"
+    cp "$(PATH=$PATH:/usr/sbin:/sbin command -v busybox)" "$root/bin/busybox"
+    for applet in sh cat mv; do ln -sf busybox "$root/bin/$applet"; done
+    bsdtar -xOf "$package" .INSTALL >"$root/INSTALL"
+    PATH=$PATH:/usr/sbin:/sbin chroot "$root" /bin/sh -euc "PATH=/bin; . /INSTALL; $1" || fail "$1"
+}
+
+takes_the_place_of_crio() {
+    rm "$root/etc/crio/crio.conf.pacsave"
+    scriptlet post_install >"$scratch/said"
+    grep -q pacsave "$scratch/said" && fail "a .pacsave is told of that is not there"
+    stub cri-o '' etc/crio/crio.conf
+    # 4: the question whether what is in conflict goes is answered by yes.
+    pac -U --ask 4 "$package" || { cat "$scratch/pacman.out"; fail "pacman -U, instead of CRI-O"; }
+    [ ! -e "$root/var/lib/pacman/local/cri-o-1-1" ] || fail "cri-o is still there"
+    grep -qx '# mine' "$root/etc/crio/crio.conf.pacsave" || fail "CRI-O's crio.conf is lost"
+    scriptlet post_install >"$scratch/said"
+    local command; command=$(grep '^ *mv .*pacsave' "$scratch/said") ||
+        { cat "$scratch/said"; fail "nobody is told of crio.conf.pacsave"; }
+    scriptlet "$command"
+    grep -qx '# mine' "$root/etc/crio/crio.conf" || fail "not taken back by: $command"
+    say "CRI-O's crio.conf is kept beside ours, and who installs is told how to take it back"
+}
+
 build
 install_in_scratch
 contents
 runs
 edits_are_kept
-echo "arch: $arch: 5 passed, 0 failed"
+takes_the_place_of_crio
+echo "arch: $arch: 6 passed, 0 failed"
