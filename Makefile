@@ -5,7 +5,7 @@ export PREFIX DESTDIR
 # In front: a distribution's own Rust in /usr/bin may be older than what rustup has here.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: build release test test-node test-node-short test-node-critest test-node-suite test-node-arm64 test-power test-security test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps clean
+.PHONY: build release test test-node test-node-short test-node-critest test-node-suite test-node-arm64 test-power test-security test-service test-arch test-arm64 faults conformance soak demo bench lint fmt deny install uninstall deps deps-install clean
 
 build: ## the workspace, for development
 	cargo build --workspace --locked
@@ -13,6 +13,8 @@ release: ## what is installed
 	cargo build --release --workspace --locked
 deps: ## installs what building, demo and tests need and is missing (as root)
 	contrib/deps/system.sh test && contrib/deps/rust.sh test && contrib/deps/crictl.sh && contrib/deps/registry.sh && contrib/deps/runc.sh && contrib/deps/policy-oracle.sh && contrib/deps/arm64.sh aarch64-unknown-linux-gnu
+deps-install: ## of that only what building and running cricket need, for a node (as root)
+	contrib/deps/system.sh install && contrib/deps/rust.sh run
 demo: ## a pod from pull to clean-up on scratch paths (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && $(MAKE) -s release && target/release/demo
 test: deps ## lint, unit and integration tests, leak check (as root)

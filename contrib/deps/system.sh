@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing of the system's packages: apt-get (Debian 12, 13) or pacman (Arch).
-#   system.sh run     what the daemon and the demo need
+#   system.sh install   what building the daemon and running it need
+#   system.sh run     and what the demo needs beyond it
 #   system.sh test    and what the tests need beyond it
 #   system.sh conformance   and what the stand-ins for critest's images are made of
 #   system.sh list    prints the packages of both, as if nothing were installed
@@ -47,10 +48,11 @@ need mount mount util-linux
 need ip iproute2 iproute2
 need iptables iptables iptables
 need nft nftables nftables
-need runc runc runc
+# One is enough for a node, and crun, which would become the default, is the owner's choice.
+if [ "$mode" != install ] || ! command -v crun >/dev/null; then need runc runc runc; fi
 need "$cni" containernetworking-plugins cni-plugins
-need static-busybox busybox-static busybox
-if [ "$mode" != run ]; then
+[ "$mode" = install ] || need static-busybox busybox-static busybox
+if [ "$mode" != install ] && [ "$mode" != run ]; then
     # Arch has no docker-registry: registry.sh builds it.
     need docker-registry docker-registry -
     need crictl - crictl
