@@ -7,16 +7,20 @@ cd "$(dirname "$0")/../.."
 disk=$1
 shift
 tree=$(mktemp -d)
-trap 'rm -rf "$tree"' EXIT
+told=$(mktemp)
+trap 'rm -rf "$tree" "$told"' EXIT
 git ls-files -z | tar --null -T - -cf - | tar -C "$tree" -xf -
 mkdir -p "$tree/target/debug/deps"
 cp -a target/tools "$tree/target/"
 for program in target/debug/*; do
     [ ! -f "$program" ] || [ ! -x "$program" ] || strip -o "$tree/$program" "$program"
 done
+# Into a file: behind a pipe nobody would see that a program does not compile.
+cargo test --workspace --locked --no-run --quiet --message-format=json-render-diagnostics >"$told"
 # kind, name and file of everything that cargo has built as a test
-cargo test --workspace --locked --no-run --message-format=json 2>/dev/null | sed -n \
-    's/.*"kind":\["\([a-z-]*\)"\].*"name":"\([a-z_-]*\)","src_path".*"test":true},"features".*"executable":"\([^"]*\)".*/\1 \2 \3/p' |
+sed -n \
+    's/.*"kind":\["\([a-z-]*\)"\].*"name":"\([a-z_-]*\)","src_path".*"test":true},"features".*"executable":"\([^"]*\)".*/\1 \2 \3/p' \
+    "$told" |
     while read -r kind name file; do
         [ "$kind" = test ] || [ "$name" = cricket ] || continue
         [ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
