@@ -38,19 +38,25 @@ pub fn mark() -> Option<(&'static str, &'static OsStr)> {
 /// # Errors
 /// When /proc cannot be listed; `TimedOut` when one that was killed is not gone within `patience`.
 pub async fn end_those_of_earlier(patience: Duration) -> io::Result<()> {
+    end_those_without(std::process::id(), patience).await
+}
+
+/// Ends what was called for this run root and is no child of `parent`.
+async fn end_those_without(parent: u32, patience: Duration) -> io::Result<()> {
     let Some((name, root)) = mark() else {
         return Ok(());
     };
     let variable = [name.as_bytes(), b"=", root.as_bytes()].concat();
-    let kill =
-        move || kill_where(|process| is_orphan(process) && environment_has(process, &variable));
+    let kill = move || {
+        kill_where(|process| is_called(process, parent) && environment_has(process, &variable))
+    };
     process_tree::end(kill, patience).await
 }
 
-/// Whether a process leads a group but no session, as what is called does, and is nobody's child here.
+/// Whether a process leads a group but no session, as what is called does, and is no child of `parent`.
 /// Few others of a node do: the environment of a process that waits for a dead file system cannot be
 /// read, so not all are asked for it.
-fn is_orphan(process: &Path) -> bool {
+fn is_called(process: &Path, parent: u32) -> bool {
     let Ok(stat) = fs::read(process.join("stat")) else {
         return false;
     };
@@ -61,53 +67,36 @@ fn is_orphan(process: &Path) -> bool {
     };
     let fields = rest.rsplit_once(')').map_or("", |(_, fields)| fields);
     let mut fields = fields.split_ascii_whitespace().skip(1);
-    let (parent, group, session) = (fields.next(), fields.next(), fields.next());
-    let own = std::process::id().to_string();
-    group == Some(pid) && session != Some(pid) && parent != Some(&own)
+    let (its_parent, group, session) = (fields.next(), fields.next(), fields.next());
+    group == Some(pid) && session != Some(pid) && its_parent != Some(&parent.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
-    fn lives(pid: &str) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
-        state.is_some_and(|state| !state.starts_with('Z'))
-    }
-
     #[tokio::test]
-    async fn what_a_dead_caller_has_left_goes_and_what_is_called_now_stays() {
+    async fn what_was_called_for_a_run_root_goes_unless_its_caller_lives() {
         let root = tempfile::tempdir().unwrap();
         mark_for(root.path());
         let (name, value) = mark().unwrap();
-        // Its parent, the shell, ends at once; the job is the leader of a group by `set -m`.
-        let mut dead = Command::new("sh")
-            .args(["-mc", "sleep 1000 >/dev/null 2>&1 & echo $!"])
-            .env(name, value)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = BufReader::new(dead.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        dead.wait().unwrap();
-        let orphan = line.trim();
-        let mut sleep = Command::new("sleep");
-        let mut called = sleep
-            .arg("1000")
-            .env(name, value)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        assert!(lives(orphan));
-        end_those_of_earlier(Duration::from_secs(60)).await.unwrap();
-        assert!(!lives(orphan));
-        assert_eq!(called.try_wait().unwrap(), None);
-        called.kill().unwrap();
-        called.wait().unwrap();
+        let sleeper = |value: &OsStr| {
+            let mut sleep = Command::new("sleep");
+            let sleep = sleep.arg("1000").env(name, value).process_group(0);
+            sleep.stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        };
+        let mut ours = sleeper(value).unwrap();
+        let mut foreign = sleeper(OsStr::new("/elsewhere")).unwrap();
+        let long = Duration::from_secs(60);
+        end_those_of_earlier(long).await.unwrap();
+        assert_eq!(ours.try_wait().unwrap(), None);
+        // For somebody else it is an orphan.
+        end_those_without(1, long).await.unwrap();
+        assert!(!ours.wait().unwrap().success());
+        assert_eq!(foreign.try_wait().unwrap(), None);
+        foreign.kill().unwrap();
+        foreign.wait().unwrap();
     }
 }
