@@ -10,7 +10,6 @@
 mod world;
 
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cricket_harness::cri::*;
@@ -272,15 +271,7 @@ async fn a_udp_client_that_goes_on_sending_reaches_the_pod_that_has_the_port_now
     let client = Client::connect(&node);
     let outside = client.net.file().to_owned();
     for address in NODE {
-        let address = at(address, 5353);
-        let socket = inside(&outside, move || {
-            let any = if address.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            };
-            Arc::new(UdpSocket::bind(any).unwrap())
-        });
+        let (socket, address) = client_of(&outside, at(address, 5353));
         let ask = |patience| udp_by(&socket, address, patience);
         assert_eq!(
             ask(SILENCE),
@@ -298,6 +289,128 @@ async fn a_udp_client_that_goes_on_sending_reaches_the_pod_that_has_the_port_now
             assert_eq!(ask(SILENCE), None);
         }
     }
+    finish(node, Some(client)).await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_stop_was_killed_is_forgotten_by_udp_clients_all_the_same() {
+    let mut node = dual_stack(|_| ()).await;
+    let client = Client::connect(&node);
+    // Others make the kernel remember connections, so it does that also without our table.
+    track_connections(&node);
+    let outside = client.net.file().to_owned();
+    for is_flushed in [false, true] {
+        let one = pod(&node, "one", vec![mapping(5353, Protocol::Udp)]).await;
+        let server = Server::start(&node, &one, 80, "one");
+        let network = node.cri.pod(&one).await.unwrap().network.unwrap();
+        let mut ips = vec![network.ip];
+        ips.extend(network.additional_ips.into_iter().map(|more| more.ip));
+        let sockets = NODE.map(|address| client_of(&outside, at(address, 5353)));
+        for (socket, address) in &sockets {
+            assert!(udp_by(socket, *address, PATIENCE).is_some(), "{address}");
+        }
+        for ip in &ips {
+            assert!(
+                !remembered(&node, ip).is_empty(),
+                "nothing is shown of {ip}"
+            );
+        }
+        node.daemon.arm(Some("pod-stop.marked"));
+        node.daemon.kill();
+        node.daemon.launch();
+        node.reconnect().await;
+        node.cri.stop_pod(&one).await.expect_err("the daemon dies");
+        assert!(node.daemon.ended(PATIENCE).await.is_some());
+        if is_flushed {
+            nft(
+                &node,
+                &format!("delete table inet {}", own_table(&node).unwrap()),
+            );
+        }
+        node.daemon.arm(None);
+        node.daemon.launch();
+        node.reconnect().await;
+        // Those who go on sending keep what is remembered alive.
+        for (socket, address) in &sockets {
+            udp_by(socket, *address, SILENCE);
+        }
+        node.cri.stop_pod(&one).await.unwrap();
+        for (socket, address) in &sockets {
+            assert_eq!(udp_by(socket, *address, SILENCE), None, "{address}");
+        }
+        for ip in &ips {
+            assert_eq!(remembered(&node, ip), "", "flushed: {is_flushed}");
+        }
+        drop(server);
+        // Another pod gets them at once.
+        let two = pod(&node, "two", vec![mapping(5353, Protocol::Udp)]).await;
+        let server = Server::start(&node, &two, 80, "two");
+        for (socket, address) in &sockets {
+            let answer = udp_by(socket, *address, PATIENCE).unwrap();
+            assert!(answer.starts_with("two"), "{answer}");
+        }
+        for id in [one, two] {
+            node.cri.remove_pod(&id).await.unwrap();
+        }
+        drop(server);
+    }
+    finish(node, Some(client)).await;
+}
+
+#[tokio::test]
+async fn udp_clients_of_a_moment_without_rules_reach_the_pod_when_they_are_put_back() {
+    let mut node = dual_stack(|_| ()).await;
+    let client = Client::connect(&node);
+    track_connections(&node);
+    let outside = client.net.file().to_owned();
+    let web = pod(&node, "web", vec![mapping(5353, Protocol::Udp)]).await;
+    let _server = Server::start(&node, &web, 80, "web");
+    let table = own_table(&node).unwrap();
+    let old = NODE.map(|address| client_of(&outside, at(address, 5353)));
+    for (socket, address) in &old {
+        assert!(udp_by(socket, *address, PATIENCE).is_some(), "{address}");
+    }
+    let ip = node.cri.pod(&web).await.unwrap().network.unwrap().ip;
+    let led = remembered(&node, &ip);
+    assert!(!led.is_empty());
+    // While no daemon looks, and while one does: it takes a moment until that has put it back.
+    for is_killed in [true, false] {
+        if is_killed {
+            node.daemon.kill();
+        }
+        let begun = loop {
+            nft(&node, &format!("delete table inet {table}"));
+            let begun = NODE.map(|address| client_of(&outside, at(address, 5353)));
+            for (socket, address) in &begun {
+                let _ = socket.send_to(b"?", *address);
+            }
+            // The daemon may have been quicker.
+            if own_table(&node).is_none() {
+                break begun;
+            }
+        };
+        if is_killed {
+            node.daemon.launch();
+            node.reconnect().await;
+        }
+        for (socket, address) in begun.iter().chain(&old) {
+            let answer = udp_by(socket, *address, PATIENCE);
+            assert!(answer.is_some_and(|is| is.starts_with("web")), "{address}");
+        }
+    }
+    // What went where it should was left alone.
+    let ids = |text: &str| -> Vec<String> {
+        let words = text.split_whitespace();
+        words
+            .filter(|word| word.starts_with("id="))
+            .map(str::to_owned)
+            .collect()
+    };
+    let now = ids(&remembered(&node, &ip));
+    assert!(
+        ids(&led).iter().all(|id| now.contains(id)),
+        "{led}\n{now:?}"
+    );
     finish(node, Some(client)).await;
 }
 

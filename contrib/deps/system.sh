@@ -58,6 +58,7 @@ if [ "$mode" != install ] && [ "$mode" != run ]; then
     need crictl - crictl
     need skopeo skopeo skopeo
     need gpg gnupg gnupg
+    need conntrack conntrack conntrack-tools
     # Its tools read units; nothing of it has to run.
     need systemd-analyze systemd systemd
     need openssl openssl openssl

@@ -73,11 +73,7 @@ impl Sandboxes {
         stage.enter("claim its host ports");
         self.claim_ports(&record)?;
         if let Err(error) = self.write_first(&mut record, stage) {
-            self.rooms
-                .networks
-                .host_ports()
-                .close(record.id.as_str())
-                .await;
+            self.close_ports(&record).await;
             return Err(error);
         }
         fault::point("pod.recorded");

@@ -18,6 +18,18 @@ impl Sandboxes {
         Ok(host_ports.claim(&owner, &record.config.port_mappings)?)
     }
 
+    /// Ends what leads into a pod, and gives its ports back.
+    pub(super) async fn close_ports(&self, record: &Record) {
+        let mappings = if record.forwards_ports {
+            record.config.port_mappings.as_slice()
+        } else {
+            &[]
+        };
+        let host_ports = self.rooms.networks.host_ports();
+        let result = record.cni_result.as_ref();
+        host_ports.close(record.id.as_str(), mappings, result).await;
+    }
+
     /// Opens the ports of the pods that are ready, and no others: the rest is being undone.
     pub(super) async fn restore_ports(&self) {
         let all = self.table.all();

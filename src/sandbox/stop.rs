@@ -92,8 +92,7 @@ impl Sandboxes {
     pub(super) async fn teardown(self: &Arc<Self>, record: &Record) -> Result<(), SandboxError> {
         let paused = pause::stop(self, record).await;
         // Before its addresses are another pod's.
-        let host_ports = self.rooms.networks.host_ports();
-        host_ports.close(record.id.as_str()).await;
+        self.close_ports(record).await;
         fault::point("pod-stop.ports-closed");
         let detached = if record.attached {
             self.rooms

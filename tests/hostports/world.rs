@@ -196,12 +196,21 @@ pub fn udp_by(socket: &UdpSocket, address: SocketAddr, patience: Duration) -> Op
 }
 
 pub fn udp(address: SocketAddr) -> Option<String> {
+    udp_by(&udp_for(address), address, PATIENCE)
+}
+
+fn udp_for(address: SocketAddr) -> UdpSocket {
     let any = if address.is_ipv4() {
         "0.0.0.0:0"
     } else {
         "[::]:0"
     };
-    udp_by(&UdpSocket::bind(any).unwrap(), address, PATIENCE)
+    UdpSocket::bind(any).unwrap()
+}
+
+/// A UDP client in a network namespace, which keeps its port, and whom it asks.
+pub fn client_of(netns: &Path, address: SocketAddr) -> (UdpSocket, SocketAddr) {
+    (inside(netns, move || udp_for(address)), address)
 }
 
 pub fn at(ip: &str, port: u16) -> SocketAddr {
@@ -226,6 +235,25 @@ pub async fn pod(node: &Node, name: &str, mappings: Vec<PortMapping>) -> String 
 pub fn nft(node: &Node, words: &str) -> String {
     let mut command = node.net().command(&tools::need("nft"));
     tools::run(command.args(words.split(' ')))
+}
+
+/// Rules of others, which make the kernel remember connections.
+pub fn track_connections(node: &Node) {
+    for line in [
+        "add table inet others",
+        "add chain inet others tracking { type filter hook prerouting priority 0 ; }",
+        "add rule inet others tracking ct state established accept",
+    ] {
+        nft(node, line);
+    }
+}
+
+/// The UDP connections that an address answers, as the kernel remembers them.
+pub fn remembered(node: &Node, ip: &str) -> String {
+    let mut command = node.net().command(&tools::need("conntrack"));
+    let family = if ip.contains(':') { "ipv6" } else { "ipv4" };
+    let list = ["-L", "-p", "udp", "-f", family, "-o", "id", "-r", ip];
+    tools::run(command.args(list))
 }
 
 /// The daemon's table.

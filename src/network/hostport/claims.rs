@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::Owner;
 use super::taken::HostPortTaken;
-use crate::network::pod::{PortMapping, Protocol};
+use crate::network::pod::PortMapping;
 
 /// The claims of all pods, by sandbox id.
 #[derive(Debug, Default)]
@@ -114,15 +114,6 @@ impl Claim {
                 .map(move |target| (mapping, target))
         })
     }
-
-    /// Ports whose connections the kernel remembers without anybody having opened them.
-    pub(super) fn udp_ports(&self) -> Vec<u16> {
-        let udp = self
-            .mappings
-            .iter()
-            .filter(|one| one.protocol == Protocol::Udp);
-        udp.map(|mapping| mapping.host_port).collect()
-    }
 }
 
 /// Whether two mappings want the same port of the same address.
@@ -140,6 +131,7 @@ fn overlap(one: &PortMapping, other: &PortMapping) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::pod::Protocol;
 
     fn mapping(host_port: u16, protocol: Protocol, host_ip: &str) -> PortMapping {
         PortMapping {
@@ -231,6 +223,5 @@ mod tests {
             .map(|(mapping, target)| (mapping.host_port, target.address.is_ipv4()))
             .collect();
         assert_eq!(ways, [(1, true), (1, false), (2, true), (3, false)]);
-        assert_eq!(claim.udp_ports(), [3]);
     }
 }

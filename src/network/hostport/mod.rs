@@ -37,12 +37,13 @@ use serde_json::Value;
 pub use claims::Target;
 
 use super::error::{Command, NetworkError};
-use super::pod::PortMapping;
+use super::pod::{PortMapping, Protocol};
 use super::result::addresses_of;
 use super::{INTERFACE, off_thread};
 use claims::{Claim, Claims};
+use conntrack::Ways;
 use kernel::Kernel;
-use table::{Elements, elements};
+use table::{Element, Elements, elements, udp_ports};
 
 /// How many sockets of ours are remembered: a new one is opened after an error.
 const OWN_SOCKETS: usize = 16;
@@ -149,22 +150,38 @@ impl HostPorts {
 
     /// Ends what leads to a pod and gives its ports back. What the kernel refuses is tried again
     /// later: it keeps no pod from being removed.
-    pub async fn close(self: &Arc<Self>, sandbox_id: &str) {
+    ///
+    /// A pod whose stop an earlier daemon has begun has no claim any more: then its record says which
+    /// ports those were, and what CNI answered to ADD.
+    pub async fn close(
+        self: &Arc<Self>,
+        sandbox_id: &str,
+        recorded: &[PortMapping],
+        result: Option<&Value>,
+    ) {
         let claim = {
             let mut claims = locked(&self.claims);
-            let Some(claim) = claims.of(sandbox_id).cloned() else {
-                return;
-            };
+            let claim = claims.of(sandbox_id).cloned();
             claims.lead_to(sandbox_id, Vec::new());
             claim
         };
-        if !claim.targets.is_empty() {
+        let led = match claim {
+            // They have led nowhere.
+            Some(claim) if claim.targets.is_empty() => None,
+            Some(claim) => Some((claim.mappings, claim.targets)),
+            // Nothing leads there any more but what the kernel remembers of UDP.
+            None => recorded
+                .iter()
+                .any(is_udp)
+                .then(|| (recorded.to_vec(), result.map(targets).unwrap_or_default())),
+        };
+        if let Some((mappings, targets)) = led {
             let (this, id) = (Arc::clone(self), sandbox_id.to_owned());
             let closed = off_thread(sandbox_id, Command::Del, move || {
-                this.apply(false)
-                    .map_err(|source| this.error(&id, source))?;
-                forget(&id, &claim);
-                Ok(())
+                let applied = this.apply(false);
+                // Also when that has failed: the pod's addresses become others' all the same.
+                this.forget(&id, &mappings, &targets);
+                applied.map_err(|source| this.error(&id, source))
             })
             .await;
             if let Err(error) = closed {
@@ -229,29 +246,45 @@ impl HostPorts {
         let sweep = || {
             let mut kernel = Kernel::open(&self.table)?;
             let all = kernel.elements()?;
-            let mut kept = all.clone();
-            kept.retain(|_, element| !sandbox_ids.contains(&element.sandbox_id));
+            let is_swept = |element: &Element| sandbox_ids.contains(&element.sandbox_id);
+            let (gone, kept): (Elements, Elements) = all
+                .clone()
+                .into_iter()
+                .partition(|(_, element)| is_swept(element));
             self.note_own(&kernel)?;
-            kernel.change(&all, &kept)
+            kernel.change(&all, &kept)?;
+            Ok(udp_ports(&gone))
         };
         let swept = sweep();
         applied.elements = None;
-        swept.map_err(|source| self.error("", source))
+        drop(applied);
+        let ports = swept.map_err(|source| self.error("", source))?;
+        self.forget("", &ports, &[]);
+        Ok(())
     }
 
-    /// Makes the table what it is to be; when `anew`, whatever it seems to be. Blocks.
+    /// Makes the table what it is to be; when `anew`, whatever it seems to be. What was sent past it
+    /// before that then goes by it. Blocks.
     fn apply(&self, anew: bool) -> io::Result<()> {
+        let ports = self.write(anew)?;
+        self.forget("", &ports, &[]);
+        Ok(())
+    }
+
+    /// Writes the table. When it was written anew, nobody knows what was true of it meanwhile: then
+    /// these are the UDP ports that it had and has, by which connections may go elsewhere.
+    fn write(&self, anew: bool) -> io::Result<Vec<PortMapping>> {
         let mut applied = locked(&self.applied);
         let wanted = elements(&locked(&self.claims));
         let old = applied.elements.take().filter(|_| !anew);
         if old.as_ref() == Some(&wanted) {
             applied.elements = old;
-            return Ok(());
+            return Ok(Vec::new());
         }
         if let (Some(old), Some(kernel)) = (&old, &mut applied.kernel) {
             if kernel.change(old, &wanted).is_ok() {
                 applied.elements = Some(wanted);
-                return Ok(());
+                return Ok(Vec::new());
             }
             // Others have changed it, and the news is on its way.
             applied.kernel = None;
@@ -263,17 +296,20 @@ impl HostPorts {
         };
         if wanted.is_empty() && !applied.made && !kernel.has_table()? {
             applied.failed = false;
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.note_own(&kernel)?;
+        // Where they led until now. When that cannot be read, there is the more reason to write.
+        let mut ports = udp_ports(&kernel.elements().unwrap_or_default());
         kernel.replace(&wanted)?;
+        ports.extend(udp_ports(&wanted));
         *applied = Applied {
             kernel: Some(kernel),
             elements: Some(wanted),
             made: true,
             failed: false,
         };
-        Ok(())
+        Ok(ports)
     }
 
     /// Tries again what did not work.
@@ -331,7 +367,33 @@ impl HostPorts {
                 );
             }
         }
-        forget(sandbox_id, claim);
+        self.forget(sandbox_id, &claim.mappings, &claim.targets);
+    }
+
+    /// Ends UDP connections by these ports that go elsewhere than the ports lead now. Those would last
+    /// as long as somebody sends. No other protocol's, and nothing is asked where there is no UDP.
+    fn forget(&self, sandbox_id: &str, mappings: &[PortMapping], pods: &[Target]) {
+        let mut ways = Ways::default();
+        for mapping in mappings {
+            ways.add(mapping, None);
+        }
+        if ways.is_empty() {
+            return;
+        }
+        for (_, claim) in locked(&self.claims).all() {
+            for (mapping, target) in claim.ways() {
+                if ways.has(mapping.host_port) {
+                    ways.add(mapping, Some(target.address));
+                }
+            }
+        }
+        let pods: Vec<IpAddr> = pods.iter().map(|target| target.address).collect();
+        if let Err(error) = conntrack::forget_astray(&ways, &pods) {
+            tracing::warn!(
+                id = sandbox_id, %error,
+                "earlier UDP connections by host ports not ended (nf_conntrack_netlink)"
+            );
+        }
     }
 
     fn follow(self: &Arc<Self>) {
@@ -380,15 +442,8 @@ fn targets(result: &Value) -> Vec<Target> {
     targets
 }
 
-/// Ends UDP connections by the ports of a pod. They last for minutes at most.
-fn forget(sandbox_id: &str, claim: &Claim) {
-    let pods: Vec<IpAddr> = claim.targets.iter().map(|target| target.address).collect();
-    if let Err(error) = conntrack::forget_udp(&claim.udp_ports(), &pods) {
-        tracing::warn!(
-            id = sandbox_id, %error,
-            "earlier UDP connections by the host ports of this pod not ended (nf_conntrack_netlink)"
-        );
-    }
+fn is_udp(mapping: &PortMapping) -> bool {
+    mapping.protocol == Protocol::Udp && mapping.host_port != 0
 }
 
 /// A panic elsewhere leaves these whole: every change is one call.

@@ -12,10 +12,10 @@
 //! way to the pod has `route_localnet` (see `localnet`), which lets in what the guard keeps out.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::claims::{Claims, Target};
-use crate::network::pod::Protocol;
+use crate::network::pod::{PortMapping, Protocol};
 
 /// The sets and maps of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +127,38 @@ pub(super) fn elements(claims: &Claims) -> Elements {
     elements
 }
 
+/// The UDP ports of the node that lead somewhere by these elements; where to is left out. Of what
+/// others have put there, what cannot be ours is passed over.
+pub(super) fn udp_ports(elements: &Elements) -> Vec<PortMapping> {
+    let keys = elements.keys();
+    keys.filter_map(|(set, key)| udp_port(*set, key)).collect()
+}
+
+fn udp_port(set: Set, key: &[u8]) -> Option<PortMapping> {
+    let (host_ip, rest): (IpAddr, &[u8]) = match set {
+        Set::Ports4 => (Ipv4Addr::UNSPECIFIED.into(), key),
+        Set::Ports6 => (Ipv6Addr::UNSPECIFIED.into(), key),
+        Set::Addressed4 => {
+            let (address, rest) = key.split_first_chunk::<4>()?;
+            (Ipv4Addr::from(*address).into(), rest)
+        }
+        Set::Addressed6 => {
+            let (address, rest) = key.split_first_chunk::<16>()?;
+            (Ipv6Addr::from(*address).into(), rest)
+        }
+        Set::Numbers(_) | Set::Hairpins4 | Set::Hairpins6 => return None,
+    };
+    let [protocol, _, _, _, high, low, ..] = *rest else {
+        return None;
+    };
+    (protocol == number(Protocol::Udp)).then(|| PortMapping {
+        host_port: u16::from_be_bytes([high, low]),
+        container_port: 0,
+        protocol: Protocol::Udp,
+        host_ip: Some(host_ip),
+    })
+}
+
 /// Who has to be masqueraded on the way to a pod, as first and last address: those on its network,
 /// and the node's loopback. There is no way from `::1` to another interface.
 fn sources(target: Target) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -183,7 +215,6 @@ fn padded(port: u16) -> [u8; 4] {
 mod tests {
     use super::*;
     use crate::network::hostport::Owner;
-    use crate::network::pod::PortMapping;
 
     #[test]
     fn elements_are_what_the_kernel_compares() {
@@ -236,6 +267,19 @@ mod tests {
         let element = &found[&(Set::Ports4, vec![17, 0, 0, 0, 0x1f, 0x90, 0, 0])];
         assert_eq!(element.value, Some(vec![10, 88, 77, 2, 0, 80, 0, 0]));
         assert_eq!(keys(Set::Hairpins6).len(), 1);
+        let ports = udp_ports(&found);
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|one| (one.host_ip, one.host_port))
+            .collect();
+        let expected = [("0.0.0.0", 8080), ("::", 8080), ("10.1.0.1", 53)];
+        assert_eq!(ports, expected.map(|(ip, port)| (ip.parse().ok(), port)));
+        for cut in 0..12 {
+            assert_eq!(
+                udp_port(Set::Addressed4, &[17; 12][..cut]).is_some(),
+                cut >= 10
+            );
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn pods_come_and_go_one_by_one_and_the_table_stays() {
     on_a_host_of_its_own(async || {
         let ports = HostPorts::new(TABLE.to_owned());
         ports.restore(Vec::new()).await;
-        ports.close("none").await;
+        ports.close("none", &[], None).await;
         assert_eq!(nft(&["list", "ruleset"]), "", "nothing for nothing");
         let owner = Owner {
             sandbox_id: "cd34",
@@ -121,9 +121,9 @@ fn pods_come_and_go_one_by_one_and_the_table_stays() {
         ports.open("ab12", &result()).await.unwrap();
         let both: BTreeSet<String> = ["ab12".to_owned(), "cd34".to_owned()].into();
         assert_eq!(ports.holders().unwrap(), both);
-        ports.close("ab12").await;
+        ports.close("ab12", &[], None).await;
         assert_eq!(list(), first);
-        ports.close("cd34").await;
+        ports.close("cd34", &[], None).await;
         assert!(list().contains("127.0.0.0/8 drop"), "the guard stays");
         assert_eq!(ports.holders().unwrap(), BTreeSet::new());
         ports.claim(&web, &mappings()).unwrap();
@@ -234,7 +234,7 @@ fn thousands_of_host_ports_are_one_transaction() {
         let wanted = elements(&locked(&ports.claims));
         assert_eq!(kernel(), wanted);
         assert_eq!(wanted.len(), 3 * 2000 + 3);
-        ports.close("ab12").await;
+        ports.close("ab12", &[], None).await;
         assert_eq!(kernel(), Elements::new());
     });
 }
