@@ -110,8 +110,8 @@ impl Monitor {
         };
         let created = if cgroups.uses_scopes() {
             // systemd works beside the runtime, which only borrows the daemon's cgroup: it puts the
-            // container into a scope by itself. The child is not reaped before both have ended, so
-            // its pid is no other's.
+            // container into a scope by itself. The child is not reaped before both have ended, or
+            // the creation has failed: then an order that systemd has not got yet is not sent.
             tokio::try_join!(placing, creating).map(|((), pid)| pid)
         } else {
             placing.await?;

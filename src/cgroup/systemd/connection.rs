@@ -77,6 +77,11 @@ impl Desk {
         loop {
             tokio::select! {
                 Some(order) = orders.recv() => {
+                    // Whoever has given up may have reaped the process that it is about: the pid may
+                    // be another's.
+                    if order.told.is_closed() {
+                        continue;
+                    }
                     used = Instant::now();
                     let job = order.call.is_job.then_some(order.job);
                     let waiting = Waiting { told: order.told, job };

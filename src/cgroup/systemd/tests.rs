@@ -274,6 +274,21 @@ async fn a_slow_unit_does_not_hold_up_another() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_asked_for() {
+    let fake = Fake::new(&[Does::Done]);
+    let systemd = fake.systemd(LONG);
+    // Its order waits for the connection, which is made when this test waits.
+    tokio::select! {
+        biased;
+        outcome = systemd.start_scope(SCOPE) => panic!("{outcome:?}"),
+        () = std::future::ready(()) => {}
+    }
+    systemd.forget("crio-ab.scope").await.unwrap();
+    let call = ("ResetFailedUnit".to_owned(), "crio-ab.scope".to_owned());
+    assert_eq!(fake.called(), [call]);
+}
+
+#[tokio::test]
 async fn nobody_to_connect_to_is_told_at_once_with_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("none");
