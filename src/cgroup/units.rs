@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use super::path::{self, CgroupPath, Manager, Parent};
 use super::place::POD;
-use super::systemd::Scope;
+use super::systemd::{self, Scope};
 use super::{CgroupError, Cgroups, error};
 
 impl Cgroups {
@@ -48,6 +48,13 @@ impl Cgroups {
         self.systemd.start_scope(scope).await?;
         self.mark_scope(&directory.child(&unit));
         Ok(())
+    }
+
+    /// Whether a container's monitor is to be in a scope, and is not: systemd was slow, or the daemon
+    /// ended before it had asked. One that has ended misses nothing.
+    pub fn misses_scope(&self, pid: u32, id: &str) -> bool {
+        let scope = path::monitor_scope(id);
+        self.uses_scopes() && scope.is_ok_and(|scope| systemd::is_outside(pid, &scope))
     }
 
     /// Has systemd start the slice of a new pod when it does not exist. A kubelet has made it before;

@@ -175,6 +175,7 @@ impl Containers {
             phase: Phase::Making,
             init: None,
             cgroup_parent: pod.cgroup_parent.clone(),
+            monitor_cgroup: pod.handler.monitor_cgroup.clone(),
             log_path,
             stop_signal,
             own_pid_namespace: pid_mode == NamespaceMode::Container,

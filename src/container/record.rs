@@ -132,6 +132,9 @@ pub struct Record {
     pub init: Option<Init>,
     /// The pod's cgroup, which the names of its own are made from.
     pub cgroup_parent: String,
+    /// Where its monitor was to go (`monitor_cgroup`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub monitor_cgroup: String,
     /// Its log; `None`: output is discarded.
     pub log_path: Option<PathBuf>,
     /// The signal that asks it to end.
@@ -205,6 +208,7 @@ mod tests {
                 start_time: 9,
             }),
             cgroup_parent: "/pods".into(),
+            monitor_cgroup: "pod".into(),
             log_path: None,
             stop_signal: 15,
             own_pid_namespace: true,

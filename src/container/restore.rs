@@ -102,6 +102,7 @@ impl Containers {
             Phase::Exited(_) => self.release_later(container),
             Phase::Making | Phase::Created | Phase::Running { .. } => {
                 self.thaw_later(&container);
+                self.place_late(&container, watch.as_ref());
                 self.supervise(container, watch);
             }
         }

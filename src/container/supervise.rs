@@ -46,6 +46,15 @@ impl Containers {
         });
     }
 
+    /// Has a monitor of an earlier daemon's moved to where that had no time to move it.
+    pub(super) fn place_late(&self, container: &Container, watch: Option<&Watch>) {
+        let record = container.record();
+        if let Some(watch) = watch {
+            let (id, parent) = (record.id.as_str(), &record.cgroup_parent);
+            watch.place_late(&self.rooms.cgroups, id, parent, &record.monitor_cgroup);
+        }
+    }
+
     /// Releases an ended container in a task of its own.
     pub(super) fn release_later(self: &Arc<Self>, container: Arc<Container>) {
         let this = Arc::clone(self);

@@ -75,6 +75,12 @@ impl Connection {
         })
     }
 
+    /// The process that waits at the other end, or that has made both.
+    pub(super) fn peer(&self) -> io::Result<i32> {
+        let peer = rustix::net::sockopt::socket_peercred(self.socket.get_ref())?;
+        Ok(peer.pid.as_raw_nonzero().get())
+    }
+
     /// Sends a request, with descriptors along.
     pub(super) async fn send(
         &self,

@@ -16,7 +16,7 @@ use super::connection::{Answer, Connection};
 use super::{Handler, Program, RuntimeError};
 use crate::cgroup::Cgroups;
 use crate::sys::process_tree::{self, kill_all_in, kill_tree};
-use crate::sys::{blocking, fault};
+use crate::sys::{blocking, fault, pidfd};
 
 /// How long a monitor may take to answer what it answers from memory. One that is stopped or stuck
 /// must not hold up the daemon.
@@ -249,6 +249,40 @@ impl Watch {
     /// As [`next`](Self::next), and when the monitor does not answer in time.
     pub async fn first(&mut self) -> Result<Option<Status>, RuntimeError> {
         within(ANSWER, "tell the container's status", self.next()).await
+    }
+
+    /// Moves the monitor into its scope when it missed that: systemd was slow, or the daemon that
+    /// started it ended before. In a task, which ends with the monitor or by systemd's deadline.
+    /// `setting` is `monitor_cgroup`. Without scopes there is nothing to do.
+    pub fn place_late(&self, cgroups: &Arc<Cgroups>, id: &str, parent: &str, setting: &str) {
+        if !cgroups.uses_scopes() {
+            return;
+        }
+        let peer = self.connection.peer();
+        let process = peer.and_then(|pid| Ok((pid, pidfd::Process::open(pid, None)?)));
+        let (pid, process) = match process {
+            Ok((pid, Some(process))) => (pid.cast_unsigned(), process),
+            Ok((_, None)) => return,
+            Err(error) => {
+                tracing::warn!(id, %error, "not known whether the monitor is in its scope");
+                return;
+            }
+        };
+        if !cgroups.misses_scope(pid, id) {
+            return;
+        }
+        let (cgroups, id) = (Arc::clone(cgroups), id.to_owned());
+        let (parent, setting) = (parent.to_owned(), setting.to_owned());
+        tokio::spawn(async move {
+            // When it has ended its pid may be another's.
+            tokio::select! {
+                placed = cgroups.scope_monitor(pid, &id, &parent, &setting) => match placed {
+                    Ok(()) => tracing::info!(%id, "monitor moved into its scope, late"),
+                    Err(error) => tracing::warn!(%id, %error, "monitor stays outside its scope"),
+                },
+                _ = process.ended() => {}
+            }
+        });
     }
 
     /// Waits for the next status; `None` when the monitor has gone.

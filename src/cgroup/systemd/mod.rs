@@ -255,7 +255,19 @@ fn job(member: &'static str, body: Body) -> Call {
 
 /// Whether the process is in the scope's cgroup, in whatever hierarchy systemd uses.
 fn is_in(pid: u32, unit: &str) -> bool {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    cgroups_of(pid).is_some_and(|cgroups| names(&cgroups, unit))
+}
+
+/// Whether the process is there, and elsewhere.
+pub(super) fn is_outside(pid: u32, unit: &str) -> bool {
+    cgroups_of(pid).is_some_and(|cgroups| !names(&cgroups, unit))
+}
+
+fn cgroups_of(pid: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
+}
+
+fn names(cgroups: &str, unit: &str) -> bool {
     let mut paths = cgroups
         .lines()
         .filter_map(|line| line.splitn(3, ':').nth(2));

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::message::HEAD;
 use super::*;
+use crate::cgroup::{Cgroups, Controllers, Manager, Version};
 
 /// What the fake does with the next call of the daemon's.
 #[derive(Debug, Clone, Copy)]
@@ -286,6 +287,45 @@ async fn what_nobody_waits_for_any_more_is_not_asked_for() {
     systemd.forget("crio-ab.scope").await.unwrap();
     let call = ("ResetFailedUnit".to_owned(), "crio-ab.scope".to_owned());
     assert_eq!(fake.called(), [call]);
+}
+
+#[tokio::test]
+async fn a_monitor_outside_its_scope_is_moved_into_it_and_no_other() {
+    let fake = Fake::new(&[Does::Job("done")]);
+    let cgroups = |manager| Cgroups {
+        version: Version::V2,
+        manager,
+        hierarchies: Vec::new(),
+        controllers: Controllers::default(),
+        mark: String::new(),
+        systemd: fake.systemd(LONG),
+    };
+    let own = std::process::id();
+    let systemd = cgroups(Manager::Systemd);
+    assert!(systemd.misses_scope(own, "ab"));
+    systemd.scope_monitor(own, "ab", "", "").await.unwrap();
+    let call = ("StartTransientUnit".to_owned(), SCOPE.unit.to_owned());
+    assert_eq!(fake.called(), [call]);
+    // It has ended, its id is none, or scopes are not ours to make.
+    assert!(!systemd.misses_scope(u32::MAX, "ab"));
+    assert!(!systemd.misses_scope(own, "../ab"));
+    assert!(!cgroups(Manager::Cgroupfs).misses_scope(own, "ab"));
+}
+
+#[test]
+fn a_process_is_in_the_scope_that_one_of_its_cgroups_is_named_after() {
+    let scope = "crio-conmon-ab.scope";
+    for (text, expected) in [
+        ("0::/system.slice/crio-conmon-ab.scope\n", true),
+        (
+            "4:cpu:/\n1:name=systemd:/system.slice/crio-conmon-ab.scope\n",
+            true,
+        ),
+        ("0::/system.slice/cricket.service\n", false),
+        ("0::/system.slice/crio-conmon-abc.scope\n", false),
+    ] {
+        assert_eq!(names(text, scope), expected, "{text}");
+    }
 }
 
 #[tokio::test]
