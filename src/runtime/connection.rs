@@ -203,3 +203,23 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Answer> {
     let (length, _) = rustix::net::recv(socket, &mut buffer, RecvFlags::empty())?;
     Ok(Answer(buffer[..length].to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_peer_is_who_listens() {
+        let bundle = tempfile::tempdir().unwrap();
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let listener = rustix::net::socket(family, kind, None).unwrap();
+        let address = SocketAddrUnix::new(bundle.path().join(SOCKET_NAME)).unwrap();
+        rustix::net::bind(&listener, &address).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let connection = Connection::connect(bundle.path()).unwrap();
+        assert_eq!(
+            connection.peer().unwrap().cast_unsigned(),
+            std::process::id()
+        );
+    }
+}
