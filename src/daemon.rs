@@ -47,7 +47,7 @@ use crate::security::selinux::SelinuxError;
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
-use crate::sys::{ShuttingDown, blocking, boot, calls};
+use crate::sys::{ShuttingDown, blocking, boot, calls, notify};
 use crate::telemetry::{self, LogError};
 
 /// Threads that run the async work: reads answer from memory, and all that blocks has threads of
@@ -74,6 +74,9 @@ pub enum DaemonError {
     /// The signals that stop it cannot be waited for.
     #[error("wait for SIGTERM and SIGINT: {0}")]
     Signals(io::Error),
+    /// The service manager cannot be told how the start goes.
+    #[error("open a socket for the service manager: {0}")]
+    Notify(io::Error),
     /// It is not known whether what is recorded still runs.
     #[error("read this boot's id in {path}: {0}", path = boot::BOOT_ID)]
     Boot(io::Error),
@@ -188,6 +191,7 @@ struct House {
 }
 
 async fn serve(loaded: Loaded, level: telemetry::Level) -> Result<(), DaemonError> {
+    notify::open().map_err(DaemonError::Notify)?;
     let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
     let told_to_stop = stop_signal().map_err(DaemonError::Signals)?;
     for warning in &loaded.warnings {

@@ -1,15 +1,34 @@
 //! Telling systemd how the service does: `sd_notify(3)` and `sd_watchdog_enabled(3)`.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
 /// How long a service manager that does not read may hold up what it is told.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Open as long as the process lives: one that has no descriptor left can still say so.
+static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
+
+/// Opens what [`send`] needs, where a service manager wants to be told.
+///
+/// # Errors
+/// When the kernel gives no socket.
+pub fn open() -> io::Result<()> {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() && SOCKET.get().is_none() {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        // Whoever was first has opened the same.
+        let _already = SOCKET.set(socket);
+    }
+    Ok(())
+}
 
 /// Sends state lines, `READY=1` for example, to whoever started the service with `Type=notify`.
 /// Without such a parent, or when it does not listen, nothing happens: the service runs all the
@@ -22,10 +41,9 @@ pub fn send(state: &str) {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(OsStr::from_bytes(path.as_bytes())),
     };
-    let sent = address.and_then(|address| {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        socket.send_to_addr(state.as_bytes(), &address)
+    let sent = open().and(address).and_then(|address| match SOCKET.get() {
+        Some(socket) => socket.send_to_addr(state.as_bytes(), &address),
+        None => Ok(0),
     });
     if let Err(error) = sent {
         tracing::warn!(%error, state, "service manager not notified");

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{LONG, Netns, Scratch, sandbox_id};
 use crate::network::{Networks, Pod};
 
-/// Appends `<command> <request>` to `calls`; fails in STATUS with what is in `sick`.
+/// Appends `<command> <request>` to `calls`; fails in STATUS with what is in `sick`; hangs in GC when there is
+/// `stuck`, and notes its pid there.
 const PLUGIN: &str = r#"request=$(cat)
 printf '%s %s\n' "$CNI_COMMAND" "$request" >> calls
 case $CNI_COMMAND in
@@ -15,6 +16,7 @@ STATUS) if [ -e sick ]; then
   printf '{"cniVersion":"1.1.0","code":50,"msg":"%s"}' "$(cat sick)"; exit 1
 fi;;
 ADD) echo '{"cniVersion":"1.1.0","ips":[{"address":"10.9.9.9/24"}]}';;
+GC) if [ -e stuck ]; then echo $$ > stuck; exec sleep 1000; fi;;
 esac"#;
 
 fn scratch(version: &str, more: &str) -> Scratch {
@@ -112,6 +114,33 @@ async fn garbage_is_collected_once_with_all_attachments_of_the_network() {
     );
     networks.detach(&pod).await.unwrap();
     assert_eq!(asked(&scratch, "GC").len(), 1);
+}
+
+#[tokio::test]
+async fn a_collection_that_hangs_gives_way_to_pods() {
+    let scratch = scratch("1.1.0", "");
+    std::fs::write(scratch.path("stuck"), "").unwrap();
+    let networks = Networks::open(scratch.settings());
+    networks.ready(LONG).await.unwrap();
+    networks.collect_garbage();
+    let stuck = || std::fs::read_to_string(scratch.path("stuck")).unwrap_or_default();
+    until("GC hangs", || stuck().ends_with('\n')).await;
+    let netns = Netns::pin(&scratch.path("netns"), &sandbox_id(1));
+    let pod = Pod {
+        sandbox_id: sandbox_id(1),
+        netns: netns.path.clone(),
+        ..Pod::default()
+    };
+    // Not by GC's own deadline, which is longer than that of the wait.
+    let attached = networks.attach(&pod);
+    let attached = tokio::time::timeout(Duration::from_secs(20), attached).await;
+    attached.expect("it waits for GC").unwrap();
+    let program = format!("/proc/{}/cmdline", stuck().trim());
+    until("the plugin has ended", || {
+        std::fs::read(&program).map_or(true, |text| text.is_empty())
+    })
+    .await;
+    networks.detach(&pod).await.unwrap();
 }
 
 #[tokio::test]
