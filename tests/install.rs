@@ -81,7 +81,9 @@ fn systemd_finds_nothing_wrong_in_the_units() {
         .unwrap();
     }
     fs::create_dir_all(root.join("bin")).unwrap();
-    fs::copy("/bin/true", root.join("bin/kill")).unwrap();
+    for program in ["kill", "sleep"] {
+        fs::copy("/bin/true", root.join("bin").join(program)).unwrap();
+    }
     let at = format!("--root={}", root.display());
     let verify = || {
         let arguments = ["verify", "--man=no", &at, OURS[0], OURS[1]];
