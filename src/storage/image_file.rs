@@ -18,14 +18,13 @@ use super::document::{
 };
 use super::image_record::ImageRecord;
 use super::index::ImageEntry;
-use super::names;
 use super::record::{self, ArtifactFile, IMAGE_FILE, ImageFile};
 use super::store::check_hex_id;
 
 /// The bytes of the record; `dir` is where it will lie.
 pub(super) fn encode(entry: &ImageEntry, dir: &Path) -> Result<Vec<u8>, StorageError> {
     let record = &entry.record;
-    let (names, digests) = names::on_disk(entry);
+    let (names, digests) = entry.names_on_disk();
     let loaded = record.loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
     let file = ImageFile {
         version: record::VERSION,

@@ -33,6 +33,25 @@ pub(super) struct ImageEntry {
     pub(super) unknown: Map<String, Value>,
 }
 
+impl ImageEntry {
+    /// The names and the digests that its record on disk is to have: also those that it has lost, until
+    /// who has them now is durable.
+    pub(super) fn names_on_disk(&self) -> (Vec<String>, Vec<String>) {
+        let (mut names, mut digests) = (self.record.names.clone(), self.record.digests.clone());
+        for name in self.lost.keys() {
+            match name.contains('@') {
+                true => digests.push(name.clone()),
+                false => names.push(name.clone()),
+            }
+        }
+        for all in [&mut names, &mut digests] {
+            all.sort();
+            all.dedup();
+        }
+        (names, digests)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct LayerEntry {
     pub(super) info: LayerInfo,

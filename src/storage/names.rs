@@ -75,22 +75,6 @@ fn give_up<'a>(entry: &mut ImageEntry, owner: impl Fn(&String) -> Option<&'a Str
     entry.lost.extend(lost);
 }
 
-/// The names and the digests that an image's record on disk is to have.
-pub(super) fn on_disk(entry: &ImageEntry) -> (Vec<String>, Vec<String>) {
-    let (mut names, mut digests) = (entry.record.names.clone(), entry.record.digests.clone());
-    for name in entry.lost.keys() {
-        match name.contains('@') {
-            true => digests.push(name.clone()),
-            false => names.push(name.clone()),
-        }
-    }
-    for all in [&mut names, &mut digests] {
-        all.sort();
-        all.dedup();
-    }
-    (names, digests)
-}
-
 impl Shared {
     /// Takes lost names out of the records on disk, as far as it `is_time`: asked with the name's owner.
     ///
@@ -190,7 +174,7 @@ mod tests {
             take(&mut images, &taker);
         }
         assert_eq!(state(&images), (vec!["a"], vec![("b", "a"), ("c", "a")]));
-        let shown = on_disk(&images["c"]);
+        let shown = images["c"].names_on_disk();
         assert_eq!(shown, (vec!["n:1".into()], vec!["r@c".into()]));
         // And back again.
         let (id, entry) = image("c", 3, &["n:1"]);
