@@ -15,7 +15,7 @@ use cricket_harness::cri::{ContainerConfig, ContainerState, PodSandboxConfig};
 use cricket_harness::daemon::Options;
 use cricket_harness::faults::Row;
 use cricket_harness::fuse::DeadFs;
-use cricket_harness::{Node, meanwhile, requests};
+use cricket_harness::{Node, leaks, meanwhile, requests};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
@@ -89,16 +89,10 @@ impl Runtime {
     async fn all_gone(&self, node: &Node) {
         let pids = self.hanging();
         assert!(!pids.is_empty());
-        node.until("what hung has gone", || !pids.iter().any(lives))
+        node.until("what hung has gone", || !pids.iter().any(leaks::lives))
             .await;
         fs::remove_file(self.dir.path().join("hanging")).unwrap();
     }
-}
-
-fn lives(pid: &u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
-    state.is_some_and(|state| !state.starts_with('Z'))
 }
 
 /// A pod of the handler.
@@ -288,7 +282,7 @@ async fn a_runtime_that_hangs_in_delete_hides_no_exit_and_removal_works_once_it_
         node.crash().await;
         call.await.unwrap().expect_err("nobody answers any more");
         node.until("what the dead daemon called has gone", || {
-            !left.iter().any(lives)
+            !left.iter().any(leaks::lives)
         })
         .await;
         let listed = node.cri.container(&id).await.unwrap();

@@ -15,7 +15,7 @@ use cricket_harness::faults::Row;
 use cricket_harness::hostile::{Fault, Fixture};
 use cricket_harness::image::{Compression, Image};
 use cricket_harness::layer::Layer;
-use cricket_harness::{Node, meanwhile};
+use cricket_harness::{Node, leaks, meanwhile};
 use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -59,12 +59,6 @@ fn hanging(dir: &Path, command: &str) -> Vec<i32> {
         .lines()
         .filter_map(|line| line.strip_prefix(command)?.trim().parse().ok());
     these.collect()
-}
-
-fn lives(pid: &i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
-    state.is_some_and(|state| !state.starts_with('Z'))
 }
 
 fn configs(node: &Node) -> Vec<PodSandboxConfig> {
@@ -120,7 +114,7 @@ async fn a_plugin_that_never_returns_holds_up_its_own_pods_until_the_deadline() 
             }
         }
         node.until("the plugins are gone", || {
-            !hanging(dir, "ADD").iter().any(lives)
+            !hanging(dir, "ADD").iter().any(leaks::lives)
         })
         .await;
         assert_eq!(node.cri.pods().await.unwrap(), []);
@@ -139,7 +133,7 @@ async fn a_plugin_that_never_returns_holds_up_its_own_pods_until_the_deadline() 
             "it is listed still"
         );
         node.until("the plugins are gone", || {
-            !hanging(dir, "DEL").iter().any(lives)
+            !hanging(dir, "DEL").iter().any(leaks::lives)
         })
         .await;
         fs::remove_file(dir.join("hang-DEL")).unwrap();
@@ -191,13 +185,13 @@ async fn a_daemon_that_was_killed_under_a_hanging_plugin_serves_while_it_still_h
         node.until("DEL hangs", || hanging(dir, "DEL").len() == 2)
             .await;
         // The ADD that the dead daemon called does not go on beside it, and of two DELs only the later.
-        assert!(!hanging(dir, "ADD").iter().any(lives));
+        assert!(!hanging(dir, "ADD").iter().any(leaks::lives));
         let first = hanging(dir, "DEL");
-        assert!(first.iter().all(lives));
+        assert!(first.iter().all(leaks::lives));
         node.crash().await;
         node.until("DEL hangs again", || hanging(dir, "DEL").len() == 4)
             .await;
-        assert!(!first.iter().any(lives));
+        assert!(!first.iter().any(leaks::lives));
         for command in ["ADD", "DEL"] {
             fs::remove_file(dir.join(format!("hang-{command}"))).unwrap();
         }

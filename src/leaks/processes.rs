@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::state::{Id, RunDir};
-use crate::sys::process_tree;
+use crate::sys::{process_stat, process_tree};
 
 /// A process that has to do with a container.
 #[derive(Debug)]
@@ -88,9 +88,9 @@ fn bundle(cwd: &Path, run_dir: &RunDir) -> Option<Bundle> {
 
 fn is_zombie(proc: &Path) -> bool {
     let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
-    // The command name is in parentheses and may hold anything.
-    stat.rsplit_once(')')
-        .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    process_stat::fields(&stat)
+        .next()
+        .is_none_or(|state| state.starts_with(['Z', 'X']))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::process_stat;
 use super::process_tree::{self, environment_has, kill_where};
 
 const MARK: &str = "CRICKET_CALLED_FOR";
@@ -60,15 +61,11 @@ fn is_called(process: &Path, parent: u32) -> bool {
     let Ok(stat) = fs::read(process.join("stat")) else {
         return false;
     };
-    // The command name is in parentheses and may hold any bytes, parentheses too.
     let stat = String::from_utf8_lossy(&stat);
-    let Some((pid, rest)) = stat.split_once(' ') else {
-        return false;
-    };
-    let fields = rest.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let mut fields = fields.split_ascii_whitespace().skip(1);
+    let pid = stat.split(' ').next();
+    let mut fields = process_stat::fields(&stat).skip(1);
     let (its_parent, group, session) = (fields.next(), fields.next(), fields.next());
-    group == Some(pid) && session != Some(pid) && its_parent != Some(&parent.to_string())
+    group.is_some() && group == pid && session != pid && its_parent != Some(&parent.to_string())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod notify;
 pub mod outside;
 pub mod passage;
 pub mod pidfd;
+pub mod process_stat;
 pub mod process_tree;
 pub mod readiness;
 pub mod resolved;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 
+use super::process_stat;
 use super::readiness;
 use super::want::is_want;
 
@@ -160,11 +161,9 @@ pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
         // ENOENT; ESRCH: it ended while it was read.
         Err(_) => return Ok(None),
     };
-    // The command name is in parentheses and may hold any bytes, parentheses too.
     let stat = String::from_utf8_lossy(&stat);
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
-    let field = fields.and_then(|fields| fields.split_ascii_whitespace().nth(19)?.parse().ok());
-    Ok(field)
+    let field = process_stat::fields(&stat).nth(19);
+    Ok(field.and_then(|field| field.parse().ok()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! [`crate::machine`], before and after `make test`.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -77,13 +78,21 @@ pub fn processes_with(words: &[String]) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// Whether there is such a process, and it has not ended, waited for or not.
+pub fn lives(pid: impl Display) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    // The command name is in parentheses and may hold any bytes, parentheses too.
+    let state = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
+    state.is_some_and(|state| !state.starts_with('Z'))
+}
+
 fn facts(pid: u32) -> Option<String> {
-    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let stat = String::from_utf8_lossy(&read("stat")).into_owned();
-    if stat.rsplit_once(')')?.1.trim_start().starts_with('Z') {
+    if !lives(pid) {
         return None;
     }
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
     let cgroup = String::from_utf8_lossy(&read("cgroup")).replace('\n', " ");
     let (cwd, root) = (link("cwd"), link("root"));
