@@ -223,7 +223,8 @@ async fn pods_keep_who_forwards_their_ports_when_the_configuration_changes() {
 async fn kube_proxy_and_host_ports_do_not_disturb_each_other() {
     let node = dual_stack(|_| ()).await;
     let client = Client::connect(&node);
-    let web = pod(&node, "web", vec![mapping(8080, Protocol::Tcp)]).await;
+    let mappings = vec![mapping(8080, Protocol::Tcp), mapping(8081, Protocol::Udp)];
+    let web = pod(&node, "web", mappings).await;
     let _server = Server::start(&node, &web, 80, "web");
     let ip = node.cri.pod(&web).await.unwrap().network.unwrap().ip;
     // As kube-proxy has it: a ClusterIP and a NodePort.
@@ -254,6 +255,29 @@ async fn kube_proxy_and_host_ports_do_not_disturb_each_other() {
             Some(format!("web {}", CLIENT[0])),
             "{to}:{port}"
         );
+    }
+    // A neighbour's connection to the service keeps its source, also by the number of a host port.
+    let neighbour = pod(&node, "neighbour", Vec::new()).await;
+    let from = node.cri.pod(&neighbour).await.unwrap().network.unwrap().ip;
+    nft(
+        &node,
+        &format!(
+            "add rule ip kube-proxy services ip daddr 10.96.0.1 udp dport 8081 dnat to {ip}:81"
+        ),
+    );
+    let netns = netns_of(&node, &neighbour);
+    for (to, port, keeps) in [("10.96.0.1", 8081, true), (NODE[0], 8081, false)] {
+        let (socket, address) = client_of(&netns, at(to, port));
+        socket.send_to(b"?", address).unwrap();
+        let by = |line: &str| line.contains(&format!("dst={to} "));
+        let sees = format!("src={ip} dst={from} ");
+        node.until(&format!("the kernel remembers {to}"), || {
+            remembered(&node, &ip).lines().any(by)
+        })
+        .await;
+        let lines = remembered(&node, &ip);
+        let line = lines.lines().find(|line| by(line)).unwrap();
+        assert_eq!(line.contains(&sees), keeps, "{to}: {line}");
     }
     // kube-proxy writes its table anew.
     nft(&node, "delete table ip kube-proxy");

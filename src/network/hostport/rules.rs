@@ -26,6 +26,10 @@ pub(super) struct Hook {
 const HOSTPORTS: &str = "hostports";
 /// Where it is decided whether a neighbour's connection came by a host port.
 const HAIRPINS: &str = "hairpins";
+/// The bit of a packet's mark that says so, from the way in to the way out. A connection that
+/// kube-proxy leads from a service's address to the same pod cannot be told from ours by anything
+/// else, and must keep its source. kube-proxy's bits are 14 and 15, portmap's is 13.
+const BY_HOST_PORT: u32 = 1 << 12;
 
 // enum nf_inet_hooks
 const PREROUTING: u32 = 0;
@@ -86,13 +90,13 @@ const RETURN: i32 = -5;
 const DROP: i32 = 0;
 
 // enum nft_meta_keys
+const META_MARK: u32 = 3;
 const META_IIF: u32 = 4;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 
 // enum nft_ct_keys
 const CT_STATUS: u32 = 2;
-const CT_PROTO_DST: u32 = 12;
 /// IPS_SRC_NAT | IPS_DST_NAT
 const NATTED: u32 = 0x30;
 const DST_NAT: u32 = 0x20;
@@ -108,7 +112,10 @@ const LOOPBACK: u32 = 1;
 
 /// All rules: chain and expressions, in their order.
 pub(super) fn rules() -> Vec<(&'static str, List)> {
-    let mut rules = vec![
+    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let marks = protocols.map(|protocol| (HOSTPORTS, mark(protocol)));
+    let mut rules = Vec::from(marks);
+    rules.extend([
         (HOSTPORTS, dnat(IPV4, true)),
         (HOSTPORTS, dnat(IPV4, false)),
         (HOSTPORTS, dnat(IPV6, true)),
@@ -120,11 +127,25 @@ pub(super) fn rules() -> Vec<(&'static str, List)> {
         ("postrouting", only_dnatted()),
         ("postrouting", hairpin(IPV4)),
         ("postrouting", hairpin(IPV6)),
-    ];
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-        rules.push((HAIRPINS, masquerade(protocol)));
-    }
+        (HAIRPINS, masquerade()),
+    ]);
     rules
+}
+
+/// `meta l4proto tcp th dport @tcpports meta mark set meta mark | …`
+fn mark(protocol: Protocol) -> List {
+    let mut rule = List::default();
+    meta(&mut rule, META_L4PROTO, REG_1);
+    compare(&mut rule, EQUAL, &[number(protocol)]);
+    payload(&mut rule, TRANSPORT, (2, 2), REG_1);
+    lookup(&mut rule, Set::Numbers(protocol));
+    meta(&mut rule, META_MARK, REG_1);
+    bitwise(&mut rule, !BY_HOST_PORT, BY_HOST_PORT);
+    rule.expression("meta", |data| {
+        data.number(2, META_MARK);
+        data.number(3, REG_1);
+    });
+    rule
 }
 
 /// `dnat ip to [ip daddr .] meta l4proto . th dport map @…`
@@ -187,13 +208,7 @@ fn only_dnatted() -> List {
         data.number(2, CT_STATUS);
         data.number(1, REG_1);
     });
-    rule.expression("bitwise", |data| {
-        data.number(1, REG_1);
-        data.number(2, REG_1);
-        data.number(3, 4);
-        data.nest(4, |mask| mask.bytes(1, &NATTED.to_ne_bytes()));
-        data.nest(5, |xor| xor.bytes(1, &[0; 4]));
-    });
+    bitwise(&mut rule, NATTED, 0);
     compare(&mut rule, NOT_EQUAL, &DST_NAT.to_ne_bytes());
     verdict(&mut rule, RETURN, None);
     rule
@@ -214,17 +229,12 @@ fn hairpin(family: u8) -> List {
     rule
 }
 
-/// `meta l4proto tcp ct original proto-dst @tcpports masquerade`
-fn masquerade(protocol: Protocol) -> List {
+/// `meta mark & … != 0 masquerade`
+fn masquerade() -> List {
     let mut rule = List::default();
-    meta(&mut rule, META_L4PROTO, REG_1);
-    compare(&mut rule, EQUAL, &[number(protocol)]);
-    rule.expression("ct", |data| {
-        data.number(2, CT_PROTO_DST);
-        data.number(1, REG_1);
-        data.bytes(3, &[0]); // IP_CT_DIR_ORIGINAL
-    });
-    lookup(&mut rule, Set::Numbers(protocol));
+    meta(&mut rule, META_MARK, REG_1);
+    bitwise(&mut rule, BY_HOST_PORT, 0);
+    compare(&mut rule, NOT_EQUAL, &[0; 4]);
     rule.expression("masq", |_| ());
     rule
 }
@@ -249,6 +259,17 @@ fn compare(rule: &mut List, operator: u32, value: &[u8]) {
         data.number(1, REG_1);
         data.number(2, operator);
         data.nest(3, |constant| constant.bytes(1, value));
+    });
+}
+
+/// The first register, and with the one and exclusive or with the other.
+fn bitwise(rule: &mut List, and: u32, xor: u32) {
+    rule.expression("bitwise", |data| {
+        data.number(1, REG_1);
+        data.number(2, REG_1);
+        data.number(3, 4);
+        data.nest(4, |mask| mask.bytes(1, &and.to_ne_bytes()));
+        data.nest(5, |bits| bits.bytes(1, &xor.to_ne_bytes()));
     });
 }
 
