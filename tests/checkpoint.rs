@@ -39,7 +39,9 @@ case " $* " in
   *" checkpoint "*) ;;
   *) exec {real} "$@" ;;
 esac
-[ "$({real} "$1" "$2" state "$9" | grep -c '"paused"')" = 1 ] || {{ echo 'not frozen' >&2; exit 1; }}
+globals="$1 $2"
+[ "$3" != --systemd-cgroup ] || {{ globals="$globals $3"; shift; }}
+[ "$({real} $globals state "$9" | grep -c '"paused"')" = 1 ] || {{ echo 'not frozen' >&2; exit 1; }}
 [ -e {doubles}/fail ] && {{ echo 'criu failed: type NOTIFY' >&2; exit 1; }}
 echo pages > "$6/pages-1.img"; touch {doubles}/dumping
 while [ -e {doubles}/hold ]; do sleep 0.02; done

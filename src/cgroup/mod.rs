@@ -200,6 +200,12 @@ impl Cgroups {
         Parent::parse(self.manager, parent)?.container(id)
     }
 
+    /// Whether containers of a pod with this parent are scopes of systemd's, which their OCI runtime
+    /// has to be told: what the pod was made with counts, not what is configured now.
+    pub fn is_by_systemd(&self, parent: &str) -> Result<bool, CgroupError> {
+        Ok(Parent::parse(self.manager, parent)?.slice().is_some())
+    }
+
     /// The pod's own cgroup path, for the statistics of the pod. An empty parent names the
     /// default parent, which all pods without one share.
     pub fn pod_path(&self, parent: &str) -> Result<String, CgroupError> {

@@ -34,7 +34,8 @@ impl Cgroups {
             setting: error::quote(setting),
         };
         let slice = match setting {
-            POD => parent.slice().ok_or_else(unfit)?,
+            // A pod of the other manager's time has none.
+            POD => parent.slice().unwrap_or(path::DEFAULT_SLICE),
             "" => path::DEFAULT_SLICE,
             slice => slice,
         };

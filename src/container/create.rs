@@ -157,6 +157,9 @@ impl Containers {
         let log_path = log_path(&pod.log_directory, &config.log_path)?;
         let image = inherited(image, &config);
         let stop_signal = stop_signal(&config, &image)?;
+        let mut runtime = pod.handler.program.clone();
+        // The pod may have been made when another cgroup manager was configured.
+        runtime.systemd_cgroup = self.rooms.cgroups.is_by_systemd(&pod.cgroup_parent)?;
         let pid_mode = config
             .security
             .namespaces
@@ -167,7 +170,7 @@ impl Containers {
             id: Id::random(),
             pod: pod.id.clone(),
             name,
-            runtime: pod.handler.program.clone(),
+            runtime,
             config,
             image,
             image_volumes: Vec::new(),

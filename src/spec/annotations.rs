@@ -13,6 +13,7 @@ use serde_json::json;
 use super::inputs::{Inputs, PauseInputs, Pod};
 
 mod allowed;
+mod scope;
 
 pub use allowed::{effective, pointless};
 
@@ -148,6 +149,8 @@ pub(super) fn container(inputs: &Inputs) -> HashMap<String, String> {
     notes.set("Labels", text(&config.labels));
     notes.set("Annotations", text(&config.annotations));
     notes.set("Volumes", volumes(inputs));
+    let scope = scope::properties(inputs.cgroups_path, &config.annotations);
+    notes.0.extend(scope);
     notes.0
 }
 

@@ -53,6 +53,8 @@ pub(super) enum Value<'a> {
     Text(&'a str),
     /// `i`
     Number(i32),
+    /// `b`
+    Flag(bool),
     /// `as`
     Texts(&'a [&'a str]),
     /// `au`
@@ -359,6 +361,10 @@ fn put_variant(bytes: &mut Vec<u8>, value: &Value<'_>) {
             put_signature(bytes, "i");
             put_number(bytes, number.cast_unsigned());
         }
+        Value::Flag(flag) => {
+            put_signature(bytes, "b");
+            put_number(bytes, u32::from(*flag));
+        }
         Value::Texts(texts) => {
             put_signature(bytes, "as");
             put_array(bytes, 4, |bytes| {
@@ -420,6 +426,9 @@ mod tests {
         assert_eq!(&bytes[40..56], b"\x01\0\0\0D\0\x02as\0\0\0\0\0\0\0");
         assert_eq!(array, 56 - 16);
         assert_eq!(&bytes[56..], [0; 8], "no auxiliary units");
+        let flag = Body::default().properties(&[("F", Value::Flag(true))]).bytes;
+        assert_eq!(&flag[8..20], b"\x01\0\0\0F\0\x01b\0\0\0\0");
+        assert_eq!(&flag[20..24], [1, 0, 0, 0], "four bytes long");
     }
 
     #[test]

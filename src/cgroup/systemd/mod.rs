@@ -35,8 +35,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// The pause before a call is made again that met a PID 1 or a bus on its way up.
 const AGAIN: Duration = Duration::from_millis(100);
-/// SIGPIPE, which monitors ignore: at the shutdown of the host they stay until their containers have
-/// ended, as CRI-O's do.
+/// SIGPIPE, which monitors ignore: whoever stops their scope waits until their containers have
+/// ended, as with CRI-O's.
 const SIGPIPE: i32 = 13;
 
 /// systemd's manager object (org.freedesktop.systemd1(5)).
@@ -96,13 +96,18 @@ impl Systemd {
 
     /// Moves a process into a scope of its own and waits until it is there.
     pub(super) async fn start_scope(&self, scope: Scope<'_>) -> Result<(), CgroupError> {
-        // Not its own unit: what the kernel kills for lack of memory in it does not end the monitor,
+        // No default dependencies: those would have systemd stop it as the first thing of a shutdown,
+        // while containers still say their last words to it.
+        // Delegated: what the kernel kills for lack of memory in it does not end the monitor,
         // as `OOMPolicy` of older systemds cannot say.
         let properties = [
             ("Description", Value::Text("monitor of a container")),
             ("Slice", Value::Text(scope.slice)),
             ("PIDs", Value::Numbers(&[scope.pid])),
+            ("DefaultDependencies", Value::Flag(false)),
             ("After", Value::Texts(&["cricket.service"])),
+            // In a slice that somebody stops it goes after the containers, too.
+            ("Before", Value::Texts(&["cricket-shutdown.service"])),
             ("KillSignal", Value::Number(SIGPIPE)),
             ("CollectMode", Value::Text("inactive-or-failed")),
             ("DelegateControllers", Value::Texts(&[])),
