@@ -426,7 +426,9 @@ mod tests {
         assert_eq!(&bytes[40..56], b"\x01\0\0\0D\0\x02as\0\0\0\0\0\0\0");
         assert_eq!(array, 56 - 16);
         assert_eq!(&bytes[56..], [0; 8], "no auxiliary units");
-        let flag = Body::default().properties(&[("F", Value::Flag(true))]).bytes;
+        let flag = Body::default()
+            .properties(&[("F", Value::Flag(true))])
+            .bytes;
         assert_eq!(&flag[8..20], b"\x01\0\0\0F\0\x01b\0\0\0\0");
         assert_eq!(&flag[20..24], [1, 0, 0, 0], "four bytes long");
     }

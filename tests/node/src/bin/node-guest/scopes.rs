@@ -13,6 +13,8 @@ use crate::units::{
 use crate::{Outcome, daemon, together};
 
 const MIB: i64 = 1 << 20;
+/// Takes the place of the configured driver while it is there.
+const OTHER_DRIVER: &str = "/etc/crio/crio.conf.d/99-other-driver.conf";
 const SERVICE: &str = "cricket.service";
 /// One of them is in what crun, runc or the daemon say when nobody listens on the bus. Not `dbus`
 /// alone: that is in the name of `podbus.slice`, which an error may tell too.
@@ -35,6 +37,7 @@ pub async fn run() -> Outcome {
         ("driver", driver(&cri).await),
         ("places", places(&cri).await),
         ("restarts", restarts(&mut cri).await),
+        ("another driver", another_driver(&mut cri).await),
         ("limits", limits(&cri).await),
         ("out of memory", out_of_memory(&cri).await),
         ("stubborn", stubborn(&cri).await),
@@ -207,6 +210,58 @@ async fn restarts(cri: &mut Client) -> Outcome {
     made.remove(cri).await?;
     say("stop, start, restart and daemon-reexec leave scopes alone");
     Ok(())
+}
+
+/// The administrator changes `cgroup_manager`: pods of before go on by what they were made with, also
+/// their new containers, and back again.
+async fn another_driver(cri: &mut Client) -> Outcome {
+    let by_systemd = make(cri, "by-systemd", sleeping()).await?;
+    std::fs::write(
+        OTHER_DRIVER,
+        "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\nconmon_cgroup = \"pod\"\n",
+    )
+    .map_err(|error| format!("{OTHER_DRIVER}: {error}"))?;
+    systemctl(&["restart", SERVICE])?;
+    *cri = daemon::connect().await?;
+    let config = requests::pod("by-cgroupfs", "/kubepods/by-cgroupfs", Path::new(LOGS));
+    let pod = cri.run_pod(&config).await.map_err(said("RunPodSandbox"))?;
+    start(cri, &pod, &sleeping(), &config).await?;
+    let of_slice = second_in(cri, &by_systemd.pod, &by_systemd.config).await;
+    std::fs::remove_file(OTHER_DRIVER).map_err(|error| format!("{OTHER_DRIVER}: {error}"))?;
+    systemctl(&["restart", SERVICE])?;
+    *cri = daemon::connect().await?;
+    let of_directory = second_in(cri, &pod, &config).await;
+    let scope = format!("crio-{}.scope", of_slice?);
+    expect_slice(&scope, &by_systemd.slice)?;
+    processes(&scope)?;
+    let directory = format!("/sys/fs/cgroup/kubepods/by-cgroupfs/crio-{}", of_directory?);
+    match std::fs::read_to_string(format!("{directory}/cgroup.procs")) {
+        Ok(held) if !held.is_empty() => {}
+        other => return Err(format!("{directory}: {other:?}")),
+    }
+    cri.stop_pod(&pod).await.map_err(said("StopPodSandbox"))?;
+    cri.remove_pod(&pod)
+        .await
+        .map_err(said("RemovePodSandbox"))?;
+    by_systemd.remove(cri).await?;
+    say("pods keep the cgroup driver that they were made with");
+    Ok(())
+}
+
+fn expect_slice(scope: &str, wanted: &str) -> Outcome {
+    match property(scope, "Slice")? {
+        found if found == wanted => Ok(()),
+        found => Err(format!("{scope}: in {found} instead of {wanted}")),
+    }
+}
+
+/// The id of a further container in a pod.
+async fn second_in(cri: &Client, pod: &str, config: &PodSandboxConfig) -> Outcome<String> {
+    let mut second = sleeping();
+    if let Some(metadata) = &mut second.metadata {
+        metadata.name = "second".into();
+    }
+    start(cri, pod, &second, config).await
 }
 
 /// Every limit arrives in the cgroup's files, at creation and with an update.

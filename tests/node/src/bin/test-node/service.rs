@@ -17,9 +17,22 @@ pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
     step(machine.inside(), in_use)?;
     machine.power_off()?;
     let machine = Machine::boot(workshop, &[])?;
-    step(machine.inside(), last_words)?;
+    step(machine.inside(), |inside| {
+        last_words(inside)?;
+        shell(inside, "rm -r /var/log/last-words; systemctl start cricket")?;
+        speakers(inside)?;
+        // Nobody is there who could answer `cricket stop --all`.
+        shell(inside, "systemctl stop cricket.service").map(drop)
+    })?;
     machine.power_off()?;
-    println!("node: the units: 2 boots, all as it must be");
+    let machine = Machine::boot(workshop, &[])?;
+    step(machine.inside(), |inside| {
+        both_said_bye(inside)?;
+        say("and so did a shutdown without a daemon, by systemd alone");
+        Ok(())
+    })?;
+    machine.power_off()?;
+    println!("node: the units: 3 boots, all as it must be");
     Ok(())
 }
 
@@ -47,10 +60,14 @@ fn in_use(inside: &Channel) -> Result<(), NodeError> {
         &shell(inside, "systemctl --failed --no-legend --plain")?,
         "",
     )?;
+    speakers(inside)
+}
+
+/// A workload and a static pod that say good-bye.
+fn speakers(inside: &Channel) -> Result<(), NodeError> {
     guest(inside, &["last-words"])?;
     let up = format!("{UNTIL} until_ '[ $(grep -rl \" up$\" /var/log/last-words | wc -l) = 2 ]'");
-    shell(inside, &up)?;
-    Ok(())
+    shell(inside, &up).map(drop)
 }
 
 /// What `systemctl enable --now` has made of the units.
@@ -144,28 +161,26 @@ fn upgrade(inside: &Channel) -> Result<(), NodeError> {
 
 /// After a shutdown: what both said as their last, and that the static pod was the last.
 fn last_words(inside: &Channel) -> Result<(), NodeError> {
-    let said = |name: &str| {
-        let find = format!("cat $(find /var/log/last-words -path '*/{name}/0.log')");
-        shell(inside, &find)
-    };
-    let mut ends = Vec::new();
-    for name in ["workload", "static"] {
-        let log = said(name)?;
-        let last = log.lines().last().unwrap_or_default().to_owned();
-        let (at, words) = last.split_once(" stdout F ").unwrap_or_default();
-        expect(
-            &format!("the last words of the {name}"),
-            words,
-            "bye, connected",
-        )?;
-        ends.push(at.to_owned());
-    }
-    if ends[0] >= ends[1] {
+    let [workload, fixed] = both_said_bye(inside)?;
+    if workload >= fixed {
         return Err(NodeError::Wrong(format!(
-            "the static pod ended at {}, before the workload at {}",
-            ends[1], ends[0]
+            "the static pod ended at {fixed}, before the workload at {workload}"
         )));
     }
     say("a shutdown left the last words of all, the static pod's last, the network still there");
     Ok(())
+}
+
+/// When the workload and the static pod said their last words.
+fn both_said_bye(inside: &Channel) -> Result<[String; 2], NodeError> {
+    let said = |name: &str| {
+        let find = format!("cat $(find /var/log/last-words -path '*/{name}/0.log')");
+        let log = shell(inside, &find)?;
+        let last = log.lines().last().unwrap_or_default();
+        let (at, words) = last.split_once(" stdout F ").unwrap_or_default();
+        let what = format!("the last words of the {name}");
+        expect(&what, words, "bye, connected")?;
+        Ok::<_, NodeError>(at.to_owned())
+    };
+    Ok([said("workload")?, said("static")?])
 }
