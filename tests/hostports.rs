@@ -9,7 +9,9 @@
 #[path = "hostports/world.rs"]
 mod world;
 
+use std::io::Write;
 use std::net::UdpSocket;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cricket_harness::cri::*;
@@ -510,5 +512,64 @@ async fn nothing_from_outside_gets_to_the_nodes_loopback() {
     node.daemon.launch();
     node.reconnect().await;
     assert!(!gets_in(SILENCE), "the guard is there again");
+    node.finish().await;
+}
+
+/// A process that owns a table: the kernel refuses changes by anybody else, until it ends.
+struct Owner(std::process::Child);
+
+impl Owner {
+    fn of(node: &Node, table: &str) -> Self {
+        let mut command = node.net().command(&tools::need("nft"));
+        let mut child = command
+            .arg("-i")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.as_mut().unwrap();
+        writeln!(stdin, "add table inet {table} {{ flags owner ; }}").unwrap();
+        stdin.flush().unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_kernel_that_refuses_costs_pods_with_host_ports_alone() {
+    let node = dual_stack(|_| ()).await;
+    let first = pod(&node, "first", vec![mapping(8080, Protocol::Tcp)]).await;
+    let table = own_table(&node).unwrap();
+    node.cri.remove_pod(&first).await.unwrap();
+    nft(&node, "flush ruleset");
+    let owner = Owner::of(&node, &table);
+    node.until("somebody owns the table", || own_table(&node).is_some())
+        .await;
+    let mut config = node.pod_config("refused");
+    config.port_mappings = vec![mapping(8080, Protocol::Tcp)];
+    let error = node.cri.run_pod(&config).await.expect_err("it is refused");
+    for word in ["host port", "nf_tables", "not permitted"] {
+        let text = error.message();
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let others = pod(&node, "others", Vec::new()).await;
+    node.cri.remove_pod(&others).await.unwrap();
+    assert_eq!(node.cri.pods().await.unwrap(), [], "nothing is left of it");
+    // Its ports are free, and what is refused no more works.
+    drop(owner);
+    node.until("the owner's table goes with it", || {
+        own_table(&node).is_none()
+    })
+    .await;
+    let web = pod(&node, "refused", vec![mapping(8080, Protocol::Tcp)]).await;
+    let _server = Server::start(&node, &web, 80, "web");
+    let own = node.net().file().to_owned();
+    assert!(inside(&own, || tcp(at("127.0.0.1", 8080))).is_some());
     node.finish().await;
 }
