@@ -21,13 +21,12 @@ use tonic::transport::Channel;
 
 use super::client::connect;
 use super::{CliError, converse, exit, load_config, print};
+use crate::spec::GRACE;
 
 /// Bytes of an answer: a hundred thousand containers.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// From where the kubelet has a pod: a file or a URL makes it static.
 const SOURCE: &str = "kubernetes.io/config.source";
-/// The pod's `terminationGracePeriodSeconds`, as the kubelet tells it of each container.
-const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 /// That of a pod whose maker gave none: Kubernetes' default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// The part of the time that is kept for static pods, of all.

@@ -16,6 +16,7 @@ mod allowed;
 mod scope;
 
 pub use allowed::{effective, pointless};
+pub use scope::GRACE;
 
 /// The prefix of all keys of ours.
 const PREFIX: &str = "io.kubernetes.cri-o.";

@@ -39,7 +39,9 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
-pub use annotations::{effective as effective_annotations, pointless as pointless_annotations};
+pub use annotations::{
+    GRACE, effective as effective_annotations, pointless as pointless_annotations,
+};
 pub use devices::check_devices;
 pub use error::SpecError;
 pub use inputs::{Inputs, PauseInputs};

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-/// The kubelet's annotation with the pod's grace period in seconds.
-const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+/// The kubelet's annotation of a container with its pod's `terminationGracePeriodSeconds`.
+pub const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 /// The longest that a container holds up a shutdown, in seconds: what `cricket-shutdown.service`
 /// gives to all.
 const LONGEST: u64 = 80;

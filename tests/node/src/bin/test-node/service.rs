@@ -28,6 +28,7 @@ pub fn run(workshop: &Workshop) -> Result<(), NodeError> {
     let machine = Machine::boot(workshop, &[])?;
     step(machine.inside(), |inside| {
         both_said_bye(inside)?;
+        had_its_grace(inside)?;
         say("and so did a shutdown without a daemon, by systemd alone");
         Ok(())
     })?;
@@ -63,10 +64,10 @@ fn in_use(inside: &Channel) -> Result<(), NodeError> {
     speakers(inside)
 }
 
-/// A workload and a static pod that say good-bye.
+/// A workload and a static pod that say good-bye, and one that is not to be told.
 fn speakers(inside: &Channel) -> Result<(), NodeError> {
     guest(inside, &["last-words"])?;
-    let up = format!("{UNTIL} until_ '[ $(grep -rl \" up$\" /var/log/last-words | wc -l) = 2 ]'");
+    let up = format!("{UNTIL} until_ '[ $(grep -rl \" up$\" /var/log/last-words | wc -l) = 3 ]'");
     shell(inside, &up).map(drop)
 }
 
@@ -167,6 +168,7 @@ fn last_words(inside: &Channel) -> Result<(), NodeError> {
             "the static pod ended at {fixed}, before the workload at {workload}"
         )));
     }
+    had_its_grace(inside)?;
     say("a shutdown left the last words of all, the static pod's last, the network still there");
     Ok(())
 }
@@ -183,4 +185,20 @@ fn both_said_bye(inside: &Channel) -> Result<[String; 2], NodeError> {
         Ok::<_, NodeError>(at.to_owned())
     };
     Ok([said("workload")?, said("static")?])
+}
+
+/// What ignores its signal is listened to until its grace of 5 seconds is over, and killed then.
+fn had_its_grace(inside: &Channel) -> Result<(), NodeError> {
+    let script = "log=$(find /var/log/last-words -path '*/stubborn/0.log')
+         seconds() { date -d \"${1%% *}\" +%s; }
+         told=$(seconds \"$(grep -m 1 'told to end' \"$log\")\")
+         last=$(seconds \"$(tail -n 1 \"$log\")\")
+         echo $((last - told))";
+    let heard = shell(inside, script)?;
+    match heard.trim().parse::<u32>() {
+        Ok(4..=20) => Ok(()),
+        _ => Err(NodeError::Wrong(format!(
+            "a container with 5 seconds of grace was heard for {heard:?} of them"
+        ))),
+    }
 }
