@@ -101,7 +101,8 @@ async fn a_container_and_its_pod_are_told_as_cadvisor_reads_them() {
     assert_eq!(told["host_network"], json!(false));
     let pid = told["pid"].as_i64().unwrap();
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(cgroup.contains(&format!("/crio-{id}\n")), "{cgroup}");
+    let names = [format!("/crio-{id}\n"), format!("/crio-{id}.scope\n")];
+    assert!(names.iter().any(|name| cgroup.contains(name)), "{cgroup}");
     // cAdvisor takes `/merged` off and looks at `/diff`.
     let diff = |told: &Value| {
         let root = told["root"].as_str().unwrap();
