@@ -284,11 +284,16 @@ async fn metrics_are_those_that_are_described_and_count_processes_killed_for_mem
     let image = node.busybox().await;
     let config = node.pod_config("metrics");
     let pod = node.cri.run_pod(&config).await.unwrap();
-    let script = "tail /dev/zero; touch /tmp/done; exec sleep 1000";
+    let script = "tail /dev/zero; echo done; exec sleep 1000";
     let mut container = requests::container("main", &image, &["sh", "-c", script]);
     requests::resources(&mut container).memory_limit_in_bytes = 24 << 20;
     let id = node.run_in(&pod, &config, &container).await;
-    run(&node, &id, "until [ -e /tmp/done ]; do sleep 0.01; done").await;
+    // Not by a command in it: that could be the one that is killed.
+    let log = node.log_file(&config, "main");
+    node.until("one is killed for memory", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("done"))
+    })
+    .await;
 
     let described = node
         .cri
