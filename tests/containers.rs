@@ -346,7 +346,14 @@ async fn a_privileged_container_needs_a_privileged_pod() {
     let linux = config.linux.as_mut().unwrap();
     linux.security_context.as_mut().unwrap().privileged = true;
     let pod = node.cri.run_pod(&config).await.unwrap();
+    // what a device plugin asks for is one of the host's
+    container.devices = vec![Device {
+        container_path: "/dev/full".into(),
+        host_path: "/dev/full".into(),
+        permissions: "rw".into(),
+    }];
     let id = node.run_in(&pod, &config, &container).await;
+    assert_eq!(shown(&node, &id, "stat -c %t:%T /dev/full").await, "1:7");
     assert_eq!(
         shown(&node, &id, "grep ^Seccomp: /proc/1/status | cut -f2").await,
         "0"

@@ -90,21 +90,53 @@ pub(super) fn devices(inputs: &Inputs) -> Result<Devices, SpecError> {
         devices.rules.push(rule(true, Some(node), access));
     }
     for (index, (wanted, nodes)) in config.devices.iter().zip(inputs.devices).enumerate() {
+        hides_none_of_the_host(index, wanted, inputs)?;
         let access = if wanted.permissions.is_empty() {
             "rwm"
         } else {
             &wanted.permissions
         };
         for node in nodes {
-            if devices.nodes.iter().any(|known| *known.path() == node.path) {
-                let problem = format!("{} is there already", node.path.display());
-                return Err(SpecError::invalid(format!("devices[{index}]"), problem));
-            }
-            devices.nodes.push(self::node(node, inputs));
+            devices.put(self::node(node, inputs));
             devices.rules.push(rule(true, Some(node), access));
         }
     }
     Ok(devices)
+}
+
+impl Devices {
+    /// Of nodes with one path the last counts, as in CRI-O: a privileged container may be asked to
+    /// have a device that it has as one of the host's, which is what a device plugin does.
+    fn put(&mut self, node: LinuxDevice) {
+        match self
+            .nodes
+            .iter_mut()
+            .find(|known| known.path() == node.path())
+        {
+            Some(known) => *known = node,
+            None => self.nodes.push(node),
+        }
+    }
+}
+
+/// A container that has all of the host's devices sees them by the host's paths. Another device at
+/// one of these paths would hide the host's from it, which CRI-O refuses too.
+fn hides_none_of_the_host(index: usize, wanted: &Device, inputs: &Inputs) -> Result<(), SpecError> {
+    let place = Path::new(&wanted.container_path);
+    let taken = |node: &DeviceNode| node.path.starts_with(place);
+    let hides = all_of_the_host(inputs)
+        && place != Path::new(&wanted.host_path)
+        && inputs.host_devices.iter().any(taken);
+    if hides {
+        let problem = format!(
+            "`{}` is a path of the host's own devices, which a privileged container has; \
+             {} needs another one",
+            wanted.container_path, wanted.host_path
+        );
+        let field = format!("devices[{index}].container_path");
+        return Err(SpecError::invalid(field, problem));
+    }
+    Ok(())
 }
 
 /// A privileged container has the host's nodes and may use every device, unless the handler

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use oci_spec::runtime::Spec;
 
-use super::config::{EnvVar, NamespaceMode, Propagation, Resources, SecurityProfile};
+use super::config::{Device, EnvVar, NamespaceMode, Propagation, Resources, SecurityProfile};
 use super::fixture::{Fixture, node};
 use super::inputs::{Host, Image, MountSource, PauseInputs, Peers, Ulimit};
 use crate::security::capabilities::CapSet;
@@ -295,6 +295,13 @@ fn a_privileged_container_gets_what_the_daemon_itself_has() {
         it.pod.privileged = true;
         it.config.security.privileged = true;
         it.host_devices = vec![node("/dev/null", 1, 3), node("/dev/cricket", 1, 7)];
+        // asked for by a device plugin, too
+        it.config.devices = vec![Device {
+            container_path: "/dev/cricket".into(),
+            host_path: "/dev/cricket".into(),
+            permissions: "rw".into(),
+        }];
+        it.devices = vec![vec![node("/dev/cricket", 1, 7)]];
         it.config.resources = Some(Resources {
             oom_score_adj: -997,
             ..Resources::default()

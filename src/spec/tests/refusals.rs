@@ -173,11 +173,21 @@ fn other_fields_are_refused_by_their_name() {
         ),
         (
             |it| {
-                device(it, |_| ());
+                device(it, |d| d.host_path = "/dev/y".into());
                 it.host_devices = vec![node("/dev/x", 1, 2)];
                 (it.config.security.privileged, it.pod.privileged) = (true, true);
             },
-            "devices[0]: /dev/x is there already",
+            "devices[0].container_path: `/dev/x` is a path of the host's own devices",
+        ),
+        (
+            // a directory of the host's
+            |it| {
+                device(it, |d| d.host_path = "/dev/y".into());
+                it.host_devices = vec![node("/dev/x/card0", 1, 2)];
+                (it.config.security.privileged, it.pod.privileged) = (true, true);
+            },
+            "devices[0].container_path: `/dev/x` is a path of the host's own devices, which a \
+             privileged container has; /dev/y needs another one",
         ),
         (
             |it| it.config.security.capabilities.add = vec!["NET_RAWW".into()],

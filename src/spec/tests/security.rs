@@ -116,6 +116,82 @@ fn devices_of_the_node_come_on_top_and_the_kubelets_take_their_place() {
     );
 }
 
+/// What a device plugin of the kubelet's asks for.
+fn asked(host: &str, container: &str, permissions: &str) -> Device {
+    Device {
+        container_path: container.into(),
+        host_path: host.into(),
+        permissions: permissions.into(),
+    }
+}
+
+#[test]
+fn a_privileged_container_may_be_given_a_device_that_it_has() {
+    let mut it = Fixture::minimal();
+    (it.config.security.privileged, it.pod.privileged) = (true, true);
+    it.host_devices = vec![node("/dev/fuse", 10, 229), node("/dev/kvm", 10, 232)];
+    it.config.devices = vec![
+        asked("/dev/kvm", "/dev/kvm", "rw"),
+        asked("/dev/fuse", "/dev/other", "r"),
+    ];
+    it.devices = vec![
+        vec![node("/dev/kvm", 10, 232)],
+        vec![node("/dev/other", 10, 229)],
+    ];
+    let json = it.json();
+    assert_eq!(
+        nodes(&json),
+        ["/dev/fuse 10:229", "/dev/kvm 10:232", "/dev/other 10:229"]
+    );
+    assert_eq!(
+        rules(&json),
+        ["allow *:* rwm", "allow 10:232 rw", "allow 10:229 r"]
+    );
+    // a handler that keeps the host's devices from it gives it these alone
+    it.settings.privileged_without_host_devices = true;
+    let json = it.json();
+    assert_eq!(nodes(&json), ["/dev/kvm 10:232", "/dev/other 10:229"]);
+    assert_eq!(
+        rules(&json),
+        ["deny *:* rwm", "allow 10:232 rw", "allow 10:229 r"]
+    );
+    // and nothing is hidden by a path that the host has too
+    it.config.devices[1].container_path = "/dev/fuse".into();
+    it.config.devices[1].host_path = "/dev/other".into();
+    it.devices[1] = vec![node("/dev/fuse", 7, 7)];
+    assert_eq!(nodes(&it.json()), ["/dev/kvm 10:232", "/dev/fuse 7:7"]);
+}
+
+#[test]
+fn of_two_devices_at_one_path_the_last_counts_and_both_may_be_used() {
+    for privileged in [false, true] {
+        let mut it = Fixture::minimal();
+        (it.config.security.privileged, it.pod.privileged) = (privileged, privileged);
+        it.config.devices = vec![
+            asked("/dev/a", "/dev/x", "r"),
+            asked("/dev/b", "/dev/y", ""),
+            asked("/dev/c", "/dev/x", "rw"),
+        ];
+        it.devices = vec![
+            vec![node("/dev/x", 1, 1)],
+            vec![node("/dev/y", 1, 2)],
+            vec![node("/dev/x", 1, 3)],
+        ];
+        let json = it.json();
+        assert_eq!(nodes(&json), ["/dev/x 1:3", "/dev/y 1:2"]);
+        let all = if privileged { "allow" } else { "deny" };
+        assert_eq!(
+            rules(&json),
+            [
+                format!("{all} *:* rwm"),
+                "allow 1:1 r".into(),
+                "allow 1:2 rwm".into(),
+                "allow 1:3 rw".into(),
+            ]
+        );
+    }
+}
+
 fn device(path: &str, major: i64, minor: i64) -> LinuxDevice {
     let mut device = LinuxDevice::default();
     device.set_path(path.into());
