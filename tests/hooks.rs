@@ -104,6 +104,12 @@ async fn hooks_run_for_the_containers_that_they_are_for_at_their_stages() {
     ] {
         write(&dir.join(file), &hook(&node, word, when, stages));
     }
+    // the older schema, whose conditions are alternatives
+    let older = json!({
+        "hook": dir.join("hook"), "arguments": ["older"], "stages": ["poststart"],
+        "annotations": ["^[0-9]$"], "cmds": ["/init$"],
+    });
+    write(&dir.join("late/40-older.json"), &older);
     let config = node.pod_config("plain");
     let pod = node.cri.run_pod(&config).await.unwrap();
     let plain = node.run_in(&pod, &config, &sleeper("main", &image)).await;
@@ -118,6 +124,8 @@ async fn hooks_run_for_the_containers_that_they_are_for_at_their_stages() {
     container.mounts = vec![requests::mount(&dir.join("volume"), "/data", false)];
     let asking = node.run_in(&pod, &config, &container).await;
     let want = ["all", "gpu", "mounts"].map(|word| format!("{word} of-the-node"));
+    // it has no environment of its own, and the runtime gives it none
+    let want = [&want[..], &["older".to_owned()]].concat();
     assert_eq!(noted(&node, &asking), want);
 
     node.cri.stop(&plain, 0).await.unwrap();
@@ -129,7 +137,7 @@ async fn hooks_run_for_the_containers_that_they_are_for_at_their_stages() {
     let next = node.run_in(&pod, &config, &sleeper("next", &image)).await;
     assert_eq!(
         noted(&node, &next),
-        ["masked of-the-node", "gpu of-the-node"]
+        ["masked of-the-node", "gpu of-the-node", "older"]
     );
     node.finish().await;
 }

@@ -1,8 +1,8 @@
 //! OCI hooks: programs of the node that the OCI runtime runs at steps of a container's life.
 //!
-//! This room reads the hook files of the configured directories (oci-hooks(5), version 1.0.0) and
-//! says which hooks a container gets; `spec` writes them into its configuration, the OCI runtime
-//! runs them. CDI devices bring hooks of their own, in the same words.
+//! This room reads the hook files of the configured directories (oci-hooks(5), versions 1.0.0 and
+//! 0.1.0) and says which hooks a container gets; `spec` writes them into its configuration, the OCI
+//! runtime runs them. CDI devices bring hooks of their own, in the same words.
 //!
 //! Files are looked at whenever a container is created, and those that have not changed since are
 //! not read again, so nothing watches the directories and nothing is ever stale. A file that

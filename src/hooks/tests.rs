@@ -201,7 +201,15 @@ fn broken_content(node: &Node) -> Vec<(Value, &'static str)> {
     vec![
         (
             with(&|it| it["version"] = json!("0.1.0")),
-            "`version` is \"0.1.0\"",
+            "`version` is \"0.1.0\", which has no `when`",
+        ),
+        (
+            with(&|it| it["version"] = json!("1.1.0")),
+            "`version` is \"1.1.0\", known are \"1.0.0\" and \"0.1.0\"",
+        ),
+        (
+            with(&|it| it["hook"]["Path"] = json!("/bin/true")),
+            "`hook`: `path` is there twice",
         ),
         (
             with(&|it| drop(it.as_object_mut().unwrap().remove("version"))),
@@ -213,7 +221,7 @@ fn broken_content(node: &Node) -> Vec<(Value, &'static str)> {
         ),
         (
             with(&|it| it["hook"] = json!("/bin/true")),
-            "`hook`: invalid type",
+            "`hook`: not an object",
         ),
         (
             with(&|it| it["hook"] = json!({})),
@@ -283,13 +291,19 @@ fn a_file_that_does_not_say_for_whom_it_is_is_left_out() {
             "trailing comma at line 1",
         ),
         ("\u{0}".into(), "expected value"),
-        ("[]".into(), "`version` is missing"),
+        ("[]".into(), "not an object"),
+        (r#"{"version": "2.0.0"}"#.into(), "`version` is \"2.0.0\""),
         (
-            "{\"hook\": \"/bin/true\", \"stages\": [\"prestart\"]}".into(),
-            "files of 0.1.0",
+            r#"{"version": "1.0.0", "Version": "1.0.0"}"#.into(),
+            "`version` is there twice",
         ),
         (r#"{"version": "1.0.0"}"#.into(), "`when` is missing"),
         (when(json!({})), "`when`: it has no condition"),
+        (when(json!([])), "`when`: not an object"),
+        (
+            when(json!({"always": true, "ALWAYS": false})),
+            "`always` is there twice",
+        ),
         (when(json!({"allways": true})), "unknown field `allways`"),
         (when(json!({"always": "yes"})), "`when`: invalid type"),
         (
@@ -318,6 +332,229 @@ fn a_file_that_does_not_say_for_whom_it_is_is_left_out() {
         let problems = directories.problems();
         assert_eq!(problems.len(), 1, "{want}");
         assert!(problems[0].contains(want), "{problems:?}");
+    }
+}
+
+#[test]
+fn keys_are_known_in_any_case_as_by_go() {
+    let node = Node::new();
+    let program = node.path("hook");
+    let value = json!({
+        "Version": "1.0.0",
+        "HOOK": {"Path": program, "ARGS": ["loud"]},
+        "When": {"HasBindMounts": true},
+        "Stages": ["prestart"],
+    });
+    node.write("a/loud.json", &value);
+    let hooks = of(&node.directories(), &[], "sh", true).unwrap();
+    assert_eq!(hooks, [(HookStep::CreateRuntime, "loud".to_owned())]);
+}
+
+impl Node {
+    /// A file of the 0.1.0 schema, with these conditions.
+    fn older(&self, conditions: Value) -> Value {
+        let mut value = json!({"hook": self.path("hook"), "stages": ["prestart", "poststop"]});
+        let object = value.as_object_mut().unwrap();
+        object.extend(conditions.as_object().unwrap().clone());
+        value
+    }
+}
+
+#[test]
+fn of_the_conditions_of_an_older_file_one_is_enough() {
+    let gpu = ("com.example.gpu", "two of them");
+    for (conditions, annotations, command, mounts, want) in [
+        (
+            json!({"cmds": ["/init$", "^sh$"]}),
+            &[][..],
+            "sh",
+            false,
+            true,
+        ),
+        (json!({"cmd": ["/init$"]}), &[], "sh", false, false),
+        // not anchored, as in Go
+        (json!({"cmd": ["in"]}), &[], "/sbin/init", false, true),
+        (
+            json!({"annotations": ["^two", "x"]}),
+            &[gpu],
+            "sh",
+            false,
+            true,
+        ),
+        (json!({"annotation": ["^of"]}), &[gpu], "sh", false, false),
+        // the key of an annotation does not count
+        (json!({"annotation": ["gpu"]}), &[gpu], "sh", false, false),
+        (json!({"annotations": [".*"]}), &[], "sh", false, false),
+        (json!({"hasbindmounts": true}), &[], "sh", true, true),
+        (json!({"hasBindMounts": true}), &[], "sh", true, true),
+        (json!({"hasbindmounts": true}), &[], "sh", false, false),
+        (json!({"hasbindmounts": false}), &[], "sh", true, false),
+        (json!({"hasbindmounts": false}), &[], "sh", false, false),
+        (
+            json!({"cmds": ["ash"], "annotations": ["two"]}),
+            &[gpu],
+            "sh",
+            false,
+            true,
+        ),
+        (
+            json!({"CMDS": ["sh"], "Annotations": ["three"], "HASBINDMOUNTS": false}),
+            &[gpu],
+            "sh",
+            false,
+            true,
+        ),
+        (
+            json!({"cmds": ["ash"], "annotations": ["three"], "hasbindmounts": true}),
+            &[gpu],
+            "sh",
+            false,
+            false,
+        ),
+        // an empty list has no entry that matches
+        (
+            json!({"cmds": ["ash"], "annotations": [], "cmd": null}),
+            &[gpu],
+            "sh",
+            false,
+            false,
+        ),
+    ] {
+        for version in [None, Some(""), Some("0.1.0")] {
+            let node = Node::new();
+            let mut value = node.older(conditions.clone());
+            if let Some(version) = version {
+                value["version"] = json!(version);
+            }
+            node.write("a/one.json", &value);
+            let directories = node.directories();
+            assert!(directories.problems().is_empty(), "{value}");
+            let hooks = of(&directories, annotations, command, mounts).unwrap();
+            let steps: Vec<HookStep> = hooks.into_iter().map(|(step, _)| step).collect();
+            let want: &[HookStep] = match want {
+                true => &[HookStep::CreateRuntime, HookStep::Poststop],
+                false => &[],
+            };
+            assert_eq!(steps, want, "{value}");
+        }
+    }
+}
+
+#[test]
+fn an_older_files_arguments_come_after_the_programs_name() {
+    let node = Node::new();
+    let program = node.path("hook").display().to_string();
+    for (more, want) in [
+        (json!({"stage": ["poststart"], "stages": null}), None),
+        (json!({"arguments": null}), None),
+        (json!({"arguments": []}), Some(vec![&*program])),
+        (
+            json!({"arguments": ["--debug", "x"]}),
+            Some(vec![&*program, "--debug", "x"]),
+        ),
+    ] {
+        let mut value = node.older(json!({"cmd": ["sh"]}));
+        let object = value.as_object_mut().unwrap();
+        object.extend(more.as_object().unwrap().clone());
+        node.write("a/one.json", &value);
+        let annotations = BTreeMap::new();
+        let hooks = node.directories().of(&Scene {
+            annotations: &annotations,
+            command: "sh",
+            has_bind_mounts: false,
+        });
+        let (_, hook) = hooks.unwrap().remove(0);
+        assert_eq!(hook.path(), &node.path("hook"));
+        let args = hook.args().as_ref();
+        let args = args.map(|args| args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(args, want, "{value}");
+        assert_eq!((hook.env(), hook.timeout()), (&None, None));
+    }
+}
+
+#[test]
+fn a_broken_older_file_is_told_and_harms_those_alone_that_it_is_for() {
+    let node = Node::new();
+    node.write("b/good.json", &node.hook("good", json!({"always": true})));
+    let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+    // `true`: it says for whom it is, and these are refused
+    for (more, refuses, want) in [
+        (json!({"hook": null}), true, "`hook` is missing"),
+        (
+            json!({"hook": {"path": "/x"}}),
+            true,
+            "`hook`: invalid type",
+        ),
+        (json!({"hook": "bin/true"}), true, "not absolute"),
+        (
+            json!({"hook": "/nonexistent/h"}),
+            true,
+            "its program /nonexistent/h",
+        ),
+        (json!({"stages": null}), true, "`stages` is missing"),
+        (
+            json!({"stages": ["prestrat"]}),
+            true,
+            "`prestrat` is no stage",
+        ),
+        (
+            json!({"stage": ["prestart"]}),
+            true,
+            "both `stages` and `stage`",
+        ),
+        (
+            json!({"stage": "prestart", "stages": null}),
+            true,
+            "`stage`: invalid type",
+        ),
+        (
+            json!({"arguments": "--debug"}),
+            true,
+            "`arguments`: invalid type",
+        ),
+        (json!({"cmd": null}), false, "no condition"),
+        (json!({"cmd": []}), false, "no condition"),
+        (json!({"cmd": "sh"}), false, "`cmd`: invalid type"),
+        (json!({"cmds": ["sh"]}), false, "both `cmds` and `cmd`"),
+        (json!({"cmd": ["(x"]}), false, "cmd `(x` is no regular"),
+        (json!({"cmd": many}), false, "more than 64 expressions"),
+        (
+            json!({"annotation": ["x"], "annotations": ["x"]}),
+            false,
+            "both `annotations` and `annotation`",
+        ),
+        (
+            json!({"annotations": {"a": "b"}}),
+            false,
+            "`annotations`: invalid type",
+        ),
+        (
+            json!({"annotations": ["["]}),
+            false,
+            "annotations `[` is no",
+        ),
+        (
+            json!({"hasbindmounts": "yes"}),
+            false,
+            "`hasbindmounts`: invalid",
+        ),
+        (json!({"Cmd": ["sh"]}), false, "`cmd` is there twice"),
+        (json!({"version": "0.2.0"}), false, "`version` is \"0.2.0\""),
+        (json!({"version": 1}), false, "`version` is 1"),
+    ] {
+        let mut value = node.older(json!({"cmd": ["^broken$"]}));
+        let object = value.as_object_mut().unwrap();
+        object.extend(more.as_object().unwrap().clone());
+        node.write("a/bad.json", &value);
+        let directories = node.directories();
+        let problems = directories.problems();
+        assert!(
+            problems.len() == 1 && problems[0].contains(want),
+            "{want}: {problems:?}"
+        );
+        let broken = of(&directories, &[], "broken", false);
+        assert_eq!(broken.is_err(), refuses, "{value}");
+        assert_eq!(names(&directories), ["good"], "{value}");
     }
 }
 

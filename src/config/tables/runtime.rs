@@ -159,10 +159,10 @@ table! {
         device_ownership_from_security_context: bool = false,
             flag = "device-ownership-from-security-context";
 
-        /// Directories of OCI hooks: files `*.json` in the format of oci-hooks(5), version 1.0.0. A
-        /// file in a later directory hides those of its name in earlier ones. They are looked at
-        /// for every container that is created. One that cannot be used is in the log, and
-        /// containers that it is for are refused with its name.
+        /// Directories of OCI hooks: files `*.json` in the format of oci-hooks(5), versions 1.0.0
+        /// and 0.1.0. A file in a later directory hides those of its name in earlier ones. They are
+        /// looked at for every container that is created. One that cannot be used is in the log,
+        /// and containers that it is for are refused with its name.
         hooks_dir: Vec<PathBuf> = ["/usr/share/containers/oci/hooks.d"],
             flag = "hooks-dir", env = "CONTAINER_HOOKS_DIR";
 
