@@ -229,6 +229,31 @@ mod tests {
         assert!(PROFILE.len() < 4096, "{}", PROFILE.len());
     }
 
+    /// The rules by which containers/common's profile, CRI-O's, takes writing away; see the comments
+    /// of its template for the patterns.
+    #[test]
+    fn what_the_default_profile_of_cri_o_denies_ours_denies() {
+        let rules: Vec<&str> = PROFILE.lines().map(str::trim).collect();
+        for rule in [
+            "deny @{PROC}/* w,",
+            "deny @{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9]*}/** w,",
+            "deny @{PROC}/sys/[^k]** w,",
+            "deny @{PROC}/sys/kernel/{?,??,[^s][^h][^m]**} w,",
+            "deny @{PROC}/sysrq-trigger rwklx,",
+            "deny @{PROC}/kcore rwklx,",
+            "deny mount,",
+            "deny /sys/[^f]*/** wklx,",
+            "deny /sys/f[^s]*/** wklx,",
+            "deny /sys/fs/[^c]*/** wklx,",
+            "deny /sys/fs/c[^g]*/** wklx,",
+            "deny /sys/fs/cg[^r]*/** wklx,",
+            "deny /sys/firmware/** rwklx,",
+            "deny /sys/kernel/security/** rwklx,",
+        ] {
+            assert!(rules.contains(&rule), "{rule}");
+        }
+    }
+
     #[test]
     fn only_ours_is_loaded_when_it_is_missing() {
         let (_dir, node) = node("mine (enforce)\n");
