@@ -190,18 +190,14 @@ impl Plugin {
         })
     }
 
-    /// The document for the plugin's stdin in an operation on the network as a whole, with a key
-    /// of that operation's.
-    pub(super) fn request_of_network(
-        &self,
-        network: &Network,
-        (key, value): (&str, Option<Value>),
-    ) -> Vec<u8> {
+    /// The document for the plugin's stdin in an operation on the network as a whole, with that
+    /// operation's own keys.
+    pub(super) fn request_of_network(&self, network: &Network, more: &[(&str, Value)]) -> Vec<u8> {
         let mut request = self.object.clone();
         request.insert("name".into(), network.name.as_str().into());
         request.insert("cniVersion".into(), network.version.to_string().into());
-        if let Some(value) = value {
-            request.insert(key.into(), value);
+        for (key, value) in more {
+            request.insert((*key).into(), value.clone());
         }
         Value::Object(request).to_string().into_bytes()
     }

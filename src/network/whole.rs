@@ -33,8 +33,10 @@ const GC_PAUSE: Duration = Duration::from_secs(1);
 /// How many looks there are. Then the garbage stays until the next start.
 const GC_LOOKS: usize = 120;
 
-/// The key under which plugins get the attachments that are valid (CNI specification, GC).
-const VALID: &str = "cni.dev/valid-attachments";
+/// The keys under which plugins get the attachments that are valid. The first is the CNI
+/// specification's (GC), the second that of an earlier text of it, by which plugins were written;
+/// libcni sends both.
+const VALID: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
 /// What the plugins have said last.
 #[derive(Debug)]
@@ -183,7 +185,7 @@ impl Networks {
             .map(|(sandbox_id, interface)| json!({"containerID": sandbox_id, "ifname": interface}));
         let valid = Value::Array(valid.collect());
         tokio::select! {
-            () = self.have_collected(network, valid) => tracing::debug!(
+            () = self.have_collected(network, &valid) => tracing::debug!(
                 network = network.name, kept, "CNI plugins were told to collect garbage"
             ),
             // What is dropped here kills the plugin that runs.
@@ -196,10 +198,11 @@ impl Networks {
     }
 
     /// Tells all plugins of a network which attachments are valid, whatever the others say.
-    async fn have_collected(&self, network: &Network, valid: Value) {
+    async fn have_collected(&self, network: &Network, valid: &Value) {
         let deadline = Instant::now() + GC_TIME;
+        let valid = VALID.map(|key| (key, valid.clone()));
         for plugin in &network.plugins {
-            let request = plugin.request_of_network(network, (VALID, Some(valid.clone())));
+            let request = plugin.request_of_network(network, &valid);
             let told = self.run_for_network(Command::Gc, &plugin.kind, &request, deadline);
             if let Err(error) = told.await {
                 tracing::warn!(
@@ -218,7 +221,7 @@ impl Networks {
         let deadline = Instant::now() + STATUS_TIME;
         let mut answer = Ok(());
         for plugin in &network.plugins {
-            let request = plugin.request_of_network(&network, ("", None));
+            let request = plugin.request_of_network(&network, &[]);
             let said = self.run_for_network(Command::Status, &plugin.kind, &request, deadline);
             if let Err(failure) = said.await {
                 let (name, plugin) = (&network.name, &plugin.kind);
