@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::error::{Command, NetworkError};
@@ -231,12 +231,18 @@ pub(super) struct Alone {
 }
 
 impl Alone {
-    /// Ends when somebody has waited for `patience` for a place that this has.
+    /// Ends when for `patience` there was always somebody who waits for a place that this has.
     pub(super) async fn waited_for(&self, patience: Duration) {
         let mut waiting = self.admission.waiting.subscribe();
-        // The sender lives as long as we do.
-        drop(waiting.wait_for(|waiting| *waiting > 0).await);
-        sleep(patience).await;
+        loop {
+            // The sender lives as long as we do.
+            drop(waiting.wait_for(|waiting| *waiting > 0).await);
+            // Whoever has given up needs no place.
+            let none = waiting.wait_for(|waiting| *waiting == 0);
+            if timeout(patience, none).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -331,6 +337,38 @@ mod tests {
         drop(alone);
         admission.enter("b", Command::Del, NONE).await.unwrap();
         assert!(admission.in_flight().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_given_up_has_not_waited() {
+        let admission = Admission::new(1);
+        let alone = admission.alone().unwrap();
+        let patience = Duration::from_secs(1);
+        let begun = Instant::now();
+        let enter = |sandbox_id: &'static str, patience| {
+            let admission = Arc::clone(&admission);
+            async move { admission.enter(sandbox_id, Command::Add, patience).await }
+        };
+        let gives_up = tokio::spawn(enter("a", Duration::from_millis(900)));
+        tokio::select! {
+            () = alone.waited_for(patience) => panic!("nobody has waited so long"),
+            () = tokio::time::sleep(LONG) => {}
+        }
+        assert!(gives_up.await.unwrap().is_err());
+        // one who comes while another waits does not begin the second anew
+        let first = tokio::spawn(enter("a", Duration::from_millis(700)));
+        let later = enter("b", LONG);
+        let second = tokio::spawn(async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            later.await
+        });
+        alone.waited_for(patience).await;
+        let waited = begun.elapsed().saturating_sub(LONG);
+        // timers have milliseconds
+        assert_eq!(waited.as_millis() / 100, 10, "{waited:?}");
+        drop(alone);
+        second.await.unwrap().unwrap();
+        assert!(first.await.unwrap().is_err());
     }
 
     #[tokio::test]

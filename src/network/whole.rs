@@ -3,8 +3,9 @@
 //! A task of its own asks the plugins of the default network for their STATUS: often until they
 //! are ready, seldom afterwards, and at once when the configuration changes. `readiness` answers
 //! from what they have said last. When they are ready for the first time after the start, they are
-//! told which attachments are valid, and release the rest (GC). Networks of an older version are
-//! ready when their configuration and plugins are there, and are never asked.
+//! told which attachments are valid, and release the rest (GC); again later, when pods were in the
+//! way of that. Networks of an older version are ready when their configuration and plugins are
+//! there, and are never asked.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -26,17 +27,37 @@ const WHEN_NOT: Duration = Duration::from_secs(1);
 const STATUS_TIME: Duration = Duration::from_secs(10);
 /// How long they may take to collect garbage.
 const GC_TIME: Duration = Duration::from_secs(30);
-/// How long a pod waits for that at most: then it is given up.
+/// How long a pod waits for that at most: then it is given up. The plugin is killed, for it must not
+/// run beside an ADD (CNI specification, section 2, GC): it would release what the new pod gets.
 const GC_PATIENCE: Duration = Duration::from_secs(1);
 /// How often there is another look whether nothing runs, so that garbage can be collected.
 const GC_PAUSE: Duration = Duration::from_secs(1);
-/// How many looks there are. Then the garbage stays until the next start.
+/// How many looks there are before that counts as given up, too.
 const GC_LOOKS: usize = 120;
+/// After which pauses it is tried again when it was given up. At a node's boot all pods come at once,
+/// some minutes later there is a quiet moment; on a node that never has one the garbage stays until
+/// the next start.
+const GC_AGAIN: [Duration; 3] = [
+    Duration::from_secs(60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+];
 
 /// The keys under which plugins get the attachments that are valid. The first is the CNI
 /// specification's (GC), the second that of an earlier text of it, by which plugins were written;
 /// libcni sends both.
 const VALID: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
+/// What has become of a collection of garbage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Collection {
+    /// Plugins were told, or are not to be told.
+    Done,
+    /// Pods were attached or detached all the time.
+    Busy,
+    /// Pods waited for it.
+    GivenUp,
+}
 
 /// What the plugins have said last.
 #[derive(Debug)]
@@ -126,49 +147,16 @@ impl Networks {
     /// Has plugins release what belongs to no attachment that is recorded, once they are ready.
     /// Called once, when what an earlier daemon has left is known.
     pub fn collect_garbage(self: &Arc<Self>) {
-        let this = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let network = match this.upgrade() {
-                Some(networks) => networks.first_ready().await,
-                None => return,
-            };
-            for _ in 0..GC_LOOKS {
-                let Some(networks) = this.upgrade() else {
-                    return;
-                };
-                if networks.collect(&network).await {
-                    return;
-                }
-                drop(networks);
-                sleep(GC_PAUSE).await;
-            }
-            tracing::info!(
-                network = network.name,
-                "CNI plugins not told to collect garbage: pods were attached and detached all the time"
-            );
-        });
+        tokio::spawn(collect_garbage(Arc::downgrade(self), &GC_AGAIN));
     }
 
-    /// Waits for the first network that is ready.
-    async fn first_ready(&self) -> Arc<Network> {
-        loop {
-            if let Ok(network) = self.current.default_network()
-                && self.health.of(&network).is_ok()
-            {
-                return network;
-            }
-            // Whatever changes, one of both tells; a short sleep spares a third way to be told.
-            sleep(WHEN_NOT).await;
-        }
-    }
-
-    /// Collects the network's garbage when nothing runs. Whether that is done, or not to be done.
-    pub(super) async fn collect(&self, network: &Network) -> bool {
+    /// Collects the network's garbage when nothing runs.
+    pub(super) async fn collect(&self, network: &Network) -> Collection {
         if !network.has_status_and_gc() || network.disables_gc {
-            return true;
+            return Collection::Done;
         }
         let Some(alone) = self.admission.alone() else {
-            return false;
+            return Collection::Busy;
         };
         let (cache, name) = (self.cache.clone(), network.name.clone());
         let valid = off_thread("", Command::Gc, move || cache.attachments_of(&name)).await;
@@ -176,7 +164,7 @@ impl Networks {
             Ok(valid) => valid,
             Err(error) => {
                 tracing::warn!(network = network.name, %error, "CNI plugins not told to collect garbage");
-                return true;
+                return Collection::Done;
             }
         };
         let kept = valid.len();
@@ -185,16 +173,15 @@ impl Networks {
             .map(|(sandbox_id, interface)| json!({"containerID": sandbox_id, "ifname": interface}));
         let valid = Value::Array(valid.collect());
         tokio::select! {
-            () = self.have_collected(network, &valid) => tracing::debug!(
-                network = network.name, kept, "CNI plugins were told to collect garbage"
-            ),
+            () = self.have_collected(network, &valid) => {
+                tracing::debug!(
+                    network = network.name, kept, "CNI plugins were told to collect garbage"
+                );
+                Collection::Done
+            }
             // What is dropped here kills the plugin that runs.
-            () = alone.waited_for(GC_PATIENCE) => tracing::warn!(
-                network = network.name,
-                "CNI GC given up until the next start: pods waited for it for {GC_PATIENCE:?}"
-            ),
+            () = alone.waited_for(GC_PATIENCE) => Collection::GivenUp,
         }
-        true
     }
 
     /// Tells all plugins of a network which attachments are valid, whatever the others say.
@@ -254,6 +241,67 @@ impl Networks {
             deadline,
         };
         plugin::run(&call, |_| ()).await.map(drop)
+    }
+}
+
+/// Collects garbage once plugins are ready, and again after each of `pauses` as long as that is given
+/// up. Whether it was done in the end.
+pub(super) async fn collect_garbage(networks: Weak<Networks>, pauses: &[Duration]) -> bool {
+    let mut pauses = pauses.iter();
+    loop {
+        let Some(network) = first_ready(&networks).await else {
+            return false;
+        };
+        let why = match in_a_quiet_moment(&networks, &network).await {
+            Collection::Done => return true,
+            Collection::Busy => "pods were attached and detached all the time".to_owned(),
+            Collection::GivenUp => format!("pods waited for it for {GC_PATIENCE:?}"),
+        };
+        let Some(pause) = pauses.next() else {
+            tracing::warn!(
+                network = network.name,
+                "CNI GC given up until the next start, as the times before: {why}; addresses that \
+                 pods have left behind stay taken until then"
+            );
+            return false;
+        };
+        tracing::info!(
+            network = network.name,
+            "CNI GC given up: {why}; it is tried again in {} s",
+            pause.as_secs()
+        );
+        sleep(*pause).await;
+    }
+}
+
+/// Waits until nothing runs, and collects then.
+async fn in_a_quiet_moment(networks: &Weak<Networks>, network: &Network) -> Collection {
+    for _ in 0..GC_LOOKS {
+        let Some(networks) = networks.upgrade() else {
+            return Collection::Done;
+        };
+        match networks.collect(network).await {
+            Collection::Busy => {}
+            outcome => return outcome,
+        }
+        drop(networks);
+        sleep(GC_PAUSE).await;
+    }
+    Collection::Busy
+}
+
+/// Waits for the first network that is ready; `None`: there are no networks any more.
+async fn first_ready(networks: &Weak<Networks>) -> Option<Arc<Network>> {
+    loop {
+        let all = networks.upgrade()?;
+        if let Ok(network) = all.current.default_network()
+            && all.health.of(&network).is_ok()
+        {
+            return Some(network);
+        }
+        drop(all);
+        // Whatever changes, one of both tells; a short sleep spares a third way to be told.
+        sleep(WHEN_NOT).await;
     }
 }
 

@@ -1,14 +1,16 @@
 //! STATUS and GC of CNI 1.1, with a plugin that writes down what it is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{LONG, Netns, Scratch, sandbox_id};
+use crate::network::whole::{Collection, collect_garbage};
 use crate::network::{Networks, Pod};
 
 /// Appends `<command> <request>` to `calls`; fails in STATUS with what is in `sick`; hangs in GC when there is
-/// `stuck`, and notes its pid there.
+/// `stuck`, and notes its pid there; takes two seconds for GC when there is `slow`, and writes `ended` then.
 const PLUGIN: &str = r#"request=$(cat)
 printf '%s %s\n' "$CNI_COMMAND" "$request" >> calls
 case $CNI_COMMAND in
@@ -16,7 +18,8 @@ STATUS) if [ -e sick ]; then
   printf '{"cniVersion":"1.1.0","code":50,"msg":"%s"}' "$(cat sick)"; exit 1
 fi;;
 ADD) echo '{"cniVersion":"1.1.0","ips":[{"address":"10.9.9.9/24"}]}';;
-GC) if [ -e stuck ]; then echo $$ > stuck; exec sleep 1000; fi;;
+GC) if [ -e stuck ]; then echo $$ > stuck; exec sleep 1000; fi
+  if [ -e slow ]; then sleep 2; echo > ended; fi;;
 esac"#;
 
 fn scratch(version: &str, more: &str) -> Scratch {
@@ -147,12 +150,89 @@ async fn a_collection_that_hangs_gives_way_to_pods() {
     networks.detach(&pod).await.unwrap();
 }
 
+/// A pod with a network namespace of its own.
+fn pod(scratch: &Scratch, number: u32) -> (Netns, Pod) {
+    let netns = Netns::pin(&scratch.path("netns"), &sandbox_id(number));
+    let pod = Pod {
+        sandbox_id: sandbox_id(number),
+        netns: netns.path.clone(),
+        ..Pod::default()
+    };
+    (netns, pod)
+}
+
+#[tokio::test]
+async fn a_collection_that_was_given_up_is_tried_again() {
+    let scratch = scratch("1.1.0", "");
+    std::fs::write(scratch.path("stuck"), "").unwrap();
+    let networks = Networks::open(scratch.settings());
+    networks.ready(LONG).await.unwrap();
+    let pauses = [Duration::from_millis(100); 3];
+    let weak = Arc::downgrade(&networks);
+    let collected = tokio::spawn(async move { collect_garbage(weak, &pauses).await });
+    let stuck = || std::fs::read_to_string(scratch.path("stuck")).unwrap_or_default();
+    until("GC hangs", || stuck().ends_with('\n')).await;
+    std::fs::remove_file(scratch.path("stuck")).unwrap();
+    let (_netns, pod) = pod(&scratch, 1);
+    networks.attach(&pod).await.unwrap();
+    assert!(collected.await.unwrap(), "the second time");
+    let asked = asked(&scratch, "GC");
+    assert_eq!(asked.len(), 2);
+    let valid = |request: &Value| request["cni.dev/valid-attachments"].clone();
+    assert_eq!(valid(&asked[0]), json!([]));
+    assert_eq!(
+        valid(&asked[1]),
+        json!([{"containerID": sandbox_id(1), "ifname": "eth0"}]),
+        "with what there is by then"
+    );
+    networks.detach(&pod).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_collection_that_always_hangs_is_tried_so_often_and_no_more() {
+    let scratch = scratch("1.1.0", "");
+    std::fs::write(scratch.path("stuck"), "").unwrap();
+    let networks = Networks::open(scratch.settings());
+    networks.ready(LONG).await.unwrap();
+    let pauses = [Duration::from_millis(100); 2];
+    let weak = Arc::downgrade(&networks);
+    let collected = tokio::spawn(async move { collect_garbage(weak, &pauses).await });
+    for number in 1..=3_u32 {
+        until("GC hangs", || {
+            asked(&scratch, "GC").len() == number as usize
+        })
+        .await;
+        let (_netns, pod) = pod(&scratch, number);
+        let begun = std::time::Instant::now();
+        networks.attach(&pod).await.unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "not as long as GC"
+        );
+        networks.detach(&pod).await.unwrap();
+    }
+    assert!(!collected.await.unwrap(), "it is told as not done");
+    assert_eq!(asked(&scratch, "GC").len(), 3);
+    assert!(networks.in_flight().is_empty());
+}
+
+#[tokio::test]
+async fn a_collection_that_nobody_waits_for_may_take_its_time() {
+    let scratch = scratch("1.1.0", "");
+    std::fs::write(scratch.path("slow"), "").unwrap();
+    let networks = Networks::open(scratch.settings());
+    networks.ready(LONG).await.unwrap();
+    assert!(collect_garbage(Arc::downgrade(&networks), &[]).await);
+    assert!(scratch.path("ended").exists(), "the plugin was killed");
+    assert_eq!(asked(&scratch, "GC").len(), 1);
+}
+
 #[tokio::test]
 async fn a_network_may_forbid_the_collection() {
     let scratch = scratch("1.1.0", r#""disableGC":true,"#);
     let networks = Networks::open(scratch.settings());
     networks.ready(LONG).await.unwrap();
     let network = networks.current.default_network().unwrap();
-    assert!(networks.collect(&network).await, "it is done with");
+    assert_eq!(networks.collect(&network).await, Collection::Done);
     assert!(asked(&scratch, "GC").is_empty());
 }
