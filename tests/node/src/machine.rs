@@ -147,10 +147,23 @@ impl Machine {
         if state == "running" {
             return Ok(state);
         }
-        let failed = ["systemctl", "--failed", "--no-legend", "--plain"];
-        let failed = self.channel.good(SOON, &failed)?;
-        Ok(format!("{state}: {}", failed.trim().replace('\n', "; ")))
+        let failed = failed_units(&self.channel)?;
+        Ok(format!("{state}: {}", failed.join("; ")))
     }
+}
+
+/// The units that systemd calls failed at this moment.
+pub fn failed_units(inside: &Channel) -> Result<Vec<String>, NodeError> {
+    let failed = ["systemctl", "--failed", "--no-legend", "--plain"];
+    let table = inside.good(SOON, &failed)?;
+    Ok(first_words(&table))
+}
+
+/// The first column of a table: in systemctl's a unit's name.
+fn first_words(table: &str) -> Vec<String> {
+    let words = table.lines().filter_map(|line| line.split(' ').next());
+    let words = words.filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
 }
 
 impl Drop for Machine {
@@ -332,5 +345,21 @@ fn node(disk: &Disk) -> String {
              file.driver=file,file.filename={file},log.driver=file,log.filename={}",
             log.display()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_the_first_words_of_the_table() {
+        let table = "cricket.service loaded failed failed cricket: Kubernetes container runtime\n\
+                     systemd-sysctl.service loaded failed failed Apply Kernel Variables\n";
+        assert_eq!(
+            first_words(table),
+            ["cricket.service", "systemd-sysctl.service"]
+        );
+        assert!(first_words("").is_empty() && first_words("\n").is_empty());
     }
 }

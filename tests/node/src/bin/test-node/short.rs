@@ -1,9 +1,11 @@
 //! The short form, which CI runs: cricket as a service, a pod under the systemd driver on cgroup v2,
-//! a restart, kill -9, a reboot. The whole form looks at the driver's work closely before the reboot.
+//! a restart, kill -9, a reboot. No unit may have failed by the way, that of the boot after the
+//! installation among them: what cricket puts into sysctl.d, modules-load.d and tmpfiles.d is read by
+//! units of systemd's. The whole form looks at the driver's work closely before the reboot.
 
 use std::time::Duration;
 
-use cricket_node::machine::SOON;
+use cricket_node::machine::{SOON, failed_units};
 use cricket_node::{Channel, Machine, NodeError, Workshop};
 
 use crate::install::{install, journal};
@@ -22,10 +24,16 @@ pub enum Form {
 
 pub fn run(workshop: &Workshop, form: Form) -> Result<(), NodeError> {
     let machine = Machine::boot(workshop, &[])?;
-    let told = step(machine.inside(), |inside| before_reboot(inside, form))?;
+    // A unit that the emulated machine has failed before there was anything of ours in it.
+    let plain = failed_units(machine.inside())?;
+    let told = step(machine.inside(), |inside| {
+        before_reboot(inside, form, &plain)
+    })?;
     machine.reboot()?;
     let machine = Machine::boot(workshop, &[])?;
-    step(machine.inside(), |inside| after_reboot(inside, &told))?;
+    step(machine.inside(), |inside| {
+        after_reboot(inside, &told, &plain)
+    })?;
     machine.power_off()?;
     println!("node: 2 boots, all as it must be");
     Ok(())
@@ -41,7 +49,7 @@ pub(crate) fn step<T>(
     })
 }
 
-fn before_reboot(inside: &Channel, form: Form) -> Result<String, NodeError> {
+fn before_reboot(inside: &Channel, form: Form, plain: &[String]) -> Result<String, NodeError> {
     let facts = "stat -fc %T /sys/fs/cgroup; cat /sys/module/apparmor/parameters/enabled";
     expect(
         "a machine with cgroup v2 and AppArmor",
@@ -49,7 +57,14 @@ fn before_reboot(inside: &Channel, form: Form) -> Result<String, NodeError> {
         "cgroup2fs\nY",
     )?;
     install(inside, DATA)?;
+    // What an administrator runs after the installation (docs/first-cluster.md).
+    shell(
+        inside,
+        "systemd-tmpfiles --create cricket.conf
+         systemctl restart systemd-modules-load.service systemd-sysctl.service",
+    )?;
     shell(inside, "systemctl start cricket.service")?;
+    none_failed("after the installation", inside, plain)?;
     expect(
         "the unit has CRI-O's name too",
         &shell(inside, "systemctl is-active crio.service")?,
@@ -69,6 +84,8 @@ fn before_reboot(inside: &Channel, form: Form) -> Result<String, NodeError> {
     shell(inside, kill)?;
     guest(inside, &["pod", "check", &told])?;
     say("and over kill -9");
+    // The whole form has containers killed for want of memory after this, whose scopes have failed.
+    none_failed("after restarts with pods", inside, plain)?;
     if form == Form::Whole {
         for line in long(inside, &["scopes"])?.lines() {
             say(line);
@@ -78,7 +95,8 @@ fn before_reboot(inside: &Channel, form: Form) -> Result<String, NodeError> {
     Ok(told)
 }
 
-fn after_reboot(inside: &Channel, told: &str) -> Result<(), NodeError> {
+fn after_reboot(inside: &Channel, told: &str, plain: &[String]) -> Result<(), NodeError> {
+    none_failed("after the boot with cricket installed", inside, plain)?;
     expect(
         "the service after a boot",
         &shell(inside, "systemctl is-active cricket.service")?,
@@ -89,7 +107,28 @@ fn after_reboot(inside: &Channel, told: &str) -> Result<(), NodeError> {
     let told = guest(inside, &["pod", "up"])?;
     guest(inside, &["pod", "down", &told, DATA])?;
     say("pods run again, and leave nothing");
+    none_failed("at the end", inside, plain)?;
+    say("no unit has failed");
     Ok(())
+}
+
+/// Sees that no unit has failed, of cricket's or any other, but those that had without cricket; shows
+/// what systemd says of one that has.
+fn none_failed(when: &str, inside: &Channel, plain: &[String]) -> Result<(), NodeError> {
+    let mut failed = failed_units(inside)?;
+    failed.retain(|unit| !plain.contains(unit));
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let status = ["systemctl", "status", "--no-pager", "--full", "-n", "20"];
+    let names: Vec<&str> = failed.iter().map(String::as_str).collect();
+    // It exits with 3 for a unit that does not run.
+    let output = inside.run(SOON, &[&status[..], &["--"], &names].concat())?;
+    Err(NodeError::Wrong(format!(
+        "{when}, failed units: {}\n{}",
+        failed.join(", "),
+        String::from_utf8_lossy(&output.stdout)
+    )))
 }
 
 pub(crate) fn say(what: &str) {
