@@ -126,7 +126,7 @@ fn prepare(
         .container_create_timeout
         .max(handler::MIN_CREATE_TIMEOUT);
     settings.container_create_timeout = seconds;
-    let runtime_path = runtime_binary(binary_name, &what, &settings, loaded)?;
+    let runtime_path = runtime_binary((name, binary_name), &what, &settings, loaded, warnings)?;
     let monitor_path = monitor_binary(name, &what, &settings, loaded, warnings)?;
     let runtime_root = settings.runtime_root.clone();
     Ok(ReadyHandler {
@@ -140,25 +140,33 @@ fn prepare(
     })
 }
 
+/// `name` is the handler's, `binary_name` that of the program when no key names one.
 fn runtime_binary(
-    name: &str,
+    (name, binary_name): (&str, &str),
     what: &str,
     settings: &Handler,
     loaded: &Loaded,
+    warnings: &mut Vec<Problem>,
 ) -> Result<PathBuf, ConfigError> {
     let platform = format!("{}/{}", std::env::consts::OS, go_arch());
-    let of_platform = settings
-        .platform_runtime_paths
-        .get(&platform)
-        .map(Path::new);
-    if let Some(path) = of_platform.or(settings.runtime_path.as_deref()) {
-        return programs::executable(path, what);
+    let of_platform = settings.platform_runtime_paths.get(&platform);
+    let (named, key) = match (of_platform, &settings.runtime_path) {
+        (Some(path), _) => (Some(Path::new(path)), "platform_runtime_paths"),
+        (None, path) => (path.as_deref(), "runtime_path"),
+    };
+    if let Some(path) = named {
+        let runtime = programs::runtime(path, what, &loaded.sources)?;
+        if let Some(text) = runtime.instead {
+            let key = format!("crio.runtime.runtimes.{name}.{key}");
+            warnings.push(Problem::new(loaded.origins.of(&key).clone(), text));
+        }
+        return Ok(runtime.path);
     }
-    programs::search(name, &loaded.sources).ok_or_else(|| ConfigError::Binary {
+    programs::search(binary_name, &loaded.sources).ok_or_else(|| ConfigError::Binary {
         what: what.to_owned(),
         detail: format!(
-            "there is no `{name}` in $PATH ({}); install it, or set runtime_path in \
-             [crio.runtime.runtimes.{name}]",
+            "there is no `{binary_name}` in $PATH ({}); install it, or set runtime_path in \
+             [crio.runtime.runtimes.{binary_name}]",
             loaded
                 .sources
                 .search_path

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -61,13 +61,57 @@ pub(super) fn executable(path: &Path, what: &str) -> Result<PathBuf, ConfigError
     })
 }
 
-/// A monitor, and why it is not the one that was named.
+/// A program that a key names, or another in its place.
 #[derive(Debug)]
-pub(super) struct Monitor {
-    /// cricket's conmon.
+pub(super) struct Found {
+    /// What is to be run.
     pub path: PathBuf,
-    /// Set when the named one was passed over.
+    /// Set when the named one was passed over: which, and why.
     pub instead: Option<String>,
+}
+
+/// Where CRI-O's packages have programs of their own. They install a drop-in that names the OCI
+/// runtimes there, which stays when the package and its programs are removed.
+const OF_CRIO: &str = "/usr/libexec/crio";
+
+/// The OCI runtime that a key names, or the node's own of that name for one that has gone with
+/// CRI-O's package.
+pub(super) fn runtime(named: &Path, what: &str, sources: &Sources) -> Result<Found, ConfigError> {
+    let missing = match executable(named, what) {
+        Ok(path) => {
+            return Ok(Found {
+                path,
+                instead: None,
+            });
+        }
+        Err(missing) => missing,
+    };
+    let gone = fs::metadata(named).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let name = named.file_name().and_then(OsStr::to_str);
+    let Some(name) = name.filter(|_| gone && named.parent() == Some(Path::new(OF_CRIO))) else {
+        return Err(missing);
+    };
+    match search(name, sources) {
+        Some(path) => {
+            let text = format!(
+                "{} has gone with CRI-O's package; {} is used instead, change the key",
+                named.display(),
+                path.display()
+            );
+            Ok(Found {
+                path,
+                instead: Some(text),
+            })
+        }
+        None => Err(ConfigError::Binary {
+            what: what.to_owned(),
+            detail: format!(
+                "{} is not there (CRI-O's package brings it), and there is no `{name}` in $PATH; \
+                 install it, or change the key",
+                named.display()
+            ),
+        }),
+    }
 }
 
 /// The monitor that a key names, or the installed one.
@@ -78,17 +122,17 @@ pub(super) fn monitor(
     named: Option<&Path>,
     what: &str,
     sources: &Sources,
-) -> Result<Monitor, ConfigError> {
+) -> Result<Found, ConfigError> {
     let what = format!("{what}: its monitor");
     let Some(named) = named else {
-        return own(&CONMON, &what, sources).map(|path| Monitor {
+        return own(&CONMON, &what, sources).map(|path| Found {
             path,
             instead: None,
         });
     };
     let named_works = executable(named, &what);
     if named_works.is_ok() && is_own_monitor(named) {
-        return Ok(Monitor {
+        return Ok(Found {
             path: named.to_owned(),
             instead: None,
         });
@@ -103,7 +147,7 @@ pub(super) fn monitor(
         named.display(),
         path.display()
     );
-    Ok(Monitor {
+    Ok(Found {
         path,
         instead: Some(text),
     })

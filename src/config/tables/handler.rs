@@ -24,7 +24,8 @@ pub const MIN_CREATE_TIMEOUT: i64 = 30;
 table! {
     /// One OCI runtime, chosen by the name of a RuntimeClass's handler.
     Handler {
-        /// Path of the runtime's binary. Empty looks for the handler's name in $PATH.
+        /// Path of the runtime's binary. Empty looks for the handler's name in $PATH. For one in
+        /// `/usr/libexec/crio` that is not there any more, the name is looked for in $PATH too.
         runtime_path: Option<PathBuf> = None;
 
         /// Kind of the runtime: `oci` for runc's command line. `pod` (conmon-rs) is run as `oci`.

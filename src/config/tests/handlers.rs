@@ -175,6 +175,45 @@ fn a_monitor_of_cri_o_is_passed_over_for_our_own() {
 }
 
 #[test]
+fn a_runtime_that_went_with_cri_o_is_taken_from_path_and_any_other_is_missed() {
+    let gone = "/usr/libexec/crio/runtime-of-a-test";
+    let with = |path: &str| {
+        let text = format!(
+            "[crio.runtime]\ndefault_runtime = \"a\"\n[crio.runtime.runtimes.a]\n\
+             runtime_path = \"{path}\"\nruntime_root = \"/run/a\"\n"
+        );
+        Node::with(&text)
+    };
+    let node = with(gone);
+    let error = ready(&node).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "runtime handler `a`: {gone} is not there (CRI-O's package brings it), and there is no \
+             `runtime-of-a-test` in $PATH; install it, or change the key"
+        )
+    );
+    node.program("bin/runtime-of-a-test");
+    let handlers = ready(&node).unwrap();
+    let found = node.path("bin/runtime-of-a-test");
+    assert_eq!(handlers.ready[0].runtime_path, found);
+    assert_eq!(handlers.ready[0].runtime_root.to_str(), Some("/run/a"));
+    let said: Vec<_> = handlers.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    let want = format!(
+        "crio.conf:4:1: {gone} has gone with CRI-O's package; {} is used instead, change the key",
+        found.display()
+    );
+    assert!(said[0].ends_with(&want), "{said:?}");
+
+    // One that the administrator has put somewhere is not guessed at.
+    for path in ["/usr/libexec/crio/sub/crun", "/opt/nonexistent/crun"] {
+        let error = ready(&with(path)).unwrap_err().to_string();
+        assert!(error.contains(&format!("{path}: No such file")), "{error}");
+    }
+}
+
+#[test]
 fn the_text_that_tells_conmons_apart_is_in_ours() {
     let source = include_str!("../../../conmon/src/main.rs");
     assert!(

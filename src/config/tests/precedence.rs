@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Node;
-use crate::config::LogFormat;
 use crate::config::place::Origin;
+use crate::config::{LogFormat, handlers};
 
 #[test]
 fn later_sources_win_and_say_so() {
@@ -184,7 +184,7 @@ fn process_options_come_from_flags_and_variables_only() {
 }
 
 #[test]
-fn a_configuration_of_cri_o_loads_without_a_word() {
+fn a_configuration_of_cri_o_loads_without_a_word_and_its_handlers_are_found() {
     // What CRI-O's packages install, in substance: every line that is not a comment there.
     let text = "[crio]\ninternal_wipe = true\n[crio.api]\n[crio.runtime]\n\
          default_runtime = \"crun\"\n[crio.runtime.runtimes.crun]\n\
@@ -193,7 +193,24 @@ fn a_configuration_of_cri_o_loads_without_a_word() {
          runtime_path = \"/usr/libexec/crio/runc\"\nruntime_root = \"/run/runc\"\n\
          [crio.image]\nsignature_policy = \"/etc/crio/policy.json\"\n[crio.network]\n\
          [crio.metrics]\n[crio.tracing]\n[crio.stats]\n[crio.nri]\n";
-    assert_eq!(Node::with(text).complaints(), "");
+    let node = Node::with(text);
+    assert_eq!(node.complaints(), "");
+    // Its programs go with the package, the file stays.
+    let found = handlers(&node.load().unwrap()).unwrap();
+    assert_eq!(found.default, "crun");
+    for (handler, name) in found.ready.iter().zip(["crun", "runc"]) {
+        assert_eq!(handler.name, name);
+        let own = Path::new("/usr/libexec/crio").join(name);
+        let expected = if own.exists() {
+            own
+        } else {
+            node.path("bin").join(name)
+        };
+        assert_eq!(handler.runtime_path, expected);
+        assert_eq!(handler.runtime_root, Path::new("/run").join(name));
+        assert_eq!(handler.monitor_path, node.path("usr/lib/cricket/conmon"));
+    }
+    assert_eq!(found.ready.len(), 2);
 }
 
 #[test]
