@@ -6,8 +6,8 @@ use super::choice::CgroupManager;
 use super::document::Findings;
 use super::place::{Origin, Origins, Problem};
 use super::schema::{Status, Table};
-use super::suggest;
 use super::tables::{Config, handler};
+use super::{handlers, suggest};
 
 /// Checks the keys against each other.
 pub(super) fn whole(config: &Config, origins: &Origins, findings: &mut Findings) {
@@ -40,7 +40,9 @@ pub(super) fn whole(config: &Config, origins: &Origins, findings: &mut Findings)
     }
     for (name, handler) in &config.runtime.runtimes {
         let path = format!("crio.runtime.runtimes.{name}");
-        if let Some(text) = monitor_cgroup(manager, &handler.monitor_cgroup) {
+        let own = config.runtime.conmon_cgroup.is_empty() || !handlers::obeys_old_keys(handler);
+        let found = own.then(|| monitor_cgroup(manager, &handler.monitor_cgroup));
+        if let Some(text) = found.flatten() {
             let origin = origins.of(&format!("{path}.monitor_cgroup"));
             refuse(origin, format!("`monitor_cgroup`: {text}"));
         }

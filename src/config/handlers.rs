@@ -12,7 +12,7 @@ use super::load::Loaded;
 use super::place::Problem;
 use super::programs;
 use super::quantity::EnvVar;
-use super::tables::{Config, Handler, handler};
+use super::tables::{Config, Handler, Runtime, handler};
 
 /// A runtime handler whose programs exist.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +135,7 @@ fn prepare(
         runtime_root: runtime_root.unwrap_or_else(|| Path::new("/run").join(binary_name)),
         monitor_path,
         monitor_cgroup: monitor_cgroup(&settings, &loaded.config),
-        monitor_env: monitor_env(&settings, &runtime.conmon_env),
+        monitor_env: monitor_env(&settings, runtime),
         settings,
     })
 }
@@ -177,6 +177,12 @@ fn runtime_binary(
     })
 }
 
+/// Whether the keys of old (`conmon`, `conmon_cgroup`, `conmon_env`), where they are set, stand above
+/// those of this handler: CRI-O has it so for its `oci` handlers alone.
+pub(super) fn obeys_old_keys(settings: &Handler) -> bool {
+    settings.runtime_type == RuntimeType::Oci
+}
+
 fn monitor_binary(
     name: &str,
     what: &str,
@@ -184,12 +190,13 @@ fn monitor_binary(
     loaded: &Loaded,
     warnings: &mut Vec<Problem>,
 ) -> Result<PathBuf, ConfigError> {
-    let (named, key) = match (&settings.monitor_path, &loaded.config.runtime.conmon) {
-        (Some(path), _) => (
-            Some(path),
+    let old = loaded.config.runtime.conmon.as_ref();
+    let (named, key) = match old.filter(|_| obeys_old_keys(settings)) {
+        Some(path) => (Some(path), "crio.runtime.conmon".to_owned()),
+        None => (
+            settings.monitor_path.as_ref(),
             format!("crio.runtime.runtimes.{name}.monitor_path"),
         ),
-        (None, deprecated) => (deprecated.as_ref(), "crio.runtime.conmon".to_owned()),
     };
     let monitor = programs::monitor(named.map(PathBuf::as_path), what, &loaded.sources)?;
     if let Some(text) = monitor.instead {
@@ -198,32 +205,32 @@ fn monitor_binary(
     Ok(monitor.path)
 }
 
+/// CRI-O's default with systemd.
+const MONITOR_SLICE: &str = "system.slice";
+
 fn monitor_cgroup(settings: &Handler, config: &Config) -> String {
-    let default = match config.runtime.cgroup_manager {
-        CgroupManager::Systemd => "system.slice",
-        CgroupManager::Cgroupfs => "",
+    let old = config.runtime.conmon_cgroup.as_str();
+    let named = match !old.is_empty() && obeys_old_keys(settings) {
+        true => old,
+        false => settings.monitor_cgroup.as_str(),
     };
-    let named = [
-        settings.monitor_cgroup.as_str(),
-        config.runtime.conmon_cgroup.as_str(),
-    ];
-    named
-        .into_iter()
-        .find(|name| !name.is_empty())
-        .unwrap_or(default)
-        .to_owned()
+    match (config.runtime.cgroup_manager, named) {
+        (CgroupManager::Systemd, "") => MONITOR_SLICE,
+        (_, named) => named,
+    }
+    .to_owned()
 }
 
-fn monitor_env(settings: &Handler, deprecated: &[EnvVar]) -> Vec<EnvVar> {
-    let path = EnvVar {
+fn monitor_env(settings: &Handler, runtime: &Runtime) -> Vec<EnvVar> {
+    let old = Some(&runtime.conmon_env).filter(|_| obeys_old_keys(settings));
+    let set = old.into_iter().chain([&settings.monitor_env]);
+    let path = || EnvVar {
         name: "PATH".to_owned(),
         value: MONITOR_PATH.to_owned(),
     };
-    match (settings.monitor_env.as_slice(), deprecated) {
-        ([], []) => vec![path],
-        ([], old) => old.to_vec(),
-        (own, _) => own.to_vec(),
-    }
+    set.into_iter()
+        .find(|env| !env.is_empty())
+        .map_or_else(|| vec![path()], Vec::clone)
 }
 
 /// The architecture as Go and OCI platforms call it.

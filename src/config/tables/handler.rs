@@ -51,7 +51,7 @@ table! {
         /// hooks and runtime. The default handler allows the first two when it says nothing.
         allowed_annotations: Vec<String> = [];
 
-        /// Path of the monitor. Empty means `conmon` of `crio.runtime`.
+        /// Path of the monitor. Empty looks for it as `conmon` of `crio.runtime` does.
         monitor_path: Option<PathBuf> = None;
 
         /// Cgroup of the monitors. With systemd: a slice, or `pod` for the pod's; empty means

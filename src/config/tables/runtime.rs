@@ -61,15 +61,16 @@ table! {
 
         /// Path of the conmon binary. Empty looks beside the daemon's own binary and in its
         /// `../lib/cricket` and `../libexec/cricket`, then for `cricket-conmon` in $PATH. It must be
-        /// cricket's own conmon: the C program of the same name speaks another protocol.
+        /// cricket's own conmon: the C program of the same name speaks another protocol. Where it is
+        /// set, it stands above monitor_path of the handlers.
         conmon: Option<PathBuf> = None, flag = "conmon", env = "CONTAINER_CONMON",
             status = Deprecated("use monitor_path of the handler");
 
-        /// Cgroup of the monitors.
+        /// Cgroup of the monitors. Where it is set, it stands above monitor_cgroup of the handlers.
         conmon_cgroup: String = "", flag = "conmon-cgroup", env = "CONTAINER_CONMON_CGROUP",
             status = Deprecated("use monitor_cgroup of the handler");
 
-        /// Environment of the monitors.
+        /// Environment of the monitors. Where it is set, it stands above monitor_env of the handlers.
         conmon_env: Vec<EnvVar> = Vec::new(), flag = "conmon-env", env = "CONTAINER_CONMON_ENV",
             status = Deprecated("use monitor_env of the handler");
 

@@ -158,9 +158,9 @@ fn a_monitor_of_cri_o_is_passed_over_for_our_own() {
         assert_eq!(handler.monitor_path, node.path("usr/lib/cricket/conmon"));
     }
     let said: Vec<_> = handlers.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].contains("crio.conf:4:1: "), "{said:?}");
-    assert!(said[1].contains("crio.conf:2:1: "), "{said:?}");
+    // The key of old stands above the handler's and is blamed once.
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("crio.conf:2:1: "), "{said:?}");
     assert!(
         said[0].contains("usr/bin/conmon is not cricket's conmon; "),
         "{said:?}"
@@ -211,6 +211,56 @@ fn a_runtime_that_went_with_cri_o_is_taken_from_path_and_any_other_is_missed() {
         let error = ready(&with(path)).unwrap_err().to_string();
         assert!(error.contains(&format!("{path}: No such file")), "{error}");
     }
+}
+
+#[test]
+fn the_keys_of_old_stand_above_those_of_the_handlers() {
+    // As CRI-O's TranslateMonitorFieldsForHandler has it: for `oci` handlers, where they are set.
+    let node = Node::new();
+    for name in ["old", "own"] {
+        node.program(name);
+    }
+    let (old, own) = (node.path("old"), node.path("own"));
+    let handler = |kind: &str| {
+        format!(
+            "[crio.runtime.runtimes.crun]\nruntime_type = \"{kind}\"\nmonitor_path = \"{}\"\n\
+             monitor_cgroup = \"own.slice\"\nmonitor_env = [\"OWN=1\"]\n",
+            own.display()
+        )
+    };
+    let keys = format!(
+        "[crio.runtime]\nconmon = \"{}\"\nconmon_cgroup = \"pod\"\nconmon_env = [\"OLD=1\"]\n",
+        old.display()
+    );
+    let of = |node: &Node| {
+        let handlers = ready(node).unwrap();
+        let one = &handlers.ready[0];
+        let env: Vec<String> = one.monitor_env.iter().map(|it| it.name.clone()).collect();
+        (
+            one.monitor_path.clone(),
+            one.monitor_cgroup.clone(),
+            env.join(","),
+        )
+    };
+    let node = node.file("crio.conf", &format!("{keys}{}", handler("oci")));
+    assert_eq!(of(&node), (old.clone(), "pod".into(), "OLD".into()));
+    // Of the built-in handler too.
+    assert_eq!(ready(&node).unwrap().ready[1].monitor_cgroup, "pod");
+    let node = node.file("crio.conf", &format!("{keys}{}", handler("pod")));
+    assert_eq!(of(&node), (own.clone(), "own.slice".into(), "OWN".into()));
+    let node = node.file("crio.conf", &handler("oci"));
+    assert_eq!(of(&node), (own.clone(), "own.slice".into(), "OWN".into()));
+    let node = node.file("crio.conf", &keys);
+    assert_eq!(of(&node), (old, "pod".into(), "OLD".into()));
+}
+
+#[test]
+fn a_cgroup_of_a_handler_that_does_not_count_is_not_checked() {
+    let node = Node::with(
+        "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\nconmon_cgroup = \"pod\"\n\
+         [crio.runtime.runtimes.crun]\nmonitor_cgroup = \"own.slice\"\n",
+    );
+    assert_eq!(ready(&node).unwrap().ready[0].monitor_cgroup, "pod");
 }
 
 #[test]
