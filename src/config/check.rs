@@ -89,7 +89,10 @@ fn monitor_cgroup(manager: CgroupManager, cgroup: &str) -> Option<String> {
             cgroup.ends_with(".slice"),
             "a name that ends in `.slice`, or `pod`",
         ),
-        CgroupManager::Cgroupfs => (false, "`pod` or an empty string"),
+        CgroupManager::Cgroupfs => (
+            cgroup == handlers::MONITOR_SLICE,
+            "`pod` or an empty string",
+        ),
     };
     if legal || matches!(cgroup, "" | "pod") {
         return None;

@@ -205,8 +205,9 @@ fn monitor_binary(
     Ok(monitor.path)
 }
 
-/// CRI-O's default with systemd.
-const MONITOR_SLICE: &str = "system.slice";
+/// CRI-O's default with systemd, which stands in many configurations. With cgroupfs there are no
+/// slices, and CRI-O takes it for an empty one.
+pub(super) const MONITOR_SLICE: &str = "system.slice";
 
 fn monitor_cgroup(settings: &Handler, config: &Config) -> String {
     let old = config.runtime.conmon_cgroup.as_str();
@@ -216,6 +217,7 @@ fn monitor_cgroup(settings: &Handler, config: &Config) -> String {
     };
     match (config.runtime.cgroup_manager, named) {
         (CgroupManager::Systemd, "") => MONITOR_SLICE,
+        (CgroupManager::Cgroupfs, MONITOR_SLICE) => "",
         (_, named) => named,
     }
     .to_owned()

@@ -55,7 +55,8 @@ table! {
         monitor_path: Option<PathBuf> = None;
 
         /// Cgroup of the monitors. With systemd: a slice, or `pod` for the pod's; empty means
-        /// `system.slice`. With cgroupfs: `pod`, or empty for one of their own.
+        /// `system.slice`. With cgroupfs: `pod`, or empty for one of their own, for which
+        /// `system.slice` is taken too.
         monitor_cgroup: String = "";
 
         /// Environment of the monitors and, through them, of the runtime.

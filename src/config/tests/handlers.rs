@@ -264,6 +264,19 @@ fn a_cgroup_of_a_handler_that_does_not_count_is_not_checked() {
 }
 
 #[test]
+fn with_cgroupfs_the_default_slice_of_a_configuration_means_none() {
+    for text in [
+        "conmon_cgroup = \"system.slice\"\n",
+        "[crio.runtime.runtimes.crun]\nmonitor_cgroup = \"system.slice\"\n",
+    ] {
+        let node = Node::with(&format!(
+            "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\n{text}"
+        ));
+        assert_eq!(ready(&node).unwrap().ready[0].monitor_cgroup, "", "{text}");
+    }
+}
+
+#[test]
 fn the_text_that_tells_conmons_apart_is_in_ours() {
     let source = include_str!("../../../conmon/src/main.rs");
     assert!(

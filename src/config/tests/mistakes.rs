@@ -136,10 +136,10 @@ const CASES: &[(&str, &str)] = &[
          mean `runc`?\n  2 | default_runtime = \"rucn\"\n    | ^^^^^^^^^^^^^^^",
     ),
     (
-        "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\nconmon_cgroup = \"system.slice\"\n",
+        "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\nconmon_cgroup = \"pods.slice\"\n",
         "error: crio.conf:3:1: `conmon_cgroup`: with cgroup_manager = \"cgroupfs\" it must be \
-         `pod` or an empty string, found `system.slice`\n  3 | conmon_cgroup = \
-         \"system.slice\"\n    | ^^^^^^^^^^^^^",
+         `pod` or an empty string, found `pods.slice`\n  3 | conmon_cgroup = \
+         \"pods.slice\"\n    | ^^^^^^^^^^^^^",
     ),
     (
         "[crio.runtime.workloads.w]\nannotation_prefix = \"x\"\n",
