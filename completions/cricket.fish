@@ -94,7 +94,7 @@ complete -c cricket -n "__fish_cricket_needs_command" -l log-journald -d 'Write 
 complete -c cricket -n "__fish_cricket_needs_command" -l container-exits-dir -d 'Directory of exit files. [env: CONTAINER_EXITS_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l container-attach-socket-dir -d 'Directory of attach sockets. [env: CONTAINER_ATTACH_SOCKET_DIR]' -r -F
 complete -c cricket -n "__fish_cricket_needs_command" -l bind-mount-prefix -d 'Where the host\'s root is mounted when the daemon itself runs in a container. [env: CONTAINER_BIND_MOUNT_PREFIX]' -r -F
-complete -c cricket -n "__fish_cricket_needs_command" -l read-only -d 'Give every container that is not privileged a read-only root filesystem, with a tmpfs on /run, /tmp and /var/tmp. [env: CONTAINER_READ_ONLY]' -r
+complete -c cricket -n "__fish_cricket_needs_command" -l read-only -d 'Give every container a read-only root filesystem, privileged ones too, with a tmpfs on /run, /tmp and /var/tmp. [env: CONTAINER_READ_ONLY]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l uid-mappings -d 'User ids of one user namespace for all containers. [env: CONTAINER_UID_MAPPINGS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l gid-mappings -d 'Group ids of one user namespace for all containers. [env: CONTAINER_GID_MAPPINGS]' -r
 complete -c cricket -n "__fish_cricket_needs_command" -l minimum-mappable-uid -d 'Lowest user id of the host that a mapping may name. [env: CONTAINER_MINIMUM_MAPPABLE_UID]' -r

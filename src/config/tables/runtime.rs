@@ -214,7 +214,7 @@ table! {
             flag = "bind-mount-prefix", env = "CONTAINER_BIND_MOUNT_PREFIX",
             status = Accepted("this version does not run in a container");
 
-        /// Give every container that is not privileged a read-only root filesystem, with a tmpfs on
+        /// Give every container a read-only root filesystem, privileged ones too, with a tmpfs on
         /// /run, /tmp and /var/tmp.
         read_only: bool = false, flag = "read-only", env = "CONTAINER_READ_ONLY";
 

@@ -307,3 +307,21 @@ fn a_mount_above_the_storage_does_not_hold_other_containers() {
         assert_eq!(mount.unwrap()["options"][1], want, "{from} {peers:?}");
     }
 }
+
+#[test]
+fn a_node_that_is_read_only_makes_every_root_so_also_that_of_a_privileged_container() {
+    // CRI-O's `ReadOnly` asks for the key and the request, and not for privileges.
+    for privileged in [false, true] {
+        let mut it = Fixture::minimal();
+        it.settings.read_only = true;
+        it.pod.privileged = privileged;
+        it.config.security.privileged = privileged;
+        let json = it.json();
+        assert_eq!(json["root"]["readonly"], true);
+        let mounts = json["mounts"].as_array().unwrap();
+        for path in ["/run", "/tmp", "/var/tmp"] {
+            let on = |mount: &&serde_json::Value| mount["destination"] == path;
+            assert_eq!(mounts.iter().find(on).unwrap()["type"], "tmpfs", "{path}");
+        }
+    }
+}
