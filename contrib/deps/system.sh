@@ -48,6 +48,8 @@ need mount mount util-linux
 need ip iproute2 iproute2
 need iptables iptables iptables
 need nft nftables nftables
+# The compiler of AppArmor profiles, for kernels that have AppArmor on, as Debian's.
+need apparmor_parser apparmor apparmor
 # One is enough for a node, and crun, which would become the default, is the owner's choice.
 if [ "$mode" != install ] || ! command -v crun >/dev/null; then need runc runc runc; fi
 need "$cni" containernetworking-plugins cni-plugins

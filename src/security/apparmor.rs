@@ -35,8 +35,9 @@ const PROFILE: &str = include_str!("../../contrib/apparmor/crio-default");
 pub enum AppArmorError {
     /// The compiler is not there.
     #[error(
-        "AppArmor profile {DEFAULT}: {PARSER} is not in $PATH; install it (package apparmor), or \
-         set apparmor_profile = \"unconfined\" or to a profile that is loaded"
+        "AppArmor profile {DEFAULT}: it is not loaded and {PARSER} is not in $PATH; install it \
+         (package apparmor) and reload cricket, or set apparmor_profile = \"unconfined\" or to a \
+         profile that is loaded"
     )]
     NoParser,
     /// The compiler did not take the profile.
@@ -80,6 +81,8 @@ pub enum AppArmorError {
 #[derive(Clone, Debug)]
 pub struct AppArmor {
     kernel: PathBuf,
+    /// The compiler, by name or path.
+    parser: String,
 }
 
 impl AppArmor {
@@ -87,19 +90,34 @@ impl AppArmor {
     pub fn at(kernel: &Path) -> Self {
         Self {
             kernel: kernel.to_owned(),
+            parser: PARSER.to_owned(),
         }
     }
 
     /// Makes sure that the configured profile (`apparmor_profile`) is loaded and returns its name:
     /// ours is compiled and loaded anew, so that an upgrade of the daemon brings its own; another
-    /// must be there. `None`: containers are unconfined. Blocks.
+    /// must be there. `None`: containers that name no profile are unconfined. So they are, with a
+    /// warning, where ours is not there and neither is the compiler: a node without it starts with
+    /// CRI-O too. Blocks.
     ///
     /// # Errors
-    /// When the profile is not there and cannot be loaded.
+    /// When the profile is not there, or ours does not compile.
     pub fn prepare(&self, profile: &str) -> Result<Option<String>, AppArmorError> {
         match profile {
             UNCONFINED => return Ok(None),
-            "" | DEFAULT => load_default()?,
+            "" | DEFAULT => match self.load_default() {
+                Err(missing @ AppArmorError::NoParser) if self.check(KEY, DEFAULT).is_err() => {
+                    tracing::warn!("containers run without an AppArmor profile: {missing}");
+                    return Ok(None);
+                }
+                Err(AppArmorError::NoParser) => {
+                    tracing::info!(
+                        profile = DEFAULT,
+                        "the AppArmor profile that is loaded is taken: no {PARSER} in $PATH"
+                    );
+                }
+                loaded => loaded?,
+            },
             other => self.check(KEY, other)?,
         }
         let name = if profile.is_empty() { DEFAULT } else { profile };
@@ -119,10 +137,15 @@ impl AppArmor {
                     profile = name,
                     "the AppArmor profile was unloaded; loaded again"
                 );
-                load_default()
+                self.load_default()
             }
             checked => checked,
         }
+    }
+
+    /// Compiles and loads the default profile, over an older one of its name.
+    fn load_default(&self) -> Result<(), AppArmorError> {
+        parser::load(&self.parser, PROFILE, parser::DEADLINE)
     }
 
     fn check(&self, field: &'static str, name: &str) -> Result<(), AppArmorError> {
@@ -153,11 +176,6 @@ impl AppArmor {
             list,
         })
     }
-}
-
-/// Compiles and loads the default profile, over an older one of its name.
-fn load_default() -> Result<(), AppArmorError> {
-    parser::load(PARSER, PROFILE, parser::DEADLINE)
 }
 
 #[cfg(test)]
@@ -220,6 +238,34 @@ mod tests {
                 .to_string()
                 .contains("/nonexistent-apparmor/profiles")
         );
+    }
+
+    #[test]
+    fn without_the_compiler_containers_are_unconfined_unless_the_profile_is_there() {
+        let without_parser = |list: &str| {
+            let (dir, mut node) = node(list);
+            node.parser = "/nonexistent/apparmor_parser".to_owned();
+            (dir, node)
+        };
+        let (_dir, bare) = without_parser("mine (enforce)\n");
+        for ours in ["", DEFAULT] {
+            assert_eq!(bare.prepare(ours).unwrap(), None);
+        }
+        // A profile that somebody else has loaded needs no compiler, as the default or by request.
+        assert_eq!(bare.prepare("mine").unwrap().as_deref(), Some("mine"));
+        bare.ensure("f", "mine").unwrap();
+        // A container that names one does not run without it.
+        for (name, want) in [
+            ("theirs", "`theirs` is not loaded on this node"),
+            (DEFAULT, "(package apparmor)"),
+        ] {
+            let said = bare.ensure("f", name).unwrap_err().to_string();
+            assert!(said.contains(want), "{said}");
+        }
+        assert!(bare.prepare("theirs").is_err());
+
+        let (_dir, loaded) = without_parser("crio-default (enforce)\n");
+        assert_eq!(loaded.prepare("").unwrap().as_deref(), Some(DEFAULT));
     }
 
     #[test]

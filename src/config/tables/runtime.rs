@@ -100,8 +100,9 @@ table! {
             flag = "privileged-seccomp-profile", env = "CONTAINER_PRIVILEGED_SECCOMP_PROFILE";
 
         /// AppArmor profile of containers that ask for the runtime's default, where the node has
-        /// AppArmor. `crio-default` is loaded when the daemon starts, which needs apparmor_parser;
-        /// another must be loaded; `unconfined` means none.
+        /// AppArmor. `crio-default` is loaded when the daemon starts, which needs apparmor_parser:
+        /// without it, and with none of that name loaded, such containers have none, and the log
+        /// warns. Another must be loaded; `unconfined` means none.
         apparmor_profile: String = "crio-default",
             flag = "apparmor-profile", env = "CONTAINER_APPARMOR_PROFILE";
 
