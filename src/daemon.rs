@@ -142,6 +142,21 @@ pub fn check_image_files(loaded: &Loaded) -> Vec<String> {
     settings::image_files(loaded).check()
 }
 
+/// What cannot be used of the configured handlers, and was left out or replaced. Blocks.
+///
+/// # Errors
+/// When the default handler cannot be used.
+pub fn check_handlers(loaded: &Loaded) -> Result<Vec<config::Problem>, DaemonError> {
+    let (found, _) = security::handlers(loaded, &host::Kernel::facts())?;
+    Ok(found.warnings)
+}
+
+/// What is wrong with the seccomp and AppArmor profiles, the time zone and the default mounts that the
+/// configuration gives to containers, each in one line. Blocks.
+pub fn check_profiles_and_files(loaded: &Loaded) -> Vec<String> {
+    security::check(loaded)
+}
+
 /// What is wrong with the node's hook files, each in one line. Blocks.
 pub fn check_hook_files(loaded: &Loaded) -> Vec<String> {
     hooks::Directories::new(loaded.config.runtime.hooks_dir.clone()).problems()
@@ -300,8 +315,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     if let Some(missing) = cgroups.no_memory() {
         tracing::error!("{missing}");
     }
-    let host = host::facts(&cgroups)?;
-    let found = config::handlers(loaded)?;
+    let kernel = host::Kernel::facts();
+    let host = host::facts(&cgroups, &kernel)?;
+    let (found, handler_seccomp) = security::handlers(loaded, &kernel)?;
     for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
@@ -321,8 +337,10 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let _told = blocking(move || room.reload_registries(registries)).await;
     let networks = Networks::open(settings::network(config));
     let selinux = security::selinux(config)?;
+    let (apparmor, apparmor_default) = security::apparmor(config, &kernel)?;
+    let profiles = security::profiles(config, &kernel, handler_seccomp, apparmor_default)?;
     let containers = Containers::open(
-        settings::container(loaded, host.clone(), selinux.clone())?,
+        settings::container(loaded, host.clone(), profiles, apparmor, selinux.clone())?,
         container::Rooms {
             run_dir: run_dir.clone(),
             cgroups: Arc::clone(&cgroups),

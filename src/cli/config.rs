@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{CliError, exit, load_config, print};
 use crate::config;
+use crate::daemon::DaemonError;
 
 pub(super) fn command() -> Command {
     Command::new("config")
@@ -22,9 +23,10 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .conflicts_with("default")
                 .help(
-                    "Only check: files, values, the programs that handlers need, registries.conf, \
-                     policy.json with its keys, registries.d, certs.d and OCI hooks; the exit code is not 0 \
-                     when there is anything to report",
+                    "Only check: files, values, the programs that handlers need, seccomp and AppArmor \
+                     profiles, the time zone, default mounts, registries.conf, policy.json with its keys, \
+                     registries.d, certs.d and OCI hooks; the exit code is not 0 when there is anything to \
+                     report",
                 ),
         )
 }
@@ -45,14 +47,18 @@ pub(super) fn run(matches: &ArgMatches, own: &ArgMatches) -> Result<ExitCode, Cl
 
 fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
     warn(&loaded.warnings);
-    let handlers = config::handlers(loaded)?;
-    warn(&handlers.warnings);
-    let mut files = crate::daemon::check_image_files(loaded);
+    let handlers = crate::daemon::check_handlers(loaded).map_err(|error| match error {
+        DaemonError::Config(error) => CliError::Config(error),
+        error => CliError::Daemon(Box::new(error)),
+    })?;
+    warn(&handlers);
+    let mut files = crate::daemon::check_profiles_and_files(loaded);
+    files.extend(crate::daemon::check_image_files(loaded));
     files.extend(crate::daemon::check_hook_files(loaded));
     for problem in &files {
         eprintln!("warning: {problem}");
     }
-    if loaded.warnings.is_empty() && handlers.warnings.is_empty() && files.is_empty() {
+    if loaded.warnings.is_empty() && handlers.is_empty() && files.is_empty() {
         print(b"the configuration is in order\n")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -44,6 +44,38 @@ pub struct Handlers {
     pub warnings: Vec<Problem>,
 }
 
+impl Handlers {
+    /// Leaves out, with a warning, the handlers for which `fault` knows a reason; the default one
+    /// must work.
+    ///
+    /// # Errors
+    /// The fault of the default handler.
+    pub fn leave_out<E: std::fmt::Display>(
+        &mut self,
+        loaded: &Loaded,
+        key: &str,
+        mut fault: impl FnMut(&ReadyHandler) -> Option<E>,
+    ) -> Result<(), E> {
+        let mut usable = Vec::new();
+        for handler in std::mem::take(&mut self.ready) {
+            match fault(&handler) {
+                None => usable.push(handler),
+                Some(error) if handler.name == self.default => return Err(error),
+                Some(error) => {
+                    let name = &handler.name;
+                    let path = format!("crio.runtime.runtimes.{name}.{key}");
+                    self.warnings.push(Problem::new(
+                        loaded.origins.of(&path).clone(),
+                        format!("runtime handler `{name}`: {error}; the handler is left out"),
+                    ));
+                }
+            }
+        }
+        self.ready = usable;
+        Ok(())
+    }
+}
+
 /// The environment of a monitor when the file gives none, as in CRI-O.
 const MONITOR_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

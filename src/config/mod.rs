@@ -33,7 +33,7 @@ pub use choice::{
     CgroupManager, CheckpointLevel, ImageVolumes, LogFormat, ShortNameMode, TlsVersion,
 };
 pub use error::ConfigError;
-pub use handlers::{ReadyHandler, handlers, pause_binary};
+pub use handlers::{Handlers, ReadyHandler, handlers, pause_binary};
 pub use load::{Loaded, load};
 pub use manual::page as manual_page;
 pub use node_files::{default_mounts, localtime};

@@ -15,11 +15,33 @@ const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 /// MAX_ARG_STRLEN of exec(2): 32 pages, whatever their size.
 const EXEC_STRING_PAGES: usize = 32;
 
+/// What the kernel can that decides about profiles of containers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    /// It filters system calls.
+    pub seccomp: bool,
+    /// AppArmor is on.
+    pub apparmor: bool,
+    /// Its version, major and minor; 0.0 when it does not say.
+    pub version: (u32, u32),
+}
+
+impl Kernel {
+    /// Asks it.
+    pub(super) fn facts() -> Self {
+        Self {
+            seccomp: Path::new(SECCOMP).exists(),
+            apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
+            version: kernel(),
+        }
+    }
+}
+
 /// Asks the kernel.
 ///
 /// # Errors
 /// When the daemon cannot read its own capabilities.
-pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
+pub(super) fn facts(cgroups: &Cgroups, kernel: &Kernel) -> Result<Host, CapabilityError> {
     let controllers = cgroups.controllers();
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     let sys_resource = CapSet::named("SYS_RESOURCE")?;
@@ -30,14 +52,13 @@ pub(super) fn facts(cgroups: &Cgroups) -> Result<Host, CapabilityError> {
         swap_accounting: controllers.swap,
         own_oom_score_adj: own.trim().parse().unwrap_or(0),
         can_lower_oom: CapSet::own_effective()?.contains(sys_resource),
-        seccomp: Path::new(SECCOMP).exists(),
-        apparmor: fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')),
+        seccomp: kernel.seccomp,
+        apparmor: kernel.apparmor,
         longest_string: Some(EXEC_STRING_PAGES * rustix::param::page_size()),
-        kernel: kernel(),
+        kernel: kernel.version,
     })
 }
 
-/// The kernel's version, major and minor; 0.0 when it does not say.
 fn kernel() -> (u32, u32) {
     let release = nix::sys::utsname::uname().ok();
     let release = release

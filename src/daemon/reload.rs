@@ -13,7 +13,6 @@ use crate::config::{self, Config, ConfigError, Loaded};
 use crate::container::Profiles;
 use crate::cri::{Shown, Texts};
 use crate::runtime::{Handlers, KnownHandlers};
-use crate::spec::inputs::Host;
 use crate::sys::blocking;
 use crate::telemetry;
 
@@ -72,14 +71,18 @@ impl Reloader {
         let config = with_live_keys(before, &new.config);
         let restart = config::changed(&config, &new.config);
         let loaded = Loaded { config, ..new };
-        let host = host::facts(&self.house.cgroups)?;
-        let handlers = handlers(&loaded, &self.house, &host).await?;
-        let (loaded, profiles) = blocking(move || {
-            let (_, apparmor) = security::apparmor(&loaded.config, &host)?;
-            let profiles = security::profiles(&loaded.config, &host, apparmor)?;
-            Ok::<_, DaemonError>((loaded, profiles))
+        let kernel = host::Kernel::facts();
+        let (loaded, profiles, found) = blocking(move || {
+            let (found, handler_seccomp) = security::handlers(&loaded, &kernel)?;
+            for warning in &found.warnings {
+                tracing::warn!("{warning}");
+            }
+            let (_, apparmor) = security::apparmor(&loaded.config, &kernel)?;
+            let profiles = security::profiles(&loaded.config, &kernel, handler_seccomp, apparmor)?;
+            Ok::<_, DaemonError>((loaded, profiles, found))
         })
         .await?;
+        let handlers = handlers(&loaded, &self.house, found, kernel.version).await?;
         Ok(Prepared {
             loaded,
             restart,
@@ -164,19 +167,16 @@ fn with_live_keys(before: &Config, new: &Config) -> Config {
 /// The handlers of a configuration, each asked what it can do.
 ///
 /// # Errors
-/// When a program is not there, or the default is not among them.
-pub(super) async fn handlers(
+/// When the default is not among them.
+async fn handlers(
     loaded: &Loaded,
     house: &House,
-    host: &Host,
+    found: config::Handlers,
+    kernel: (u32, u32),
 ) -> Result<KnownHandlers, DaemonError> {
-    let found = config::handlers(loaded)?;
-    for warning in &found.warnings {
-        tracing::warn!("{warning}");
-    }
     let ready = found.ready.into_iter();
     let ready = ready.map(|ready| settings::handler(ready, &loaded.config, house.manager));
-    Ok(Handlers::ask(found.default, ready.collect(), host.kernel).await?)
+    Ok(Handlers::ask(found.default, ready.collect(), kernel).await?)
 }
 
 /// The configuration as it is shown.

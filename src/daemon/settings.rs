@@ -9,9 +9,10 @@ use super::{DaemonError, House, security};
 use crate::config::{
     self, CgroupManager, CheckpointLevel, Config, ImageVolumes, Loaded, ReadyHandler, TlsVersion,
 };
-use crate::container::DeclaredVolumes;
+use crate::container::{DeclaredVolumes, Profiles};
 use crate::cri::{HttpApi, Shown};
 use crate::runtime::{Features, Handler, Program};
+use crate::security::apparmor::AppArmor;
 use crate::security::capabilities::CapSet;
 use crate::security::seccomp::Target;
 use crate::security::selinux::Selinux;
@@ -247,15 +248,16 @@ fn workloads(config: &Config) -> Vec<spec::Workload> {
 pub(super) fn container(
     loaded: &Loaded,
     host: Host,
+    profiles: Profiles,
+    apparmor: Option<AppArmor>,
     selinux: Option<Arc<Selinux>>,
 ) -> Result<container::Settings, DaemonError> {
     let config = &loaded.config;
     let runtime = &config.runtime;
-    let (apparmor, apparmor_default) = security::apparmor(config, &host)?;
     let kill_wait = runtime.ctr_stop_timeout.max(MIN_KILL_WAIT);
     Ok(container::Settings {
         spec: spec(config)?,
-        profiles: security::profiles(config, &host, apparmor_default)?,
+        profiles,
         apparmor,
         selinux,
         cdi: security::cdi(config),

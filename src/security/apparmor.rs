@@ -124,6 +124,21 @@ impl AppArmor {
         Ok(Some(name.to_owned()))
     }
 
+    /// What [`prepare`](Self::prepare) would find, without loading anything. Blocks.
+    ///
+    /// # Errors
+    /// When the profile is neither there nor can be loaded.
+    pub fn look(&self, profile: &str) -> Result<(), AppArmorError> {
+        match profile {
+            UNCONFINED => Ok(()),
+            "" | DEFAULT if self.check(KEY, DEFAULT).is_ok() || parser::is_there(&self.parser) => {
+                Ok(())
+            }
+            "" | DEFAULT => Err(AppArmorError::NoParser),
+            other => self.check(KEY, other),
+        }
+    }
+
     /// Sees that the kernel has a profile that a container is to get: reads the kernel's list, for
     /// profiles come and go. Ours is loaded again when somebody has unloaded it, which
     /// `aa-teardown` does. Blocks.
@@ -250,9 +265,12 @@ mod tests {
         let (_dir, bare) = without_parser("mine (enforce)\n");
         for ours in ["", DEFAULT] {
             assert_eq!(bare.prepare(ours).unwrap(), None);
+            let said = bare.look(ours).unwrap_err().to_string();
+            assert!(said.contains("(package apparmor)"), "{said}");
         }
         // A profile that somebody else has loaded needs no compiler, as the default or by request.
         assert_eq!(bare.prepare("mine").unwrap().as_deref(), Some("mine"));
+        bare.look("mine").unwrap();
         bare.ensure("f", "mine").unwrap();
         // A container that names one does not run without it.
         for (name, want) in [
@@ -262,10 +280,11 @@ mod tests {
             let said = bare.ensure("f", name).unwrap_err().to_string();
             assert!(said.contains(want), "{said}");
         }
-        assert!(bare.prepare("theirs").is_err());
+        assert!(bare.prepare("theirs").is_err() && bare.look("theirs").is_err());
 
         let (_dir, loaded) = without_parser("crio-default (enforce)\n");
         assert_eq!(loaded.prepare("").unwrap().as_deref(), Some(DEFAULT));
+        loaded.look("").unwrap();
     }
 
     #[test]

@@ -96,7 +96,8 @@ table! {
         exec_cpu_affinity: String = "" => rules::exec_affinity,
             status = Accepted("exec sessions run on all of the container's CPUs");
 
-        /// Seccomp profile of this handler instead of the one of `crio.runtime`.
+        /// Seccomp profile of this handler instead of the one of `crio.runtime`. A handler whose
+        /// profile cannot be read is left out with a warning, unless it is the default.
         seccomp_profile: Option<PathBuf> = None;
 
         /// Seconds that creating a container may take; less than 30 is taken as 30.

@@ -41,6 +41,14 @@ pub(super) fn load(program: &str, profile: &str, deadline: Duration) -> Result<(
     }
 }
 
+/// Whether a program, which may be a path, could be started.
+pub(super) fn is_there(program: &str) -> bool {
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&places);
+    // A path that is absolute stays what it is.
+    places.any(|place| place.join(program).is_file())
+}
+
 fn start(program: &str) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
     Command::new(program)
