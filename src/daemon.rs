@@ -18,6 +18,7 @@ pub use wipe::Wipe;
 use std::fs::File;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ use crate::sandbox::{self, SandboxError, Sandboxes};
 use crate::security::apparmor::AppArmorError;
 use crate::security::capabilities::CapabilityError;
 use crate::security::seccomp::SeccompError;
-use crate::security::selinux::SelinuxError;
+use crate::security::selinux::{self, SelinuxError};
 use crate::state::{RecordError, RunDir};
 use crate::storage::{StorageError, Store};
 use crate::streaming::{self, Server, StreamingError, Urls};
@@ -140,6 +141,11 @@ pub enum DaemonError {
 /// read them, each in one line. Blocks.
 pub fn check_image_files(loaded: &Loaded) -> Vec<String> {
     settings::image_files(loaded).check()
+}
+
+/// Whether the node's kernel has SELinux on.
+pub fn has_selinux() -> bool {
+    selinux::is_on(Path::new(selinux::KERNEL), Path::new(selinux::OWN_LABEL))
 }
 
 /// What cannot be used of the configured handlers, and was left out or replaced. Blocks.
@@ -336,7 +342,7 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     // It is told in the log, and pods that run do not need it.
     let _told = blocking(move || room.reload_registries(registries)).await;
     let networks = Networks::open(settings::network(config));
-    let selinux = security::selinux(config)?;
+    let selinux = security::selinux(loaded)?;
     let (apparmor, apparmor_default) = security::apparmor(config, &kernel)?;
     let profiles = security::profiles(config, &kernel, handler_seccomp, apparmor_default)?;
     let containers = Containers::open(

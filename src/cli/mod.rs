@@ -120,7 +120,7 @@ pub fn command() -> Command {
 
 /// The configuration for the flags of this command line.
 fn load_config(matches: &ArgMatches) -> Result<Loaded, CliError> {
-    let sources = Sources::of_process(flags::given(matches));
+    let sources = Sources::of_process(flags::given(matches), crate::daemon::has_selinux());
     Ok(crate::config::load(&sources)?)
 }
 

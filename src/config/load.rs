@@ -51,6 +51,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     apply_runtimes(&mut config, &options, &mut origins, &mut findings);
     choose_default(&mut config, &mut origins, sources);
     choose_manager(&mut config, &mut origins, sources);
+    choose_selinux(&mut config, &mut origins, sources);
 
     check::whole(&config, &origins, &mut findings);
     check::without_effect(&config, &Config::default(), "crio", &origins, &mut findings);
@@ -214,5 +215,14 @@ fn choose_manager(config: &mut Config, origins: &mut Origins, sources: &Sources)
             KEY.to_owned(),
             Origin::Machine("systemd does not run this host"),
         );
+    }
+}
+
+/// CRI-O's default is what the kernel says: pods are not to share a label where labels count.
+fn choose_selinux(config: &mut Config, origins: &mut Origins, sources: &Sources) {
+    const KEY: &str = "crio.runtime.selinux";
+    if origins.is_default(KEY) && sources.selinux {
+        config.runtime.selinux = true;
+        origins.set(KEY.to_owned(), Origin::Machine("its kernel has SELinux on"));
     }
 }

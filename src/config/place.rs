@@ -119,6 +119,11 @@ impl Origins {
         !self.0.contains_key(key)
     }
 
+    /// Whether the machine gave the key its value, and not somebody.
+    pub fn of_machine(&self, key: &str) -> bool {
+        matches!(self.of(key), Origin::Machine(_))
+    }
+
     pub(super) fn set(&mut self, key: String, origin: Origin) {
         self.0.insert(key, origin);
     }

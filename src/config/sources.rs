@@ -17,14 +17,17 @@ pub struct Sources {
     pub executable: Option<PathBuf>,
     /// Whether systemd runs the host.
     pub systemd: bool,
+    /// Whether the host's kernel has SELinux on.
+    pub selinux: bool,
 }
 
 /// systemd makes this directory when it is PID 1 (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
 
 impl Sources {
-    /// The sources of this process with the given flags.
-    pub fn of_process(flags: BTreeMap<String, Vec<String>>) -> Self {
+    /// The sources of this process with the given flags. `selinux` is asked of the room that knows
+    /// it.
+    pub fn of_process(flags: BTreeMap<String, Vec<String>>, selinux: bool) -> Self {
         let text = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -34,6 +37,7 @@ impl Sources {
             search_path: std::env::var_os("PATH"),
             executable: std::env::current_exe().ok(),
             systemd: Path::new(SYSTEMD).is_dir(),
+            selinux,
         }
     }
 }

@@ -125,12 +125,30 @@ pub(super) fn check(loaded: &Loaded) -> Vec<String> {
 /// SELinux, where the configuration wants it and the node has it.
 ///
 /// # Errors
-/// When the node's policy knows no containers.
-pub(super) fn selinux(config: &Config) -> Result<Option<Arc<Selinux>>, DaemonError> {
-    if !config.runtime.selinux {
+/// When the node's policy knows no containers and somebody wants them labelled. Where nobody has
+/// said so, the log warns, and pods are made without labels, as by CRI-O.
+pub(super) fn selinux(loaded: &Loaded) -> Result<Option<Arc<Selinux>>, DaemonError> {
+    let kernel = Path::new(selinux::KERNEL);
+    if !loaded.config.runtime.selinux {
+        if selinux::is_enforcing(kernel) {
+            tracing::warn!(
+                "selinux = false: pods are not kept apart by SELinux, which this node enforces; \
+                 remove the key to follow the node"
+            );
+        }
         return Ok(None);
     }
-    let opened = Selinux::open(Path::new(selinux::POLICIES), Path::new(selinux::KERNEL))?;
+    let opened = match Selinux::open(Path::new(selinux::POLICIES), kernel) {
+        Err(error) if loaded.origins.of_machine("crio.runtime.selinux") => {
+            tracing::warn!(
+                %error,
+                "pods are not kept apart by SELinux, which this node has on: install the policy for \
+                 containers (package container-selinux)"
+            );
+            return Ok(None);
+        }
+        opened => opened?,
+    };
     if opened.is_none() {
         tracing::warn!("selinux = true has no effect: SELinux is off on this node");
     }

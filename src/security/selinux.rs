@@ -26,6 +26,11 @@ pub const POLICIES: &str = "/etc/selinux";
 /// Where the kernel's SELinux file system is mounted when SELinux is on.
 pub const KERNEL: &str = "/sys/fs/selinux";
 
+/// The label of the calling process (proc_pid_attr(5)).
+pub const OWN_LABEL: &str = "/proc/self/attr/current";
+/// The one label that there is until a policy is loaded.
+const NO_POLICY: &[u8] = b"kernel";
+
 /// How many categories a policy has by convention (`c0` to `c1023`).
 const CATEGORIES: u16 = 1024;
 /// The most that is read of a policy's text files.
@@ -255,6 +260,29 @@ fn over(mut label: Context, wanted: &Wanted, file: bool) -> Context {
         set(&mut label.kind, wanted.kind);
     }
     label
+}
+
+/// Whether a kernel has SELinux on: its file system is mounted at `kernel` ([`KERNEL`]), to be written
+/// to, and a policy is loaded, for processes (`own_label` is [`OWN_LABEL`]) have other labels than the
+/// kernel's. So go-selinux has it, by which CRI-O decides.
+pub fn is_on(kernel: &Path, own_label: &Path) -> bool {
+    let writable = || {
+        nix::sys::statvfs::statvfs(kernel).is_ok_and(|facts| {
+            !facts
+                .flags()
+                .contains(nix::sys::statvfs::FsFlags::ST_RDONLY)
+        })
+    };
+    let label = fs::read(own_label).unwrap_or_default();
+    // A NUL ends it in some kernels, a line break in none.
+    let label = label.strip_suffix(b"\0").unwrap_or(&label);
+    // Without the mount it is an empty directory of sysfs.
+    kernel.join("enforce").exists() && writable() && label != NO_POLICY
+}
+
+/// Whether a kernel denies what its policy does not allow.
+pub fn is_enforcing(kernel: &Path) -> bool {
+    fs::read(kernel.join("enforce")).is_ok_and(|mode| mode.trim_ascii() == b"1")
 }
 
 /// SELinux on this node.

@@ -88,7 +88,8 @@ table! {
             flag = "inject-gomaxprocs", env = "CONTAINER_INJECT_GOMAXPROCS",
             status = Accepted("this version does not set GOMAXPROCS");
 
-        /// Separate pods by SELinux labels, where the node has SELinux.
+        /// Separate pods by SELinux labels, where the node has SELinux. Where the key is not set and
+        /// the node's kernel has SELinux on, it is `true`.
         selinux: bool = false, flag = "selinux", env = "CONTAINER_SELINUX";
 
         /// File with the default seccomp profile. Empty means the built-in one.

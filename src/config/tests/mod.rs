@@ -78,6 +78,12 @@ impl Node {
         self
     }
 
+    /// SELinux is on.
+    pub(super) fn with_selinux(mut self) -> Self {
+        self.sources.selinux = true;
+        self
+    }
+
     pub(super) fn flag(&mut self, name: &str, texts: &[&str]) {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
         self.sources.flags.insert(name.to_owned(), texts);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::config::place::Origin;
-use crate::config::{LogFormat, handlers};
+use crate::config::{LogFormat, default_file, effective_file, handlers};
 
 #[test]
 fn later_sources_win_and_say_so() {
@@ -223,4 +223,29 @@ fn integers_may_be_written_as_toml_writes_them() {
             "{number}"
         );
     }
+}
+
+#[test]
+fn selinux_follows_the_kernel_unless_somebody_has_said_otherwise() {
+    let of = |node: Node| {
+        let loaded = node.load().unwrap();
+        let by_machine = loaded.origins.of_machine("crio.runtime.selinux");
+        (loaded.config.runtime.selinux, by_machine)
+    };
+    assert_eq!(of(Node::new()), (false, false));
+    assert_eq!(of(Node::new().with_selinux()), (true, true));
+    for said in [false, true] {
+        let text = format!("[crio.runtime]\nselinux = {said}\n");
+        assert_eq!(of(Node::with(&text).with_selinux()), (said, false));
+        let node = Node::new().variable("CONTAINER_SELINUX", &said.to_string());
+        assert_eq!(of(node.with_selinux()), (said, false));
+    }
+    // It is told where the value comes from, and that is no reason to warn.
+    let node = Node::new().with_selinux();
+    assert_eq!(node.complaints(), "");
+    let text = effective_file(&node.load().unwrap());
+    let told = "# (from this machine: its kernel has SELinux on)\nselinux = true\n";
+    assert!(text.contains(told), "{text}");
+    // The file of defaults is the same on every machine.
+    assert!(default_file().contains("\n#selinux = false\n"));
 }

@@ -292,3 +292,24 @@ fn the_nodes_own_directories_are_never_labelled() {
         }
     }
 }
+
+#[test]
+fn selinux_is_on_where_its_file_system_is_and_a_policy_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let label = dir.path().join("label");
+    let on = |text: &str| {
+        fs::write(&label, text).unwrap();
+        is_on(dir.path(), &label)
+    };
+    assert!(!on("system_u:system_r:init_t:s0\0"));
+    fs::write(dir.path().join("enforce"), "0").unwrap();
+    assert!(on("system_u:system_r:init_t:s0\0") && !is_enforcing(dir.path()));
+    for none in ["kernel", "kernel\0"] {
+        assert!(!on(none), "{none:?}");
+    }
+    // What cannot be told is no reason to leave pods without labels: go-selinux's rule.
+    assert!(is_on(dir.path(), Path::new("/nonexistent")));
+    fs::write(dir.path().join("enforce"), "1").unwrap();
+    assert!(is_enforcing(dir.path()));
+    assert!(!is_enforcing(Path::new("/nonexistent")));
+}
