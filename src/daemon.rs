@@ -163,6 +163,11 @@ pub fn check_profiles_and_files(loaded: &Loaded) -> Vec<String> {
     security::check(loaded)
 }
 
+/// What the configuration allows pods to ask for in vain, each in one line.
+pub fn check_annotations(loaded: &Loaded) -> Vec<String> {
+    settings::vain_annotations(&loaded.config)
+}
+
 /// What is wrong with the node's hook files, each in one line. Blocks.
 pub fn check_hook_files(loaded: &Loaded) -> Vec<String> {
     hooks::Directories::new(loaded.config.runtime.hooks_dir.clone()).problems()
@@ -326,6 +331,9 @@ async fn build(loaded: &Loaded) -> Result<House, DaemonError> {
     let (found, handler_seccomp) = security::handlers(loaded, &kernel)?;
     for warning in &found.warnings {
         tracing::warn!("{warning}");
+    }
+    for vain in settings::vain_annotations(config) {
+        tracing::warn!("{vain}");
     }
     let runtimes = doctor::programs(&found.ready, config, manager);
     let handlers = found

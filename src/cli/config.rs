@@ -52,7 +52,8 @@ fn check(loaded: &config::Loaded) -> Result<ExitCode, CliError> {
         error => CliError::Daemon(Box::new(error)),
     })?;
     warn(&handlers);
-    let mut files = crate::daemon::check_profiles_and_files(loaded);
+    let mut files = crate::daemon::check_annotations(loaded);
+    files.extend(crate::daemon::check_profiles_and_files(loaded));
     files.extend(crate::daemon::check_image_files(loaded));
     files.extend(crate::daemon::check_hook_files(loaded));
     for problem in &files {

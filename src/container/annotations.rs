@@ -17,7 +17,17 @@ impl Containers {
         pod: &mut Pod,
         config: &mut Config,
     ) -> Result<(), ContainerError> {
-        pod.spec.allowed_annotations = self.allowed_annotations(pod);
+        pod.spec.allowed_annotations = self.allowed_annotations(&pod.annotations, &pod.handler);
+        for (annotation, why) in
+            spec::idle_annotations(&config.annotations, &pod.spec.allowed_annotations)
+        {
+            tracing::warn!(
+                pod = %pod.name,
+                container = config.name,
+                annotation,
+                "the annotation has no effect: {why}"
+            );
+        }
         pod.spec.annotations = spec::effective_annotations(
             &pod.annotations,
             &pod.handler.default_annotations,
@@ -28,13 +38,24 @@ impl Containers {
         if cpu != Cpu::default() {
             cpu.apply(config.resources.get_or_insert_default());
         }
+        // Refused before anything is made.
+        spec::umask(&pod.spec.annotations)?;
+        let unified = spec::unified(&pod.spec.annotations, &config.name)?;
+        if !unified.is_empty() {
+            let resources = config.resources.get_or_insert_default();
+            resources.unified.extend(unified);
+        }
         Ok(())
     }
 
     /// What the author of a pod may ask for by annotations, as prefixes.
-    fn allowed_annotations(&self, pod: &Pod) -> Vec<String> {
-        let mut allowed = pod.handler.allowed_annotations.clone();
-        if let Some(workload) = self.workload(&pod.annotations, &pod.handler) {
+    pub fn allowed_annotations(
+        &self,
+        of_pod: &BTreeMap<String, String>,
+        handler: &Handler,
+    ) -> Vec<String> {
+        let mut allowed = handler.allowed_annotations.clone();
+        if let Some(workload) = self.workload(of_pod, handler) {
             allowed.extend_from_slice(&workload.allowed_annotations);
         }
         allowed

@@ -279,7 +279,7 @@ impl Containers {
             accounts: &accounts,
         })?;
         given.label_own(&declared_volumes, &own_files)?;
-        let to_label = given.volumes_to_label(config, &mount_sources)?;
+        let to_label = given.volumes_to_label(pod, config, &mount_sources)?;
 
         fault::point("container.files-made");
         stage.enter("write the spec");

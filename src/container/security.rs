@@ -124,7 +124,7 @@ impl Given {
         };
         let own = own_files.iter().map(|file| &file.source);
         for path in own.chain(declared.iter().map(|volume| &volume.source)) {
-            selinux::relabel(path, &labels.mount, &AtomicU64::new(0))?;
+            selinux::relabel(path, &labels.mount, false, &AtomicU64::new(0))?;
         }
         Ok(())
     }
@@ -135,6 +135,7 @@ impl Given {
     /// When one is the node's own.
     pub(super) fn volumes_to_label(
         &self,
+        pod: &Pod,
         config: &Config,
         sources: &[MountSource],
     ) -> Result<Option<ToLabel>, ContainerError> {
@@ -149,7 +150,11 @@ impl Given {
             }
         }
         let label = labels.mount.clone();
-        Ok((!volumes.is_empty()).then_some(ToLabel { label, volumes }))
+        Ok((!volumes.is_empty()).then_some(ToLabel {
+            label,
+            volumes,
+            trusts_top: spec::skips_labelled(&pod.spec.annotations),
+        }))
     }
 }
 
@@ -158,6 +163,8 @@ impl Given {
 pub(super) struct ToLabel {
     label: String,
     volumes: Vec<PathBuf>,
+    /// Whether a volume is taken for labelled when its top directory is.
+    trusts_top: bool,
 }
 
 impl Containers {
@@ -174,10 +181,14 @@ impl Containers {
         let progress = Arc::new(AtomicU64::new(0));
         let (watched, looking) = (Arc::clone(&progress), stage.clone());
         let walk = move || {
-            let ToLabel { label, volumes } = wanted;
+            let ToLabel {
+                label,
+                volumes,
+                trusts_top,
+            } = wanted;
             for path in &volumes {
                 looking.waits_for(path.display().to_string());
-                let done = selinux::relabel(path, &label, &progress)?;
+                let done = selinux::relabel(path, &label, trusts_top, &progress)?;
                 tracing::debug!(path = %path.display(), ?done, "volume labelled");
             }
             Ok(())

@@ -82,6 +82,9 @@ impl Reloader {
             Ok::<_, DaemonError>((loaded, profiles, found))
         })
         .await?;
+        for vain in settings::vain_annotations(&loaded.config) {
+            tracing::warn!("{vain}");
+        }
         let handlers = handlers(&loaded, &self.house, found, kernel.version).await?;
         Ok(Prepared {
             loaded,

@@ -176,7 +176,6 @@ pub(super) fn handler(ready: ReadyHandler, config: &Config, manager: cgroup::Man
     if is_default && allowed_annotations.is_empty() {
         allowed_annotations = ALLOWED_BY_DEFAULT.map(str::to_owned).into();
     }
-    tell_pointless(&format!("runtimes.{}", ready.name), &allowed_annotations);
     let seconds = u64::try_from(ready.settings.container_create_timeout).unwrap_or(0);
     let bytes = i64::try_from(ready.settings.container_min_memory.0).unwrap_or(i64::MAX);
     Handler {
@@ -212,20 +211,32 @@ fn platform_paths(paths: BTreeMap<String, String>) -> BTreeMap<String, PathBuf> 
     paths.into_iter().map(path).collect()
 }
 
-/// Warns of entries of an `allowed_annotations` that allow nothing.
-fn tell_pointless(table: &str, allowed: &[String]) {
-    for entry in spec::pointless_annotations(allowed) {
-        tracing::warn!(
-            "allowed_annotations of [crio.runtime.{table}]: `{entry}` is no annotation that has to \
-             be allowed"
-        );
-    }
+/// The entries of each `allowed_annotations` that allow nothing, or nothing that has an effect in this
+/// version, each in one line.
+pub(super) fn vain_annotations(config: &Config) -> Vec<String> {
+    let runtime = &config.runtime;
+    let handlers = runtime
+        .runtimes
+        .iter()
+        .map(|(name, one)| (format!("runtimes.{name}"), &one.allowed_annotations));
+    let workloads = runtime
+        .workloads
+        .iter()
+        .map(|(name, one)| (format!("workloads.{name}"), &one.allowed_annotations));
+    let told = |(table, allowed): (String, &Vec<String>)| {
+        let place = format!("allowed_annotations of [crio.runtime.{table}]");
+        let pointless = spec::pointless_annotations(allowed)
+            .map(|entry| format!("{place}: `{entry}` is no annotation that has to be allowed"));
+        let idle = spec::idle_entries(allowed)
+            .map(|(entry, why)| format!("{place}: `{entry}` has no effect in this version: {why}"));
+        pointless.chain(idle).collect::<Vec<_>>()
+    };
+    handlers.chain(workloads).flat_map(told).collect()
 }
 
 /// The workloads, by name.
 fn workloads(config: &Config) -> Vec<spec::Workload> {
     let workload = |(name, workload): (&String, &config::Workload)| {
-        tell_pointless(&format!("workloads.{name}"), &workload.allowed_annotations);
         let resources = &workload.resources;
         let cpuset = resources.cpuset.as_ref().map(|set| set.0.clone());
         spec::Workload {
@@ -399,4 +410,33 @@ fn stats_max_age(config: &Config) -> Duration {
             .and_then(|seconds| u64::try_from(seconds).ok())
             .unwrap_or(0),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Workload;
+
+    #[test]
+    fn what_pods_are_allowed_in_vain_is_told_with_its_table() {
+        let mut config = Config::default();
+        let allowed = ["devices.crio.io", "cpu-quota.crio.io", "misspelt.crio.io"];
+        let workload = Workload {
+            allowed_annotations: allowed.map(str::to_owned).to_vec(),
+            ..Workload::default()
+        };
+        config.runtime.workloads.insert("w".to_owned(), workload);
+        let place = "allowed_annotations of [crio.runtime.workloads.w]";
+        assert_eq!(
+            vain_annotations(&config),
+            [
+                format!("{place}: `misspelt.crio.io` is no annotation that has to be allowed"),
+                format!(
+                    "{place}: `cpu-quota.crio.io` has no effect in this version: this version \
+                     leaves the settings of processors alone"
+                ),
+            ]
+        );
+        assert!(vain_annotations(&Config::default()).is_empty());
+    }
 }

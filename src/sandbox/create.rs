@@ -62,6 +62,7 @@ impl Sandboxes {
         config.validate()?;
         let found = self.rooms.handlers.get(&handler)?;
         config.fits(&found)?;
+        let shm_bytes = self.heed_annotations(&config, &found)?;
         let runtime = found.program.clone();
         self.rooms.cgroups.check_parent(&config.cgroup_parent)?;
         if config.security.namespaces.network != NamespaceMode::Node {
@@ -77,7 +78,7 @@ impl Sandboxes {
             return Err(error);
         }
         fault::point("pod.recorded");
-        match Box::pin(self.build(record.clone(), stage)).await {
+        match Box::pin(self.build(record.clone(), shm_bytes, stage)).await {
             Ok((record, watch)) => {
                 let sandbox = self.publish(record, None);
                 fault::point("pod.published");
@@ -108,6 +109,7 @@ impl Sandboxes {
     async fn build(
         self: &Arc<Self>,
         mut record: Record,
+        shm_bytes: Option<u64>,
         stage: &Stage,
     ) -> Result<(Record, Option<Watch>), SandboxError> {
         stage.enter_for("make the pod's slice", record.config.cgroup_parent.clone());
@@ -119,7 +121,7 @@ impl Sandboxes {
         .await?;
         stage.enter("make namespaces, files and cgroup");
         let this = Arc::clone(self);
-        record = blocking(move || this.make_kernel_objects(record)).await?;
+        record = blocking(move || this.make_kernel_objects(record, shm_bytes)).await?;
         if record.own_network() {
             stage.enter_for("CNI ADD", record.id.to_string());
             let attachment = self.rooms.networks.attach(&network_of(&record)).await?;
@@ -151,7 +153,11 @@ impl Sandboxes {
         Ok((record, watch))
     }
 
-    fn make_kernel_objects(&self, mut record: Record) -> Result<Record, SandboxError> {
+    fn make_kernel_objects(
+        &self,
+        mut record: Record,
+        shm_bytes: Option<u64>,
+    ) -> Result<Record, SandboxError> {
         let config = &record.config;
         let options = &config.security.namespaces;
         let root = |ids: Mappings| (ids.uids.host_id, ids.gids.host_id);
@@ -175,9 +181,11 @@ impl Sandboxes {
             &directory,
             config.dns.as_ref(),
             &record.hostname,
-            wanted.ipc,
+            wanted.ipc.then(|| files::Shm {
+                bytes: shm_bytes.unwrap_or(files::SHM_BYTES),
+                label: record.selinux.as_ref().map(|labels| labels.mount.as_str()),
+            }),
             wanted.user.map_or((0, 0), root),
-            record.selinux.as_ref().map(|labels| labels.mount.as_str()),
         )?;
         if let Some(labels) = &record.selinux {
             label_files(&directory, labels)?;

@@ -17,8 +17,8 @@ pub const HOSTNAME: &str = "hostname";
 /// Name of the mount point of the pod's `/dev/shm` in the sandbox's directory.
 pub const SHM: &str = "shm";
 
-/// Size of a pod's `/dev/shm`: what every container runtime gives.
-const SHM_OPTIONS: &str = "mode=1777,size=65536k";
+/// Size of a pod's `/dev/shm` that asks for none: what every container runtime gives.
+pub const SHM_BYTES: u64 = 64 << 20;
 /// What a pod resolves with that brings no configuration of its own.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -37,9 +37,17 @@ fn render(dns: &Dns) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Writes the files of a pod into its directory and mounts its shared memory there, with this
-/// SELinux label, when the pod has an IPC namespace of its own. They belong to `owner`, who is root
-/// in the pod.
+/// A pod's `/dev/shm`.
+#[derive(Clone, Copy, Debug)]
+pub struct Shm<'a> {
+    /// Its size.
+    pub bytes: u64,
+    /// The SELinux label of all files in it.
+    pub label: Option<&'a str>,
+}
+
+/// Writes the files of a pod into its directory and mounts its shared memory there, when the pod has
+/// an IPC namespace of its own. They belong to `owner`, who is root in the pod.
 ///
 /// # Errors
 /// Names the file and the step; what was made stays for [`remove`].
@@ -47,9 +55,8 @@ pub fn create(
     directory: &Path,
     dns: Option<&Dns>,
     hostname: &str,
-    own_ipc: bool,
+    shm: Option<Shm>,
     owner: (u32, u32),
-    label: Option<&str>,
 ) -> Result<(), SandboxError> {
     let (uid, gid) = owner;
     let write = |name: &str, text: &[u8]| {
@@ -63,11 +70,11 @@ pub fn create(
         None => write(RESOLV_CONF, &fs::read(HOST_RESOLV_CONF).unwrap_or_default())?,
     }
     write(HOSTNAME, format!("{hostname}\n").as_bytes())?;
-    if own_ipc {
+    if let Some(shm) = shm {
         let path = directory.join(SHM);
         fs::create_dir_all(&path).map_err(SandboxError::io("create the mount point", &path))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let options = shm_options(owner, label);
+        let options = shm_options(owner, shm);
         mount(Some("shm"), &path, Some("tmpfs"), flags, Some(&*options))
             .map_err(io::Error::from)
             .map_err(SandboxError::io("mount the shared memory at", &path))?;
@@ -75,10 +82,12 @@ pub fn create(
     Ok(())
 }
 
-/// With the SELinux label of all files in it.
-fn shm_options((uid, gid): (u32, u32), label: Option<&str>) -> String {
-    let label = label.map_or_else(String::new, |label| format!(",context=\"{label}\""));
-    format!("{SHM_OPTIONS},uid={uid},gid={gid}{label}")
+fn shm_options((uid, gid): (u32, u32), shm: Shm) -> String {
+    let size = shm.bytes;
+    let label = shm
+        .label
+        .map_or_else(String::new, |label| format!(",context=\"{label}\""));
+    format!("mode=1777,size={size},uid={uid},gid={gid}{label}")
 }
 
 /// Unmounts what [`create`] mounted. What is gone already is fine; the files go with the record.
@@ -121,8 +130,9 @@ mod tests {
     #[test]
     fn shared_memory_is_labelled_as_a_whole() {
         let label = "u:object_r:t:s0:c1,c2";
-        let want = "mode=1777,size=65536k,uid=1,gid=2,context=\"u:object_r:t:s0:c1,c2\"";
-        assert_eq!(shm_options((1, 2), Some(label)), want);
+        let want = "mode=1777,size=4096,uid=1,gid=2,context=\"u:object_r:t:s0:c1,c2\"";
+        let (bytes, label) = (4096, Some(label));
+        assert_eq!(shm_options((1, 2), Shm { bytes, label }), want);
     }
 
     #[test]
@@ -132,9 +142,11 @@ mod tests {
             directory.path(),
             Some(&dns()),
             "h",
-            true,
+            Some(Shm {
+                bytes: 1 << 20,
+                label: None,
+            }),
             (100_000, 200_000),
-            None,
         )
         .unwrap();
         let shm = directory.path().join(SHM);
@@ -143,7 +155,7 @@ mod tests {
             assert_eq!((facts.uid(), facts.gid()), (100_000, 200_000), "{name}");
         }
         let facts = nix::sys::statvfs::statvfs(&shm).unwrap();
-        assert_eq!(facts.blocks() * facts.fragment_size(), 64 << 20);
+        assert_eq!(facts.blocks() * facts.fragment_size(), 1 << 20);
         assert_eq!(
             fs::read_to_string(directory.path().join(HOSTNAME)).unwrap(),
             "h\n"

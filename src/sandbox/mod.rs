@@ -5,6 +5,7 @@
 //! `teardown` needs nothing but the record to undo all of it, whatever a crash left. What is
 //! in a pod's containers, `container/` knows; this room starts and ends them with the pod.
 
+mod annotations;
 mod create;
 mod dial;
 mod events;

@@ -13,9 +13,11 @@ use serde_json::json;
 use super::inputs::{Inputs, PauseInputs, Pod};
 
 mod allowed;
+mod asked;
 mod scope;
 
-pub use allowed::{effective, pointless};
+pub use allowed::{effective, idle_annotations, idle_entries, pointless};
+pub use asked::{cgroup_rw, check_userns, shm_bytes, skips_labelled, umask, unified};
 pub use scope::GRACE;
 
 /// The prefix of all keys of ours.

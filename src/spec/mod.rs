@@ -40,7 +40,8 @@ mod runs;
 mod tests;
 
 pub use annotations::{
-    GRACE, effective as effective_annotations, pointless as pointless_annotations,
+    GRACE, check_userns, effective as effective_annotations, idle_annotations, idle_entries,
+    pointless as pointless_annotations, shm_bytes, skips_labelled, umask, unified,
 };
 pub use devices::check_devices;
 pub use error::SpecError;

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 use super::config::{ContainerConfig, SandboxSecurity, Security};
 use super::error::SpecError;
 use super::inputs::{Host, Image, Inputs, Settings, Ulimit};
-use super::{env, lsm, paths};
+use super::{annotations, env, lsm, paths};
 use crate::security::capabilities::{CapSet, CapsRequest, ProcessCaps};
 use crate::security::users::{User as Account, UserRequest};
 
@@ -51,7 +51,11 @@ pub(super) fn process(inputs: &Inputs, caps: ProcessCaps) -> Result<Process, Spe
         .map_or(0, |resources| resources.oom_score_adj);
     let mut process = Process::default();
     process.set_terminal(Some(config.tty));
-    process.set_user(user(inputs.user));
+    let mut user = user(inputs.user);
+    if let Some(umask) = annotations::umask(&inputs.pod.annotations)? {
+        user.set_umask(Some(umask));
+    }
+    process.set_user(user);
     process.set_args(Some(args(config, inputs.image)?));
     process.set_env(Some(env::env(inputs)?));
     process.set_cwd(cwd(config, inputs.image)?.into());

@@ -46,7 +46,10 @@ table! {
 
         /// Annotations by which a pod's author may ask the node for something; each covers those
         /// that begin with it. `devices.crio.io` is for the daemon; `io.containers.trace-syscall`
-        /// for the OCI seccomp hook; `run.oci.`, `org.systemd.property.`, `org.criu.config` and
+        /// for the OCI seccomp hook; of CRI-O's others, `shm-size.crio.io`, `umask.crio.io`,
+        /// `unified-cgroup.crio.io`, `cgroup2-mount-hierarchy-rw.crio.io` and
+        /// `try-skip-volume-selinux-label.crio.io` are obeyed, under their older names too, the rest
+        /// has no effect, which the log says; `run.oci.`, `org.systemd.property.`, `org.criu.config` and
         /// `module.wasm.image/variant` are for runc and crun. What is not allowed is hidden from
         /// hooks and runtime. The default handler allows the first two when it says nothing.
         allowed_annotations: Vec<String> = [];

@@ -94,12 +94,18 @@ pub fn set(path: &Path, label: &str) -> Result<(), SelinuxError> {
 }
 
 /// Labels a volume: the path, which must have no symbolic link in it, and everything below it. A
-/// file system that has no labels is left alone. Blocks for as long as the volume is large; how many
-/// files it has looked at stands in `progress` meanwhile.
+/// file system that has no labels is left alone. With `trusts_top`, a volume whose top has the label
+/// already is left alone too; the top gets it last then, so that it says that all is done. Blocks for
+/// as long as the volume is large; how many files it has looked at stands in `progress` meanwhile.
 ///
 /// # Errors
 /// At the first file that cannot be labelled; those before it are.
-pub fn relabel(path: &Path, label: &str, progress: &AtomicU64) -> Result<Relabelled, SelinuxError> {
+pub fn relabel(
+    path: &Path,
+    label: &str,
+    trusts_top: bool,
+    progress: &AtomicU64,
+) -> Result<Relabelled, SelinuxError> {
     let mut walk = Walk {
         label,
         progress,
@@ -108,13 +114,18 @@ pub fn relabel(path: &Path, label: &str, progress: &AtomicU64) -> Result<Relabel
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
         .map_err(|errno| fault("open the volume", path)(errno.into()))?;
-    match label_one(root.as_fd(), label) {
-        Err(Errno::OPNOTSUPP) => return Ok(walk.done),
-        result => walk.count(result),
+    let top = root.as_fd();
+    if trusts_top && has_label(top, label) {
+        return Ok(walk.done);
     }
-    .map_err(|errno| fault("set the SELinux label of", path)(errno.into()))?;
-    if kind(root.as_fd()) == FileType::Directory {
-        walk.enter(root.as_fd(), path, 0)?;
+    if !trusts_top && !walk.label_top(top, path)? {
+        return Ok(walk.done);
+    }
+    if kind(top) == FileType::Directory {
+        walk.enter(top, path, 0)?;
+    }
+    if trusts_top {
+        walk.label_top(top, path)?;
     }
     Ok(walk.done)
 }
@@ -128,6 +139,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Labels the volume itself; `false`: its file system has no labels.
+    fn label_top(&mut self, top: BorrowedFd<'_>, path: &Path) -> Result<bool, SelinuxError> {
+        match label_one(top, self.label) {
+            Err(Errno::OPNOTSUPP) => Ok(false),
+            result => self
+                .count(result)
+                .map(|()| true)
+                .map_err(|errno| fault("set the SELinux label of", path)(errno.into())),
+        }
+    }
+
     /// Labels what is below a directory.
     fn enter(
         &mut self,
@@ -200,16 +222,24 @@ fn kind(file: BorrowedFd<'_>) -> FileType {
 /// symbolic link, so what stands at its path now does not matter. It is of the calling thread, which
 /// may have a table of descriptors of its own.
 fn label_one(file: BorrowedFd<'_>, label: &str) -> Result<bool, Errno> {
-    let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
-    let value = [label.as_bytes(), b"\0"].concat();
-    let mut current = vec![0; value.len() + 1];
-    if let Ok(length) = rustix::fs::getxattr(&*path, NAME, &mut *current)
-        && current[..length] == value
-    {
+    if has_label(file, label) {
         return Ok(false);
     }
+    let (path, value) = xattr(file, label);
     rustix::fs::setxattr(&*path, NAME, &value, XattrFlags::empty())?;
     Ok(true)
+}
+
+fn has_label(file: BorrowedFd<'_>, label: &str) -> bool {
+    let (path, value) = xattr(file, label);
+    let mut current = vec![0; value.len() + 1];
+    rustix::fs::getxattr(&*path, NAME, &mut *current).is_ok_and(|length| current[..length] == value)
+}
+
+/// Where a file's label is set, and what to.
+fn xattr(file: BorrowedFd<'_>, label: &str) -> (String, Vec<u8>) {
+    let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+    (path, [label.as_bytes(), b"\0"].concat())
 }
 
 fn fault(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SelinuxError {

@@ -200,7 +200,7 @@ fn a_policy_without_labels_for_containers_is_named() {
 
 fn relabel(path: &Path, label: &str) -> Result<Relabelled, SelinuxError> {
     let progress = std::sync::atomic::AtomicU64::new(0);
-    let done = super::relabel(path, label, &progress);
+    let done = super::relabel(path, label, false, &progress);
     if let Ok(done) = &done {
         assert_eq!(progress.into_inner(), done.seen);
     }
@@ -253,6 +253,33 @@ fn a_volume_is_labelled_with_all_below_it_and_no_link_leads_out() {
     set(&outside, label).unwrap();
     assert_eq!(xattr(&outside), Some(format!("{label}\0")));
     assert_eq!(xattr(&outside.join("secret")), None, "it alone");
+}
+
+#[test]
+fn a_volume_whose_top_is_trusted_is_walked_once_and_its_top_labelled_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = dir.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "").unwrap();
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let relabel = || {
+        let progress = std::sync::atomic::AtomicU64::new(0);
+        super::relabel(&volume, label, true, &progress).unwrap()
+    };
+    let both = Relabelled {
+        seen: 2,
+        changed: 2,
+    };
+    assert_eq!(relabel(), both);
+    fs::write(volume.join("new"), "").unwrap();
+    assert_eq!(relabel(), Relabelled::default());
+    assert_eq!(xattr(&volume.join("new")), None);
+    // One that could not be walked to its end has no labelled top, and is walked again.
+    let deep = dir.path().join("deep");
+    fs::create_dir_all(deep.join("d/".repeat(300))).unwrap();
+    let progress = std::sync::atomic::AtomicU64::new(0);
+    assert!(super::relabel(&deep, label, true, &progress).is_err());
+    assert_eq!(xattr(&deep), None);
 }
 
 #[test]

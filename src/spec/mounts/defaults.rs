@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::annotations;
 use super::super::config::{NamespaceMode, NamespaceOptions};
 use super::super::error::SpecError;
 use super::super::inputs::{Inputs, OwnFile};
@@ -68,13 +69,18 @@ pub(super) fn defaults(inputs: &Inputs) -> Result<Vec<Mount>, SpecError> {
     let pod = &inputs.pod.namespaces;
     mounts.extend(device_mounts(pod));
     mounts.push(sys_mount(pod, access));
+    let own_cgroup = match inputs.host.cgroup_v2 && annotations::cgroup_rw(&inputs.pod.annotations)
+    {
+        true => "rw",
+        false => access,
+    };
     mounts.push(
         Mount::new(
             "/sys/fs/cgroup",
             "cgroup",
             &["nosuid", "noexec", "nodev", "relatime"],
         )
-        .with(access),
+        .with(own_cgroup),
     );
     if inputs.settings.read_only && !inputs.config.security.readonly_rootfs {
         for path in ["/run", "/tmp", "/var/tmp"] {

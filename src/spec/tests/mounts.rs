@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::config::{
     IdMapping, ImageSpec, Mount, NamespaceMode, Propagation, UserNamespace,
 };
-use super::super::fixture::Fixture;
+use super::super::fixture::{Fixture, map};
 use super::super::inputs::Peers;
 use super::{destinations, refuses};
 use crate::security::selinux::Labels;
@@ -323,5 +323,27 @@ fn a_node_that_is_read_only_makes_every_root_so_also_that_of_a_privileged_contai
             let on = |mount: &&serde_json::Value| mount["destination"] == path;
             assert_eq!(mounts.iter().find(on).unwrap()["type"], "tmpfs", "{path}");
         }
+    }
+}
+
+#[test]
+fn a_pod_may_ask_to_write_to_its_cgroups_of_v2() {
+    let key = "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw";
+    for (value, v2, want) in [
+        ("true", true, "rw"),
+        ("true", false, "ro"),
+        ("yes", true, "ro"),
+    ] {
+        let mut it = Fixture::minimal();
+        it.pod.annotations = map(&[(key, value)]);
+        it.host.cgroup_v2 = v2;
+        let json = it.json();
+        let options = mount_at(&json, "/sys/fs/cgroup")["options"].as_array();
+        assert_eq!(options.unwrap().last().unwrap(), want, "{value} {v2}");
+        assert!(
+            mount_at(&json, "/sys")["options"]
+                .to_string()
+                .contains("\"ro\"")
+        );
     }
 }

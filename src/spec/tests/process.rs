@@ -191,3 +191,18 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_umask_that_the_pod_asks_for_is_the_processes() {
+    let mut it = Fixture::minimal();
+    let umask = |it: &Fixture| it.json()["process"]["user"]["umask"].clone();
+    assert_eq!(umask(&it), 0o022);
+    it.pod.annotations = map(&[("io.kubernetes.cri-o.umask", "077")]);
+    assert_eq!(umask(&it), 0o077);
+    it.pod.annotations = map(&[("umask.crio.io", "078")]);
+    let error = it.error();
+    assert!(
+        error.starts_with("annotation umask.crio.io: `078`"),
+        "{error}"
+    );
+}
