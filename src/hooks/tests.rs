@@ -472,13 +472,10 @@ fn an_older_files_arguments_come_after_the_programs_name() {
     }
 }
 
-#[test]
-fn a_broken_older_file_is_told_and_harms_those_alone_that_it_is_for() {
-    let node = Node::new();
-    node.write("b/good.json", &node.hook("good", json!({"always": true})));
+/// What makes a good file a bad one, whether it still says for whom it is, and the words of the error.
+fn broken_older_files() -> Vec<(Value, bool, &'static str)> {
     let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
-    // `true`: it says for whom it is, and these are refused
-    for (more, refuses, want) in [
+    vec![
         (json!({"hook": null}), true, "`hook` is missing"),
         (
             json!({"hook": {"path": "/x"}}),
@@ -541,7 +538,14 @@ fn a_broken_older_file_is_told_and_harms_those_alone_that_it_is_for() {
         (json!({"Cmd": ["sh"]}), false, "`cmd` is there twice"),
         (json!({"version": "0.2.0"}), false, "`version` is \"0.2.0\""),
         (json!({"version": 1}), false, "`version` is 1"),
-    ] {
+    ]
+}
+
+#[test]
+fn a_broken_older_file_is_told_and_harms_those_alone_that_it_is_for() {
+    let node = Node::new();
+    node.write("b/good.json", &node.hook("good", json!({"always": true})));
+    for (more, refuses, want) in broken_older_files() {
         let mut value = node.older(json!({"cmd": ["^broken$"]}));
         let object = value.as_object_mut().unwrap();
         object.extend(more.as_object().unwrap().clone());
