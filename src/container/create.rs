@@ -85,6 +85,8 @@ impl Containers {
         let volumes = self.image_volumes(&config)?;
         let _using = self.use_images(&name, &image, &volumes)?;
         pod.handler = for_platform(pod.handler, &image).await?;
+        let by_systemd = self.rooms.cgroups.is_by_systemd(&pod.cgroup_parent)?;
+        pod.handler = for_driver(pod.handler, by_systemd);
         self.check_trust(&pod, &config, (&image, &volumes)).await?;
         pod.spec.target_pidns = self.target(&config)?;
         let mut record = self.first_record(&pod, name, config, &image)?;
@@ -157,9 +159,6 @@ impl Containers {
         let log_path = log_path(&pod.log_directory, &config.log_path)?;
         let image = inherited(image, &config);
         let stop_signal = stop_signal(&config, &image)?;
-        let mut runtime = pod.handler.program.clone();
-        // The pod may have been made when another cgroup manager was configured.
-        runtime.systemd_cgroup = self.rooms.cgroups.is_by_systemd(&pod.cgroup_parent)?;
         let pid_mode = config
             .security
             .namespaces
@@ -170,7 +169,7 @@ impl Containers {
             id: Id::random(),
             pod: pod.id.clone(),
             name,
-            runtime,
+            runtime: pod.handler.program.clone(),
             config,
             image,
             image_volumes: Vec::new(),
@@ -371,6 +370,17 @@ async fn for_platform(
         }
         _ => Ok(handler),
     }
+}
+
+/// The handler with a program that uses the cgroup driver of the pod, which may have been made when
+/// another one was configured.
+fn for_driver(handler: Arc<Handler>, by_systemd: bool) -> Arc<Handler> {
+    if handler.program.systemd_cgroup == by_systemd {
+        return handler;
+    }
+    let mut other = Handler::clone(&handler);
+    other.program.systemd_cgroup = by_systemd;
+    Arc::new(other)
 }
 
 /// The log: `path` below the pod's `directory`; none when either is empty.

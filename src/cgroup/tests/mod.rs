@@ -65,6 +65,9 @@ impl Scratch {
             if hierarchy.holds(Controller::Cpuset) && !hierarchy.unified {
                 fill_cpuset(&hierarchy.point, path.as_str());
             }
+            if hierarchy.unified {
+                pass_controllers_on(hierarchy, path.as_str());
+            }
         }
     }
 
@@ -99,6 +102,19 @@ impl Drop for Scratch {
             removed.unwrap();
             assert_eq!(self.existing(&self.parent), [] as [PathBuf; 0]);
         }
+    }
+}
+
+/// On cgroup v2 a cgroup has the controllers that those above it pass on.
+fn pass_controllers_on(hierarchy: &Hierarchy, path: &str) {
+    let mut here = hierarchy.point.clone();
+    for name in path.split('/') {
+        for (controller, word) in [(Controller::Memory, "+memory"), (Controller::Pids, "+pids")] {
+            if hierarchy.holds(controller) {
+                std::fs::write(here.join("cgroup.subtree_control"), word).unwrap();
+            }
+        }
+        here.push(name);
     }
 }
 

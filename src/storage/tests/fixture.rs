@@ -278,11 +278,13 @@ pub(super) fn differences(scratch: &Scratch, tar: &[u8]) -> Vec<(PathBuf, String
     found.map(|found| (found.path, found.reason)).collect()
 }
 
-/// Bytes and inodes of a layer on disk, without its directory and its record.
+/// Bytes and inodes of a layer on disk, without its directory and its record of one block.
 pub(super) fn occupied(diff: &Path) -> (u64, u64) {
-    let layer = dir::Dir::open_or_create(diff.parent().unwrap()).unwrap();
+    let layer = diff.parent().unwrap();
+    let own = std::os::unix::fs::MetadataExt::blocks(&layer.metadata().unwrap()) * 512;
+    let layer = dir::Dir::open_or_create(layer).unwrap();
     let tally = usage::measure(std::os::fd::AsFd::as_fd(&layer)).unwrap();
-    (tally.bytes - 2 * 4096, tally.inodes - 2)
+    (tally.bytes - own - 4096, tally.inodes - 2)
 }
 
 pub(super) fn read(path: impl AsRef<Path>) -> String {

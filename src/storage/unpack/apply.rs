@@ -26,14 +26,22 @@ pub(super) struct Applier<'a> {
     pub(super) root: Option<RootAttributes>,
     pub(super) bytes: u64,
     pub(super) inodes: u64,
-    /// The file system's block size, for counting.
-    block: u64,
+    counting: Counting,
+}
+
+/// What entries occupy in the file system that is unpacked to, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counting {
+    /// Its block size.
+    pub(super) block: u64,
+    /// An empty directory: a block, or nothing where small ones are in their inode (XFS, Btrfs, tmpfs).
+    pub(super) directory: u64,
 }
 
 impl<'a> Applier<'a> {
-    pub(super) fn new(tree: Tree<'a>, block: u64) -> Applier<'a> {
+    pub(super) fn new(tree: Tree<'a>, counting: Counting) -> Applier<'a> {
         // The root directory itself.
-        let (bytes, inodes) = (block, 1);
+        let (bytes, inodes) = (counting.directory, 1);
         Applier {
             tree,
             times: Vec::new(),
@@ -41,7 +49,7 @@ impl<'a> Applier<'a> {
             root: None,
             bytes,
             inodes,
-            block,
+            counting,
         }
     }
 
@@ -194,7 +202,7 @@ impl<'a> Applier<'a> {
 
     fn count_directory(&mut self) {
         self.inodes += 1;
-        self.bytes += self.block;
+        self.bytes += self.counting.directory;
     }
 
     fn file(
@@ -221,7 +229,8 @@ impl<'a> Applier<'a> {
             Some(sparse) => write_sparse(file.as_fd(), sparse, data)?,
         }
         set_attributes(file.as_fd(), entry)?;
-        self.bytes += entry.size.div_ceil(self.block) * self.block;
+        let block = self.counting.block;
+        self.bytes += entry.size.div_ceil(block) * block;
         rustix::fs::futimens(&file, &timestamps(entry.mtime)).map_err(sys("set the time"))
     }
 

@@ -31,7 +31,7 @@ use super::split::writer::Writer;
 use super::trash::Trash;
 use super::usage::{self, Tally};
 use super::{LayerLimits, StorageError};
-use apply::Applier;
+use apply::{Applier, Counting};
 use archive::Archive;
 use source::Source;
 use tree::Tree;
@@ -133,10 +133,16 @@ pub(super) fn unpack(job: &Job<'_>, tar: impl Read + Send) -> Result<Unpacked, S
 fn apply_all(job: &Job<'_>, source: Source<'_>, lost: Lost<'_>) -> Result<Unpacked, StorageError> {
     let mut archive = Archive::new(source);
     let mut shown = String::new();
-    let stat = rustix::fs::fstatvfs(job.into)
-        .map_err(StorageError::io(job.into.path(), "look at its file system"))?;
+    let look = |error| StorageError::io(job.into.path(), "look at its file system")(error);
+    let system = rustix::fs::fstatvfs(job.into).map_err(look)?;
+    let empty = rustix::fs::fstat(job.into).map_err(look)?;
+    let counting = Counting {
+        block: system.f_frsize.max(512),
+        // In units of 512 bytes whatever the file system.
+        directory: u64::try_from(empty.st_blocks).unwrap_or(0) * 512,
+    };
     let tree = Tree::new(job.into.as_fd(), job.trash, lost);
-    let mut applier = Applier::new(tree, stat.f_frsize.max(512));
+    let mut applier = Applier::new(tree, counting);
     let result = apply_entries(job, &mut archive, &mut applier, &mut shown);
     let finished = result.and_then(|()| applier.finish());
     if let Err(fault) = finished {
@@ -147,7 +153,7 @@ fn apply_all(job: &Job<'_>, source: Source<'_>, lost: Lost<'_>) -> Result<Unpack
     let (beside, tar_bytes) = keep_rest(job, archive.into_split(), applier.tree.lost)?;
     Ok(Unpacked {
         root: applier.root,
-        bytes: applier.bytes + implied * stat.f_frsize,
+        bytes: applier.bytes + implied * counting.directory,
         inodes: applier.inodes + implied,
         exact: !applier.tree.replaced,
         beside,
