@@ -30,9 +30,9 @@ test-node: ## in a Debian virtual machine: a reboot, the systemd driver, and tes
 test-node-short: ## of that what CI runs: a pod under the systemd driver, a restart, kill -9, a reboot (as root)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && PROFILE=debug tests/node/run.sh short
 test-node-critest: ## all of critest in that machine, under the systemd driver (as root, an hour)
-	contrib/deps/system.sh test && contrib/deps/rust.sh run && tests/node/run.sh conformance
+	contrib/deps/system.sh conformance && contrib/deps/rust.sh run && tests/node/run.sh conformance
 test-node-suite: ## the integration tests in that machine, on cgroup v2 (as root, two hours); ARGS=pods for some
-	PROFILE=debug tests/node/run.sh suite $(ARGS)
+	contrib/deps/system.sh run && contrib/deps/rust.sh run && PROFILE=debug tests/node/run.sh suite $(ARGS)
 test-node-arm64: ## the short form of test-node in an arm64 Debian under qemu-system-aarch64 (as root, half an hour)
 	contrib/deps/system.sh run && contrib/deps/rust.sh run && tests/node/arm64.sh
 test-power: ## power cuts of that machine (as root, two hours); ARGS="--cuts 60 --kills 50 --seed N"

@@ -20,13 +20,15 @@ DESTDIR=$staged/install PREFIX=/usr contrib/install.sh install
 built=${CARGO_TARGET_DIR:-target}/$PROFILE
 install -m755 "$built/node-guest" "$staged/node-guest"
 for program in node-guest install/usr/bin/cricket; do strip "$staged/$program"; done
-if [ "${1-}" = security ]; then
+case ${1-} in
+security | whole)
     # Debian 13's runc has no idmapped mounts.
     contrib/deps/runc.sh
     runc=target/tools/runc
     [ -x $runc ] || runc=$(command -v runc)
     install -m755 "$runc" "$staged/runc"
-fi
+    ;;
+esac
 if [ "${1-}" = conformance ]; then
     tests/conformance/busybox.sh
     "$built/conformance" stage "$staged/critest"
