@@ -107,7 +107,7 @@ async fn hooks_run_for_the_containers_that_they_are_for_at_their_stages() {
     // the older schema, whose conditions are alternatives
     let older = json!({
         "hook": dir.join("hook"), "arguments": ["older"], "stages": ["poststart"],
-        "annotations": ["^[0-9]$"], "cmds": ["/init$"],
+        "annotations": ["^older, please$"], "cmds": ["/init$"],
     });
     write(&dir.join("late/40-older.json"), &older);
     let config = node.pod_config("plain");
@@ -119,6 +119,9 @@ async fn hooks_run_for_the_containers_that_they_are_for_at_their_stages() {
     config
         .annotations
         .insert("example.com/gpu".into(), "2".into());
+    config
+        .annotations
+        .insert("example.com/asks".into(), "older, please".into());
     let pod = node.cri.run_pod(&config).await.unwrap();
     let mut container = sleeper("main", &image);
     container.mounts = vec![requests::mount(&dir.join("volume"), "/data", false)];
