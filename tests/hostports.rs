@@ -225,28 +225,17 @@ async fn pods_keep_who_forwards_their_ports_when_the_configuration_changes() {
 async fn kube_proxy_and_host_ports_do_not_disturb_each_other() {
     let node = dual_stack(|_| ()).await;
     let client = Client::connect(&node);
-    let mappings = vec![mapping(8080, Protocol::Tcp), mapping(8081, Protocol::Udp)];
-    let web = pod(&node, "web", mappings).await;
+    let web = pod(&node, "web", vec![mapping(8080, Protocol::Tcp)]).await;
     let _server = Server::start(&node, &web, 80, "web");
     let ip = node.cri.pod(&web).await.unwrap().network.unwrap().ip;
-    // As kube-proxy has it: a ClusterIP and a NodePort.
-    for line in [
-        "add table ip kube-proxy".to_owned(),
-        "add chain ip kube-proxy services".to_owned(),
-        format!(
-            "add rule ip kube-proxy services ip daddr 10.96.0.1 tcp dport 8080 dnat to {ip}:80"
-        ),
-        format!(
-            "add rule ip kube-proxy services fib daddr type local tcp dport 30080 dnat to {ip}:80"
-        ),
-        "add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority -100 ; }"
-            .to_owned(),
-        "add rule ip kube-proxy nat-prerouting jump services".to_owned(),
-        "add chain ip kube-proxy nat-output { type nat hook output priority -100 ; }".to_owned(),
-        "add rule ip kube-proxy nat-output jump services".to_owned(),
-    ] {
-        nft(&node, &line);
-    }
+    // A ClusterIP and a NodePort.
+    kube_proxy(
+        &node,
+        &[
+            format!("ip daddr 10.96.0.1 tcp dport 8080 dnat to {ip}:80"),
+            format!("fib daddr type local tcp dport 30080 dnat to {ip}:80"),
+        ],
+    );
     let outside = client.net.file().to_owned();
     let mut command = client.net.command(&tools::need("ip"));
     tools::run(command.args(["route", "add", "10.96.0.0/16", "via", NODE[0]]));
@@ -258,29 +247,6 @@ async fn kube_proxy_and_host_ports_do_not_disturb_each_other() {
             "{to}:{port}"
         );
     }
-    // A neighbour's connection to the service keeps its source, also by the number of a host port.
-    let neighbour = pod(&node, "neighbour", Vec::new()).await;
-    let from = node.cri.pod(&neighbour).await.unwrap().network.unwrap().ip;
-    nft(
-        &node,
-        &format!(
-            "add rule ip kube-proxy services ip daddr 10.96.0.1 udp dport 8081 dnat to {ip}:81"
-        ),
-    );
-    let netns = netns_of(&node, &neighbour);
-    for (to, port, keeps) in [("10.96.0.1", 8081, true), (NODE[0], 8081, false)] {
-        let (socket, address) = client_of(&netns, at(to, port));
-        socket.send_to(b"?", address).unwrap();
-        let by = |line: &str| line.contains(&format!("dst={to} "));
-        let sees = format!("src={ip} dst={from} ");
-        node.until(&format!("the kernel remembers {to}"), || {
-            remembered(&node, &ip).lines().any(by)
-        })
-        .await;
-        let lines = remembered(&node, &ip);
-        let line = lines.lines().find(|line| by(line)).unwrap();
-        assert_eq!(line.contains(&sees), keeps, "{to}: {line}");
-    }
     // kube-proxy writes its table anew.
     nft(&node, "delete table ip kube-proxy");
     assert!(ask(NODE[0], 8080).is_some());
@@ -288,6 +254,68 @@ async fn kube_proxy_and_host_ports_do_not_disturb_each_other() {
         !node.daemon.log().contains("is put back"),
         "nobody has touched ours"
     );
+    finish(node, Some(client)).await;
+}
+
+/// Rules for services, as kube-proxy has them.
+fn kube_proxy(node: &Node, services: &[String]) {
+    for line in [
+        "add table ip kube-proxy",
+        "add chain ip kube-proxy services",
+        "add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority -100 ; }",
+        "add rule ip kube-proxy nat-prerouting jump services",
+        "add chain ip kube-proxy nat-output { type nat hook output priority -100 ; }",
+        "add rule ip kube-proxy nat-output jump services",
+    ] {
+        nft(node, line);
+    }
+    for service in services {
+        nft(node, &format!("add rule ip kube-proxy services {service}"));
+    }
+}
+
+#[tokio::test]
+async fn a_neighbour_that_comes_by_a_service_keeps_its_source() {
+    let node = dual_stack(|_| ()).await;
+    let of_address = PortMapping {
+        host_ip: NODE[0].into(),
+        ..mapping(8082, Protocol::Udp)
+    };
+    let client = Client::connect(&node);
+    let web = pod(&node, "web", vec![mapping(8081, Protocol::Udp), of_address]).await;
+    let ip = node.cri.pod(&web).await.unwrap().network.unwrap().ip;
+    let neighbour = pod(&node, "neighbour", Vec::new()).await;
+    let from = node.cri.pod(&neighbour).await.unwrap().network.unwrap().ip;
+    // By the number of a host port, also where the service has an address of the node and the pod's
+    // port is of another one.
+    kube_proxy(
+        &node,
+        &[
+            format!("ip daddr 10.96.0.1 udp dport 8081 dnat to {ip}:81"),
+            format!("ip daddr 10.88.77.1 udp dport 8082 dnat to {ip}:82"),
+        ],
+    );
+    let netns = netns_of(&node, &neighbour);
+    for (to, port, keeps) in [
+        ("10.96.0.1", 8081, true),
+        ("10.88.77.1", 8082, true),
+        (NODE[0], 8081, false),
+        (NODE[0], 8082, false),
+    ] {
+        let (socket, address) = client_of(&netns, at(to, port));
+        socket.send_to(b"?", address).unwrap();
+        let words = [format!("dst={to} "), format!("dport={port} ")];
+        let found = || {
+            let all = remembered(&node, &ip);
+            let by = |line: &&str| words.iter().all(|word| line.contains(word));
+            all.lines().find(by).map(str::to_owned)
+        };
+        node.until(&format!("the kernel remembers {to}"), || found().is_some())
+            .await;
+        let line = found().unwrap();
+        let sees = format!("src={ip} dst={from} ");
+        assert_eq!(line.contains(&sees), keeps, "{to}: {line}");
+    }
     finish(node, Some(client)).await;
 }
 
@@ -543,14 +571,18 @@ impl Drop for Owner {
 
 #[tokio::test]
 async fn a_kernel_that_refuses_costs_pods_with_host_ports_alone() {
-    let node = dual_stack(|_| ()).await;
+    let mut node = dual_stack(|_| ()).await;
     let first = pod(&node, "first", vec![mapping(8080, Protocol::Tcp)]).await;
     let table = own_table(&node).unwrap();
     node.cri.remove_pod(&first).await.unwrap();
+    // A daemon that looks would put its own back.
+    node.daemon.kill();
     nft(&node, "flush ruleset");
     let owner = Owner::of(&node, &table);
     node.until("somebody owns the table", || own_table(&node).is_some())
         .await;
+    node.daemon.launch();
+    node.reconnect().await;
     let mut config = node.pod_config("refused");
     config.port_mappings = vec![mapping(8080, Protocol::Tcp)];
     let error = node.cri.run_pod(&config).await.expect_err("it is refused");

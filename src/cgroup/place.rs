@@ -54,7 +54,9 @@ impl Cgroups {
         parent: &str,
         setting: &str,
     ) -> Result<(), CgroupError> {
-        if !matches!(setting, "" | POD) {
+        // A slice is for the monitors of pods by systemd.
+        let is_odd = self.manager == Manager::Cgroupfs && !matches!(setting, "" | POD);
+        if is_odd {
             return Err(CgroupError::MonitorCgroup {
                 setting: quote(setting),
             });

@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use super::path::{self, CgroupPath, Manager, Parent};
 use super::place::POD;
 use super::systemd::{self, Scope};
-use super::{CgroupError, Cgroups, error};
+use super::{CgroupError, Cgroups, SYSTEMD_BOOTED, error};
 
 impl Cgroups {
-    /// Whether monitors are put into scopes by [`scope_monitor`](Self::scope_monitor); else
-    /// [`place_monitor`](Self::place_monitor) moves them.
-    pub fn uses_scopes(&self) -> bool {
-        self.manager == Manager::Systemd
+    /// Whether monitors of a pod with this parent are put into scopes by
+    /// [`scope_monitor`](Self::scope_monitor); else [`place_monitor`](Self::place_monitor) moves them.
+    pub fn uses_scopes(&self, parent: &str) -> bool {
+        let by_systemd = self.is_by_systemd(parent);
+        by_systemd.unwrap_or(self.manager == Manager::Systemd)
     }
 
     /// Moves a container's monitor into a scope of its own, so that it outlives the daemon's unit.
@@ -51,11 +52,11 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Whether a container's monitor is to be in a scope, and is not: systemd was slow, or the daemon
-    /// ended before it had asked. One that has ended misses nothing.
+    /// Whether a container's monitor, which is to be in a scope, is not: systemd was slow, or the
+    /// daemon ended before it had asked. One that has ended misses nothing.
     pub fn misses_scope(&self, pid: u32, id: &str) -> bool {
         let scope = path::monitor_scope(id);
-        self.uses_scopes() && scope.is_ok_and(|scope| systemd::is_outside(pid, &scope))
+        scope.is_ok_and(|scope| systemd::is_outside(pid, &scope))
     }
 
     /// Has systemd start the slice of a new pod when it does not exist. A kubelet has made it before;
@@ -81,7 +82,8 @@ impl Cgroups {
     /// # Errors
     /// When systemd cannot be reached, or does not answer in time.
     pub async fn forget_scopes(&self, id: &str) -> Result<(), CgroupError> {
-        if !self.uses_scopes() {
+        let is_there = || std::path::Path::new(SYSTEMD_BOOTED).is_dir();
+        if self.manager == Manager::Cgroupfs && !is_there() {
             return Ok(());
         }
         let container = self.systemd.forget(&path::container_scope(id)?).await;

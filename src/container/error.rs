@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cdi::CdiError;
@@ -204,6 +205,9 @@ pub enum ContainerError {
     /// The record could not be written or read.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// It could not be ended, which has to come first.
+    #[error("{0}")]
+    NotStopped(Arc<ContainerError>),
     /// A blocking task was stopped, which happens only while the daemon ends.
     #[error("{0}")]
     ShuttingDown(#[from] ShuttingDown),

@@ -30,8 +30,16 @@ impl Profiles {
 }
 
 impl Containers {
-    /// Gives these profiles to containers that are made from now on.
-    pub fn set_profiles(&self, profiles: Profiles) {
+    /// Gives these profiles to containers that are made from now on. A handler that is not among
+    /// the `usable` ones keeps its profile: a container may be on its way that holds it already, and
+    /// must not get the node's instead.
+    pub fn set_profiles(&self, mut profiles: Profiles, usable: &[String]) {
+        for (handler, profile) in &self.profiles.load().handler_seccomp {
+            if !usable.contains(handler) {
+                let kept = profiles.handler_seccomp.entry(handler.clone());
+                kept.or_insert_with(|| Arc::clone(profile));
+            }
+        }
         self.profiles.store(Arc::new(profiles));
     }
 

@@ -27,10 +27,13 @@ impl Containers {
         self: &Arc<Self>,
         container: Arc<Container>,
     ) -> Result<(), Arc<ContainerError>> {
-        self.stop_found(&container, Duration::ZERO).await?;
         let (this, id) = (Arc::clone(self), container.record().id.clone());
         self.removals
             .run(id, |stage| async move {
+                stage.enter("end it");
+                // A part of this: who gives up meanwhile does not cancel what comes after it.
+                let ended = this.stop_found(&container, Duration::ZERO).await;
+                ended.map_err(ContainerError::NotStopped)?;
                 this.remove_ended(&container, &stage).await
             })
             .await

@@ -48,6 +48,7 @@ impl Containers {
         let deleted = record.runtime.delete(record.id.as_str(), force).await;
         fault::point("release.deleted");
         if (force || deleted.is_err())
+            && self.rooms.cgroups.uses_scopes(&record.cgroup_parent)
             && let Err(error) = self.rooms.cgroups.forget_scopes(record.id.as_str()).await
         {
             tracing::warn!(id = %record.id, %error, "a scope may stay as failed");

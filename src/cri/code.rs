@@ -35,6 +35,7 @@ pub(super) fn of_sandbox(error: impl AsRef<SandboxError>) -> Status {
             Code::FailedPrecondition
         }
         SandboxError::Container(error) => return of_container(error),
+        SandboxError::NotStopped(error) => return of_sandbox(error),
         SandboxError::Runtime(error) => of_runtime(error),
         SandboxError::Cgroup(error) => of_cgroup(error),
         SandboxError::ShuttingDown(_) => Code::Unavailable,
@@ -56,6 +57,7 @@ pub(super) fn of_container(error: impl AsRef<ContainerError>) -> Status {
     let error = error.as_ref();
     let code = match error {
         ContainerError::Lookup(error) => of_lookup(error),
+        ContainerError::NotStopped(error) => return of_container(error),
         // Its first word is looked for.
         ContainerError::Spec(SpecError::RecursiveReadOnlyUnsupported { .. }) => Code::Unknown,
         ContainerError::Invalid { .. }

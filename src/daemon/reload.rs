@@ -33,6 +33,8 @@ struct Prepared {
     /// Keys that have changed and are not live.
     restart: Vec<String>,
     profiles: Profiles,
+    /// The names of the handlers.
+    usable: Vec<String>,
     handlers: KnownHandlers,
 }
 
@@ -85,11 +87,13 @@ impl Reloader {
         for vain in settings::vain_annotations(&loaded.config) {
             tracing::warn!("{vain}");
         }
+        let usable = found.ready.iter().map(|ready| ready.name.clone()).collect();
         let handlers = handlers(&loaded, &self.house, found, kernel.version).await?;
         Ok(Prepared {
             loaded,
             restart,
             profiles,
+            usable,
             handlers,
         })
     }
@@ -106,7 +110,7 @@ impl Reloader {
         self.level
             .set(telemetry::level(config.runtime.log_level.as_str()));
         images.pin(settings::pinned(config));
-        containers.set_profiles(prepared.profiles);
+        containers.set_profiles(prepared.profiles, &prepared.usable);
         containers.set_cdi_dirs(config.runtime.cdi_spec_dirs.clone());
         handlers.replace(prepared.handlers);
         self.shown.replace(texts(&prepared.loaded));

@@ -108,7 +108,7 @@ impl Monitor {
                 })),
             }
         };
-        let created = if cgroups.uses_scopes() {
+        let created = if cgroups.uses_scopes(new.cgroup_parent) {
             // systemd works beside the runtime, which only borrows the daemon's cgroup: it puts the
             // container into a scope by itself. The child is not reaped before both have ended, or
             // the creation has failed: then an order that systemd has not got yet is not sent.
@@ -255,7 +255,7 @@ impl Watch {
     /// started it ended before. In a task, which ends with the monitor or by systemd's deadline.
     /// `setting` is `monitor_cgroup`. Without scopes there is nothing to do.
     pub fn place_late(&self, cgroups: &Arc<Cgroups>, id: &str, parent: &str, setting: &str) {
-        if !cgroups.uses_scopes() {
+        if !cgroups.uses_scopes(parent) {
             return;
         }
         let peer = self.connection.peer();
@@ -329,7 +329,7 @@ async fn place(
     let Some(monitor) = monitor else {
         return Ok(());
     };
-    let placed = if cgroups.uses_scopes() {
+    let placed = if cgroups.uses_scopes(new.cgroup_parent) {
         let (id, parent) = (new.id, new.cgroup_parent);
         Box::pin(cgroups.scope_monitor(monitor, id, parent, &handler.monitor_cgroup)).await
     } else {

@@ -466,6 +466,9 @@ pub enum SandboxError {
     /// A container of the pod stood in the way.
     #[error("{0}")]
     Container(Arc<ContainerError>),
+    /// It could not be stopped, which has to come first.
+    #[error("{0}")]
+    NotStopped(Arc<SandboxError>),
     /// A blocking task was stopped, which happens only while the daemon ends.
     #[error("{0}")]
     ShuttingDown(#[from] ShuttingDown),

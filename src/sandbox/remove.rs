@@ -21,10 +21,13 @@ impl Sandboxes {
             Err(SandboxError::Lookup(LookupError::Missing(_))) => return Ok(()),
             Err(error) => return Err(Arc::new(error)),
         };
-        self.stop_found(Arc::clone(&sandbox)).await?;
         let (this, id) = (Arc::clone(self), sandbox.record().id.clone());
         self.removals
             .run(id, |stage| async move {
+                stage.enter("stop it");
+                // A part of this: who gives up meanwhile does not cancel what comes after it.
+                let stopped = this.stop_found(Arc::clone(&sandbox)).await;
+                stopped.map_err(SandboxError::NotStopped)?;
                 this.remove_stopped(&sandbox, &stage).await
             })
             .await

@@ -106,16 +106,19 @@ impl AppArmor {
         match profile {
             UNCONFINED => return Ok(None),
             "" | DEFAULT => match self.load_default() {
-                Err(missing @ AppArmorError::NoParser) if self.check(KEY, DEFAULT).is_err() => {
-                    tracing::warn!("containers run without an AppArmor profile: {missing}");
-                    return Ok(None);
-                }
-                Err(AppArmorError::NoParser) => {
-                    tracing::info!(
-                        profile = DEFAULT,
-                        "the AppArmor profile that is loaded is taken: no {PARSER} in $PATH"
-                    );
-                }
+                Err(missing @ AppArmorError::NoParser) => match self.check(KEY, DEFAULT) {
+                    Err(AppArmorError::NotLoaded { .. }) => {
+                        tracing::warn!("containers run without an AppArmor profile: {missing}");
+                        return Ok(None);
+                    }
+                    checked => {
+                        checked?;
+                        tracing::info!(
+                            profile = DEFAULT,
+                            "the AppArmor profile that is loaded is taken: no {PARSER} in $PATH"
+                        );
+                    }
+                },
                 loaded => loaded?,
             },
             other => self.check(KEY, other)?,
@@ -131,10 +134,11 @@ impl AppArmor {
     pub fn look(&self, profile: &str) -> Result<(), AppArmorError> {
         match profile {
             UNCONFINED => Ok(()),
-            "" | DEFAULT if self.check(KEY, DEFAULT).is_ok() || parser::is_there(&self.parser) => {
-                Ok(())
-            }
-            "" | DEFAULT => Err(AppArmorError::NoParser),
+            "" | DEFAULT if parser::is_there(&self.parser) => Ok(()),
+            "" | DEFAULT => match self.check(KEY, DEFAULT) {
+                Err(AppArmorError::NotLoaded { .. }) => Err(AppArmorError::NoParser),
+                checked => checked,
+            },
             other => self.check(KEY, other),
         }
     }
@@ -148,11 +152,12 @@ impl AppArmor {
     pub fn ensure(&self, field: &'static str, name: &str) -> Result<(), AppArmorError> {
         match self.check(field, name) {
             Err(AppArmorError::NotLoaded { .. }) if name == DEFAULT => {
+                self.load_default()?;
                 tracing::warn!(
                     profile = name,
                     "the AppArmor profile was unloaded; loaded again"
                 );
-                self.load_default()
+                Ok(())
             }
             checked => checked,
         }

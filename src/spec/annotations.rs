@@ -152,8 +152,10 @@ pub(super) fn container(inputs: &Inputs) -> HashMap<String, String> {
     notes.set("Labels", text(&config.labels));
     notes.set("Annotations", text(&config.annotations));
     notes.set("Volumes", volumes(inputs));
-    let scope = scope::properties(inputs.cgroups_path, &config.annotations);
-    notes.0.extend(scope);
+    for (property, value) in scope::properties(inputs.cgroups_path, &config.annotations) {
+        // Who may ask for another value has it.
+        notes.0.entry(property).or_insert(value);
+    }
     notes.0
 }
 

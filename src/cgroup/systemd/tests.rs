@@ -306,10 +306,15 @@ async fn a_monitor_outside_its_scope_is_moved_into_it_and_no_other() {
     systemd.scope_monitor(own, "ab", "", "").await.unwrap();
     let call = ("StartTransientUnit".to_owned(), SCOPE.unit.to_owned());
     assert_eq!(fake.called(), [call]);
-    // It has ended, its id is none, or scopes are not ours to make.
+    // It has ended, or its id is none.
     assert!(!systemd.misses_scope(u32::MAX, "ab"));
     assert!(!systemd.misses_scope(own, "../ab"));
-    assert!(!cgroups(Manager::Cgroupfs).misses_scope(own, "ab"));
+    // What the pod was made with counts.
+    let cgroupfs = cgroups(Manager::Cgroupfs);
+    for (parent, is_scoped) in [("", false), ("/a/b", false), ("/a.slice", true)] {
+        assert_eq!(cgroupfs.uses_scopes(parent), is_scoped, "{parent:?}");
+    }
+    assert!(systemd.uses_scopes("") && !systemd.uses_scopes("/a/b"));
 }
 
 #[test]

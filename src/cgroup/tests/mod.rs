@@ -105,11 +105,17 @@ impl Drop for Scratch {
     }
 }
 
-/// On cgroup v2 a cgroup has the controllers that those above it pass on.
+/// On cgroup v2 a cgroup has the controllers that those above it pass on, which one with processes
+/// must not: the root and the parent of all containers do.
 fn pass_controllers_on(hierarchy: &Hierarchy, path: &str) {
+    let words = [
+        (Controller::Memory, "+memory"),
+        (Controller::Pids, "+pids"),
+        (Controller::Io, "+io"),
+    ];
     let mut here = hierarchy.point.clone();
-    for name in path.split('/') {
-        for (controller, word) in [(Controller::Memory, "+memory"), (Controller::Pids, "+pids")] {
+    for name in path.split('/').take(2) {
+        for (controller, word) in words {
             if hierarchy.holds(controller) {
                 std::fs::write(here.join("cgroup.subtree_control"), word).unwrap();
             }

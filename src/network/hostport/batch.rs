@@ -210,7 +210,6 @@ fn new_set(table: &str, set: Set, id: u32) -> Vec<u8> {
         }
     };
     let (key, length, v4, flags) = match set {
-        Set::Numbers(_) => (SERVICE, 2, None, 0),
         Set::Ports4 | Set::Ports6 => {
             let v4 = set == Set::Ports4;
             (join(&[PROTOCOL, SERVICE]), 8, Some(v4), MAP)

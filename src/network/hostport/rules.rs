@@ -2,8 +2,7 @@
 //! act (nf_tables.h). `nft list table inet cricket` shows them as text; a test holds both together.
 
 use super::attributes::{List, be32};
-use super::table::{Set, number};
-use crate::network::pod::Protocol;
+use super::table::Set;
 
 /// A chain of the table.
 #[derive(Debug, Clone, Copy)]
@@ -76,9 +75,10 @@ pub(super) const CHAINS: [Chain; 6] = [
     },
 ];
 
-// Registers of 16 bytes: the first, the second; of 4 bytes: the second and third of all.
+// Registers of 16 bytes: the first, the second, the last; of 4 bytes: the second and third of all.
 const REG_1: u32 = 1;
 const REG_2: u32 = 2;
+const REG_4: u32 = 4;
 const REG32_01: u32 = 9;
 const REG32_02: u32 = 10;
 const REG32_05: u32 = 13;
@@ -112,10 +112,7 @@ const LOOPBACK: u32 = 1;
 
 /// All rules: chain and expressions, in their order.
 pub(super) fn rules() -> Vec<(&'static str, List)> {
-    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-    let marks = protocols.map(|protocol| (HOSTPORTS, mark(protocol)));
-    let mut rules = Vec::from(marks);
-    rules.extend([
+    vec![
         (HOSTPORTS, dnat(IPV4, true)),
         (HOSTPORTS, dnat(IPV4, false)),
         (HOSTPORTS, dnat(IPV6, true)),
@@ -128,27 +125,11 @@ pub(super) fn rules() -> Vec<(&'static str, List)> {
         ("postrouting", hairpin(IPV4)),
         ("postrouting", hairpin(IPV6)),
         (HAIRPINS, masquerade()),
-    ]);
-    rules
+    ]
 }
 
-/// `meta l4proto tcp th dport @tcpports meta mark set meta mark | …`
-fn mark(protocol: Protocol) -> List {
-    let mut rule = List::default();
-    meta(&mut rule, META_L4PROTO, REG_1);
-    compare(&mut rule, EQUAL, &[number(protocol)]);
-    payload(&mut rule, TRANSPORT, (2, 2), REG_1);
-    lookup(&mut rule, Set::Numbers(protocol));
-    meta(&mut rule, META_MARK, REG_1);
-    bitwise(&mut rule, !BY_HOST_PORT, BY_HOST_PORT);
-    rule.expression("meta", |data| {
-        data.number(2, META_MARK);
-        data.number(3, REG_1);
-    });
-    rule
-}
-
-/// `dnat ip to [ip daddr .] meta l4proto . th dport map @…`
+/// `meta mark set meta mark | … dnat ip to [ip daddr .] meta l4proto . th dport map @…`, and the mark is
+/// set when there is such an element, not before.
 fn dnat(family: u8, addressed: bool) -> List {
     let mut rule = List::default();
     is_family(&mut rule, family);
@@ -167,6 +148,12 @@ fn dnat(family: u8, addressed: bool) -> List {
         data.text(1, set.name());
         data.number(2, REG_1);
         data.number(3, REG_1);
+    });
+    meta(&mut rule, META_MARK, REG_4);
+    bitwise(&mut rule, REG_4, !BY_HOST_PORT, BY_HOST_PORT);
+    rule.expression("meta", |data| {
+        data.number(2, META_MARK);
+        data.number(3, REG_4);
     });
     let to_port = if family == IPV4 { REG32_01 } else { REG_2 };
     rule.expression("nat", |data| {
@@ -208,7 +195,7 @@ fn only_dnatted() -> List {
         data.number(2, CT_STATUS);
         data.number(1, REG_1);
     });
-    bitwise(&mut rule, NATTED, 0);
+    bitwise(&mut rule, REG_1, NATTED, 0);
     compare(&mut rule, NOT_EQUAL, &DST_NAT.to_ne_bytes());
     verdict(&mut rule, RETURN, None);
     rule
@@ -233,7 +220,7 @@ fn hairpin(family: u8) -> List {
 fn masquerade() -> List {
     let mut rule = List::default();
     meta(&mut rule, META_MARK, REG_1);
-    bitwise(&mut rule, BY_HOST_PORT, 0);
+    bitwise(&mut rule, REG_1, BY_HOST_PORT, 0);
     compare(&mut rule, NOT_EQUAL, &[0; 4]);
     rule.expression("masq", |_| ());
     rule
@@ -262,11 +249,11 @@ fn compare(rule: &mut List, operator: u32, value: &[u8]) {
     });
 }
 
-/// The first register, and with the one and exclusive or with the other.
-fn bitwise(rule: &mut List, and: u32, xor: u32) {
+/// Four bytes of a register, and with the one and exclusive or with the other.
+fn bitwise(rule: &mut List, register: u32, and: u32, xor: u32) {
     rule.expression("bitwise", |data| {
-        data.number(1, REG_1);
-        data.number(2, REG_1);
+        data.number(1, register);
+        data.number(2, register);
         data.number(3, 4);
         data.nest(4, |mask| mask.bytes(1, &and.to_ne_bytes()));
         data.nest(5, |bits| bits.bytes(1, &xor.to_ne_bytes()));

@@ -28,8 +28,6 @@ pub(super) enum Set {
     Addressed4,
     /// The same for IPv6.
     Addressed6,
-    /// Host ports of a protocol.
-    Numbers(Protocol),
     /// Who talks to whom so that it has to be masqueraded.
     Hairpins4,
     /// The same for IPv6.
@@ -38,14 +36,11 @@ pub(super) enum Set {
 
 impl Set {
     /// All of them.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Ports4,
         Self::Ports6,
         Self::Addressed4,
         Self::Addressed6,
-        Self::Numbers(Protocol::Tcp),
-        Self::Numbers(Protocol::Udp),
-        Self::Numbers(Protocol::Sctp),
         Self::Hairpins4,
         Self::Hairpins6,
     ];
@@ -57,9 +52,6 @@ impl Set {
             Self::Ports6 => "ports6",
             Self::Addressed4 => "addressed4",
             Self::Addressed6 => "addressed6",
-            Self::Numbers(Protocol::Tcp) => "tcpports",
-            Self::Numbers(Protocol::Udp) => "udpports",
-            Self::Numbers(Protocol::Sctp) => "sctpports",
             Self::Hairpins4 => "hairpins4",
             Self::Hairpins6 => "hairpins6",
         }
@@ -111,8 +103,6 @@ pub(super) fn elements(claims: &Claims) -> Elements {
             let mut value = octets(target.address);
             value.extend(padded(mapping.container_port));
             add(set, key, None, Some(value));
-            let port = mapping.host_port.to_be_bytes().to_vec();
-            add(Set::Numbers(mapping.protocol), port, None, None);
             let set = if is_v4 {
                 Set::Hairpins4
             } else {
@@ -146,7 +136,7 @@ fn udp_port(set: Set, key: &[u8]) -> Option<PortMapping> {
             let (address, rest) = key.split_first_chunk::<16>()?;
             (Ipv6Addr::from(*address).into(), rest)
         }
-        Set::Numbers(_) | Set::Hairpins4 | Set::Hairpins6 => return None,
+        Set::Hairpins4 | Set::Hairpins6 => return None,
     };
     let [protocol, _, _, _, high, low, ..] = *rest else {
         return None;
@@ -251,10 +241,6 @@ mod tests {
             [&[10, 1, 0, 1, 17, 0, 0, 0, 0, 53, 0, 0]]
         );
         assert_eq!(keys(Set::Addressed6), Vec::<&Vec<u8>>::new());
-        assert_eq!(
-            keys(Set::Numbers(Protocol::Udp)),
-            [&vec![0, 53], &vec![0x1f, 0x90]]
-        );
         assert_eq!(
             keys(Set::Hairpins4),
             [

@@ -233,7 +233,7 @@ fn thousands_of_host_ports_are_one_transaction() {
         let kernel = || Kernel::open(TABLE).unwrap().elements().unwrap();
         let wanted = elements(&locked(&ports.claims));
         assert_eq!(kernel(), wanted);
-        assert_eq!(wanted.len(), 3 * 2000 + 3);
+        assert_eq!(wanted.len(), 2 * 2000 + 3);
         ports.close("ab12", &[], None).await;
         assert_eq!(kernel(), Elements::new());
     });

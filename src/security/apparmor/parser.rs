@@ -44,7 +44,9 @@ pub(super) fn load(program: &str, profile: &str, deadline: Duration) -> Result<(
 /// Whether a program, which may be a path, could be started.
 pub(super) fn is_there(program: &str) -> bool {
     let places = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&places);
+    // The daemon's has them, a user's who asks may not.
+    let sbin = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    let mut places = std::env::split_paths(&places).chain(sbin);
     // A path that is absolute stays what it is.
     places.any(|place| place.join(program).is_file())
 }
