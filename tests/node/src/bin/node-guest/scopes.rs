@@ -231,13 +231,16 @@ async fn another_driver(cri: &mut Client) -> Outcome {
     systemctl(&["restart", SERVICE])?;
     *cri = daemon::connect().await?;
     let of_directory = second_in(cri, &pod, &config).await;
-    let scope = format!("crio-{}.scope", of_slice?);
-    expect_slice(&scope, &by_systemd.slice)?;
-    processes(&scope)?;
-    let directory = format!("/sys/fs/cgroup/kubepods/by-cgroupfs/crio-{}", of_directory?);
-    match std::fs::read_to_string(format!("{directory}/cgroup.procs")) {
-        Ok(held) if !held.is_empty() => {}
-        other => return Err(format!("{directory}: {other:?}")),
+    let (of_slice, of_directory) = (of_slice?, of_directory?);
+    for name in ["crio", "crio-conmon"] {
+        let scope = format!("{name}-{of_slice}.scope");
+        expect_slice(&scope, &by_systemd.slice)?;
+        processes(&scope)?;
+        let directory = format!("/sys/fs/cgroup/kubepods/by-cgroupfs/{name}-{of_directory}");
+        match std::fs::read_to_string(format!("{directory}/cgroup.procs")) {
+            Ok(held) if !held.is_empty() => {}
+            other => return Err(format!("{directory}: {other:?}")),
+        }
     }
     cri.stop_pod(&pod).await.map_err(said("StopPodSandbox"))?;
     cri.remove_pod(&pod)
