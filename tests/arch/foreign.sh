@@ -21,7 +21,16 @@ trap 'rm -rf "$scratch"' EXIT
 fail() { echo "arm64: FAILED: $*" >&2; exit 1; }
 
 echo "arm64: building for $target"
-cargo build --locked --profile "$profile" --target "$target" -p cricket -p conmon -p pause
+build() { cargo build --locked --profile "$profile" --target "$target" "$@"; }
+case $target in
+*-musl)
+    # Rust would link its own start files into programs that bring theirs.
+    flags="-C link-self-contained=no"
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS=$flags build -p conmon -p pause
+    build -p cricket
+    ;;
+*) build -p cricket -p conmon -p pause ;;
+esac
 out=$profile
 [ "$profile" != dev ] || out=debug
 built=${CARGO_TARGET_DIR:-target}/$target/$out
