@@ -129,9 +129,11 @@ impl Process {
 
 /// The wait status (wait(2)) of a process that was reaped; `None`: it was not yet.
 fn exit_status(process: &OwnedFd) -> io::Result<Option<i32>> {
-    // linux/pidfd.h: PIDFD_GET_INFO is _IOWR(0xFF, 11, struct pidfd_info), here of its first version.
+    // linux/pidfd.h: PIDFD_GET_INFO is _IOWR(0xFF, 11, struct pidfd_info), here of its first version,
+    // whose size is the 0x40.
     const SIZE: usize = 64;
-    const PIDFD_GET_INFO: libc::c_ulong = 0xC000_FF0B | (SIZE as libc::c_ulong) << 16;
+    // The number's type is the C library's: musl's has 32 bits.
+    const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
     const INFO_EXIT: u64 = 1 << 3;
     const EXIT_CODE_AT: usize = 60;
     // Aligned as the structure; its first field says what is asked for, and then what was told.
